@@ -1,0 +1,290 @@
+//! Elections (§5.2, §5.4.1), with the pre-vote, check-quorum and stickiness that keep them rare.
+//!
+//! A node that hears of no leader first asks whether it would be elected (pre-vote, thesis §9.6), so that one that
+//! was cut off does not come back with a higher term and depose a leader that everyone else is content with. Those
+//! who heard of a leader within the shortest election timeout refuse (stickiness, §6). A leader that hears of no
+//! quorum steps down (check-quorum, thesis §6.2), so that stickiness to it ends where it can do nothing anyway.
+
+use crate::configuration::Ballot;
+use crate::error::Refused;
+use crate::message::Body;
+use crate::raft::{Raft, State};
+use crate::ready::Event;
+use crate::replication::Leadership;
+use crate::status::Role;
+use crate::types::{NodeId, Payload, Term};
+use alloc::collections::BTreeMap;
+
+/// Who answered a campaign, and what.
+pub(crate) type Votes = BTreeMap<NodeId, bool>;
+
+impl Raft {
+    /// A tick of a node that does not lead.
+    pub(crate) fn tick_election(&mut self) {
+        self.election_elapsed_ticks = self.election_elapsed_ticks.saturating_add(1);
+        if self.election_elapsed_ticks < self.election_timeout_ticks {
+            return;
+        }
+        if self.configuration.is_voter(self.options.id) {
+            self.become_pre_candidate();
+        } else if let State::Follower { leader } = &mut self.state {
+            // A learner never campaigns; it only stops believing in its leader.
+            *leader = None;
+        }
+    }
+
+    /// Asks whether it would be elected. Neither term nor vote changes.
+    pub(crate) fn become_pre_candidate(&mut self) {
+        assert!(!self.is_leader(), "a leader does not campaign");
+        assert!(self.configuration.is_voter(self.options.id), "only voters campaign");
+        let Some(term) = self.current_term.next() else {
+            return; // The last term there is; peers are refused long before they could bring us here.
+        };
+        self.restart_election_timer();
+        self.tell(Event::PreCampaign { term });
+        self.pre_vote_term = term;
+        self.state = State::PreCandidate { votes: Votes::from([(self.options.id, true)]) };
+        self.request_votes(term, true, false);
+        self.maybe_win_pre_vote();
+    }
+
+    /// Campaigns: a new term, and its own vote for itself (§5.2). `leadership_transfer` if the leader asked for it.
+    pub(crate) fn become_candidate(&mut self, leadership_transfer: bool) {
+        assert!(!self.is_leader(), "a leader does not campaign");
+        assert!(self.configuration.is_voter(self.options.id), "only voters campaign");
+        let Some(term) = self.current_term.next() else {
+            return; // As above.
+        };
+        self.restart_election_timer();
+        self.enter_term(term);
+        self.voted_for = Some(self.options.id);
+        self.tell(Event::Campaign { term });
+        self.tell(Event::VoteGranted { term, candidate: self.options.id });
+        // SAFETY(raft §5.2): its own vote is not counted yet. It is a vote like any other and has to be durable, or a
+        // restart could give a second one in the same term; see `maybe_count_own_vote`.
+        self.state = State::Candidate { votes: Votes::new() };
+        self.request_votes(term, false, leadership_transfer);
+        assert!(self.voted_for == Some(self.options.id) && self.current_term == term);
+    }
+
+    /// Was elected: leads, and writes an entry of its own term (§5.4.2, §8).
+    fn become_leader(&mut self) {
+        assert_eq!(self.role(), Role::Candidate, "only a candidate is elected");
+        assert_eq!(self.voted_for, Some(self.options.id), "a leader voted for itself");
+        let mut members = self.configuration.members();
+        members.remove(&self.options.id);
+        self.state = State::Leader(Leadership::new(members, self.log.last_index(), self.now));
+        self.tell(Event::BecameLeader { term: self.current_term });
+        self.append_own(Payload::Noop);
+    }
+
+    /// Follows `leader`, or nobody yet, in `term`, which is not below the current one.
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        let changes =
+            term > self.current_term || self.role() != Role::Follower || (leader.is_some() && leader != self.leader());
+        if term > self.current_term {
+            self.enter_term(term);
+        }
+        assert_eq!(self.current_term, term, "terms never fall");
+        let former = core::mem::replace(&mut self.state, State::Follower { leader });
+        if let State::Leader(mut leadership) = former {
+            self.outbox.aborted_reads.append(&mut leadership.reads.abort());
+            // Its timer stood still. What it has of its own term it has from itself.
+            self.restart_election_timer();
+        }
+        if changes {
+            self.tell(Event::BecameFollower { term, leader });
+        }
+    }
+
+    /// A later term (§5.1): nothing of the old one holds.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.current_term, "terms only rise");
+        self.current_term = term;
+        // SAFETY(raft §5.2): the only place where a vote is forgotten, so never within a term.
+        self.voted_for = None;
+        self.verified = self.log.commit_index();
+        // Promises that have not left are worth nothing in the new term, and what they promised may be dropped from
+        // the log before it was ever handed to the disk.
+        self.outbox.messages_after_persist.clear();
+    }
+
+    fn restart_election_timer(&mut self) {
+        let Self { options, .. } = self;
+        self.election_elapsed_ticks = 0;
+        self.election_timeout_ticks =
+            self.random.between(options.election_timeout_ticks_min, options.election_timeout_ticks_max);
+    }
+
+    fn request_votes(&mut self, term: Term, pre_vote: bool, leadership_transfer: bool) {
+        let (last_log_index, last_log_term) = (self.log.last_index(), self.log.last_term());
+        for to in self.configuration.all_voters() {
+            if to == self.options.id {
+                continue;
+            }
+            let body = Body::RequestVote { pre_vote, last_log_index, last_log_term, leadership_transfer };
+            if pre_vote {
+                self.send(to, term, body);
+            } else {
+                // SAFETY(raft §5.2): asking with a vote for oneself is a promise to vote for nobody else.
+                self.send_after_persist(to, body);
+            }
+        }
+    }
+
+    /// Whether a leader is alive, as far as this node knows.
+    fn hears_of_leader(&self) -> bool {
+        match self.state {
+            State::Leader(_) => true, // Check-quorum ends its leadership when this stops being true.
+            State::Follower { leader } => {
+                leader.is_some() && self.election_elapsed_ticks < self.options.election_timeout_ticks_min
+            }
+            State::PreCandidate { .. } | State::Candidate { .. } => false,
+        }
+    }
+
+    /// RequestVote, receiver (Figure 2), and its pre-vote (thesis §9.6).
+    pub(crate) fn handle_vote_request(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        pre_vote: bool,
+        up_to_date: bool,
+        leadership_transfer: bool,
+    ) -> Result<(), Refused> {
+        if !self.configuration.is_voter(from) || !self.configuration.is_voter(self.options.id) {
+            return Err(Refused::NotAVoter);
+        }
+        if term > self.current_term && self.hears_of_leader() && !leadership_transfer {
+            // Neither a vote nor the new term. A pre-vote changes nothing anyway; it is worth a word of refusal.
+            if pre_vote {
+                self.send(from, self.current_term, Body::RequestVoteResponse { pre_vote, granted: false });
+                return Ok(());
+            }
+            return Err(Refused::LeaderAlive);
+        }
+        if pre_vote {
+            let granted = term > self.current_term && up_to_date;
+            // A refusal carries our term, so that an asker that is behind catches up and can win later.
+            let answer_term = if granted { term } else { self.current_term };
+            self.send(from, answer_term, Body::RequestVoteResponse { pre_vote, granted });
+            return Ok(());
+        }
+        if term > self.current_term {
+            self.become_follower(term, None);
+        }
+        // SAFETY(raft §5.2): at most one candidate gets the vote of a term. The same one gets the same answer again.
+        let free = self.voted_for.is_none() && self.leader().is_none();
+        let may_vote = term == self.current_term && (free || self.voted_for == Some(from));
+        // SAFETY(raft §5.4.1): the log of a new leader holds every committed entry.
+        if may_vote && up_to_date {
+            if self.voted_for.is_none() {
+                self.tell(Event::VoteGranted { term, candidate: from });
+            }
+            if self.role() == Role::PreCandidate {
+                // It has found its candidate: going on would depose the leader that it helps to elect.
+                self.become_follower(term, None);
+            }
+            self.voted_for = Some(from);
+            self.election_elapsed_ticks = 0;
+            self.send_after_persist(from, Body::RequestVoteResponse { pre_vote, granted: true });
+        } else {
+            self.send(from, self.current_term, Body::RequestVoteResponse { pre_vote, granted: false });
+        }
+        Ok(())
+    }
+
+    /// An answer to a pre-vote.
+    pub(crate) fn handle_pre_vote_response(&mut self, from: NodeId, term: Term, granted: bool) -> Result<(), Refused> {
+        if !self.configuration.is_voter(from) {
+            return Err(Refused::NotAVoter);
+        }
+        if !granted && term > self.current_term {
+            // We were behind: with this term the next pre-vote can be granted.
+            self.become_follower(term, None);
+            return Ok(());
+        }
+        let never_asked = if granted { term > self.pre_vote_term } else { self.pre_vote_term == Term::ZERO };
+        if never_asked {
+            return Err(Refused::UnexpectedKind);
+        }
+        let answers = if granted { Some(term) == self.current_term.next() } else { term == self.current_term };
+        match &mut self.state {
+            State::PreCandidate { votes } if answers => {
+                votes.entry(from).or_insert(granted);
+                self.maybe_win_pre_vote();
+            }
+            // Late: the ballot was decided without it, as every third answer of three nodes is.
+            State::Follower { .. } | State::PreCandidate { .. } | State::Candidate { .. } | State::Leader(_) => {}
+        }
+        Ok(())
+    }
+
+    /// RequestVote, the candidate's side (Figure 2).
+    pub(crate) fn handle_vote_response(&mut self, from: NodeId, term: Term, granted: bool) -> Result<(), Refused> {
+        if !self.configuration.is_voter(from) {
+            return Err(Refused::NotAVoter);
+        }
+        if term > self.current_term {
+            self.become_follower(term, None);
+            return Ok(());
+        }
+        if term < self.current_term {
+            return Err(Refused::StaleTerm);
+        }
+        let asked = self.has_campaigned();
+        let State::Candidate { votes } = &mut self.state else {
+            // Late, as above, unless it never asked.
+            return if asked { Ok(()) } else { Err(Refused::UnexpectedKind) };
+        };
+        if granted && !votes.contains_key(&from) {
+            self.outbox.events.push(Event::VoteReceived { term, from });
+        }
+        votes.entry(from).or_insert(granted);
+        self.maybe_win_election();
+        Ok(())
+    }
+
+    /// Whether this node campaigned in the current term: it votes for itself only then.
+    pub(crate) fn has_campaigned(&self) -> bool {
+        self.voted_for == Some(self.options.id)
+    }
+
+    /// Counts a candidate's own vote as soon as it is durable.
+    pub(crate) fn maybe_count_own_vote(&mut self) {
+        let id = self.options.id;
+        if self.staging.durable_ballot() != (self.current_term, Some(id)) {
+            return;
+        }
+        let State::Candidate { votes } = &mut self.state else {
+            return;
+        };
+        if votes.insert(id, true).is_none() {
+            self.outbox.events.push(Event::VoteReceived { term: self.current_term, from: id });
+            self.maybe_win_election();
+        }
+    }
+
+    fn maybe_win_pre_vote(&mut self) {
+        let State::PreCandidate { votes } = &self.state else {
+            return;
+        };
+        match self.configuration.ballot(|id| votes.get(&id).copied()) {
+            Ballot::Won => self.become_candidate(false),
+            // Waits for what is left of its timeout, and learns meanwhile who leads.
+            Ballot::Lost => self.become_follower(self.current_term, None),
+            Ballot::Open => {}
+        }
+    }
+
+    fn maybe_win_election(&mut self) {
+        let State::Candidate { votes } = &self.state else {
+            return;
+        };
+        match self.configuration.ballot(|id| votes.get(&id).copied()) {
+            Ballot::Won => self.become_leader(),
+            Ballot::Lost => self.become_follower(self.current_term, None),
+            Ballot::Open => {}
+        }
+    }
+}

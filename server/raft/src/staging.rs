@@ -1,0 +1,227 @@
+//! What the disk has, and what is on its way there.
+//!
+//! The core never waits for the disk. It hands out numbered batches, goes on, and is told later that a batch and all
+//! before it are durable. In between the log may change, and change back:
+//!
+//! 1. entries 5 and 6 of term 2 go out in batch 1;
+//! 2. the leader of term 3 replaces them, in batch 2;
+//! 3. the leader of term 4 still has the old ones and sends them again, to go out in batch 3;
+//! 4. batch 1 becomes durable.
+//!
+//! Entry 6 of term 2 is in the log and was in batch 1, yet it is not safe on disk: batch 2 is about to remove it, and
+//! a crash before batch 3 would leave it lost although it had been acknowledged. So each batch carries a *claim*, the
+//! last entry whose durability follows from it; truncation lowers the claims of all batches under way, and only
+//! claims raise the durable index.
+
+use crate::log::Log;
+use crate::types::{BatchNumber, HardState, Index, NodeId, Term};
+use alloc::collections::VecDeque;
+
+/// A batch handed out and not yet known to be durable.
+#[derive(Debug)]
+struct InFlight {
+    number: BatchNumber,
+    /// When this batch is durable, so are all entries up to here; zero if it says nothing about entries.
+    claim: (Index, Term),
+    /// Its hard state.
+    ballot: Option<(Term, Option<NodeId>)>,
+}
+
+/// The node's account of its disk.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    /// The last batch handed out.
+    last_batch: BatchNumber,
+    in_flight: VecDeque<InFlight>,
+    /// All entries of the log up to here were handed out in some batch.
+    staged: Index,
+    /// Handed-out entries behind this index were dropped from the log; to be said in the next batch.
+    truncate_after: Option<Index>,
+    /// All entries of the log up to here are on disk, and no write under way removes them.
+    durable: Index,
+    /// The hard state last handed out.
+    staged_hard_state: HardState,
+    /// Term and vote on disk.
+    durable_ballot: (Term, Option<NodeId>),
+}
+
+impl Staging {
+    /// Everything that was restored is durable.
+    pub(crate) fn new(last_index: Index, hard_state: HardState) -> Staging {
+        Staging {
+            last_batch: BatchNumber::ZERO,
+            in_flight: VecDeque::new(),
+            staged: last_index,
+            truncate_after: None,
+            durable: last_index,
+            staged_hard_state: hard_state,
+            durable_ballot: (hard_state.current_term, hard_state.voted_for),
+        }
+    }
+
+    pub(crate) fn last_batch(&self) -> BatchNumber {
+        self.last_batch
+    }
+
+    pub(crate) fn durable_index(&self) -> Index {
+        self.durable
+    }
+
+    pub(crate) fn staged_index(&self) -> Index {
+        self.staged
+    }
+
+    pub(crate) fn durable_ballot(&self) -> (Term, Option<NodeId>) {
+        self.durable_ballot
+    }
+
+    /// Whether a batch has to go out. A commit index that moved is no reason: it is only a hint.
+    pub(crate) fn is_due(&self, log: &Log, hard_state: HardState) -> bool {
+        self.truncate_after.is_some() || self.staged < log.last_index() || self.ballot_changed(hard_state)
+    }
+
+    fn ballot_changed(&self, hard_state: HardState) -> bool {
+        let staged = self.staged_hard_state;
+        (staged.current_term, staged.voted_for) != (hard_state.current_term, hard_state.voted_for)
+    }
+
+    /// The log was cut behind `after`.
+    pub(crate) fn truncated(&mut self, after: Index, log: &Log) {
+        if after >= self.staged {
+            return; // What was cut had never been handed out.
+        }
+        // Deeper than any cut that waits to be said, because that one lowered `staged` too.
+        self.staged = after;
+        self.truncate_after = Some(after);
+        self.durable = self.durable.min(after);
+        let term = log.term_at(after).expect("truncation keeps the entry it cuts behind");
+        for batch in &mut self.in_flight {
+            // Entries up to `after` went out in this batch or an earlier one, so its claim on them stands.
+            batch.claim = batch.claim.min((after, term));
+        }
+    }
+
+    /// The next batch, if one is due, with everything that changed since the last.
+    pub(crate) fn take(&mut self, log: &Log, hard_state: HardState) -> Option<crate::Batch> {
+        if !self.is_due(log, hard_state) {
+            return None;
+        }
+        let number = BatchNumber::new(self.last_batch.get() + 1);
+        let entries = log.slice(self.staged.next(), log.last_index(), usize::MAX);
+        let hint_is_news = !entries.is_empty() && hard_state.commit_index > self.staged_hard_state.commit_index;
+        let hard_state = (self.ballot_changed(hard_state) || hint_is_news).then_some(hard_state);
+        let claim = entries.last().map_or((Index::ZERO, Term::ZERO), |last| (last.index, last.term));
+        let ballot = hard_state.map(|state| (state.current_term, state.voted_for));
+        self.last_batch = number;
+        self.in_flight.push_back(InFlight { number, claim, ballot });
+        self.staged = log.last_index();
+        if let Some(state) = hard_state {
+            self.staged_hard_state = state;
+        }
+        Some(crate::Batch { number, truncate_after: self.truncate_after.take(), entries, hard_state })
+    }
+
+    /// This batch and all before it are durable.
+    pub(crate) fn persisted(&mut self, number: BatchNumber, log: &Log) {
+        assert!(number <= self.last_batch, "batch {number} is durable but was never handed out");
+        while self.in_flight.front().is_some_and(|batch| batch.number <= number) {
+            let batch = self.in_flight.pop_front().expect("there is a front, as was just seen");
+            let (index, term) = batch.claim;
+            // SAFETY(raft §5.3): only what is durable and still in the log may be acknowledged or counted.
+            assert!(log.matches(index, term), "batch {number} claims {index} of term {term}, which was replaced");
+            self.durable = self.durable.max(index);
+            self.durable_ballot = batch.ballot.unwrap_or(self.durable_ballot);
+        }
+    }
+
+    pub(crate) fn check_invariants(&self, log: &Log, hard_state: HardState) {
+        assert!(self.durable <= self.staged, "durable {} was never handed out, {} was", self.durable, self.staged);
+        assert!(self.staged <= log.last_index(), "handed out {}, which is not in the log", self.staged);
+        assert!(self.staged_hard_state.current_term <= hard_state.current_term, "the staged term is from the future");
+        assert!(self.durable_ballot.0 <= self.staged_hard_state.current_term, "a term is durable that never went out");
+        for batch in &self.in_flight {
+            let (index, term) = batch.claim;
+            assert!(log.matches(index, term), "a batch claims {index} of term {term}, which was replaced");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Entry, Payload};
+    use alloc::vec::Vec;
+
+    fn hard_state(term: u64, commit: u64) -> HardState {
+        HardState { current_term: Term::new(term), voted_for: None, commit_index: Index::new(commit) }
+    }
+
+    fn set_up() -> (Log, Staging) {
+        let log = Log::restore(&[], Vec::new(), Index::ZERO, Index::ZERO, Index::ZERO).expect("an empty log is valid");
+        (log, Staging::new(Index::ZERO, HardState::default()))
+    }
+
+    fn append(log: &mut Log, term: u64) {
+        let (term, index) = (Term::new(term), log.last_index().next());
+        log.append(Entry { term, index, payload: Payload::Noop });
+    }
+
+    fn cut(log: &mut Log, staging: &mut Staging, after: u64) {
+        log.truncate(Index::new(after));
+        staging.truncated(Index::new(after), log);
+    }
+
+    #[test]
+    fn a_batch_says_everything_once() {
+        let (mut log, mut staging) = set_up();
+        assert_eq!(staging.take(&log, HardState::default()), None);
+        append(&mut log, 1);
+        append(&mut log, 1);
+        let batch = staging.take(&log, hard_state(1, 0)).expect("due");
+        assert_eq!((batch.number.get(), batch.entries.len(), batch.truncate_after), (1, 2, None));
+        assert_eq!(batch.hard_state, Some(hard_state(1, 0)));
+        assert_eq!(staging.take(&log, hard_state(1, 2)), None, "a commit alone is no reason to write");
+        append(&mut log, 1);
+        let batch = staging.take(&log, hard_state(1, 2)).expect("due");
+        assert_eq!((batch.entries.len(), batch.hard_state), (1, Some(hard_state(1, 2))), "but it travels along");
+    }
+
+    #[test]
+    fn cutting_what_never_went_out_is_not_said() {
+        let (mut log, mut staging) = set_up();
+        append(&mut log, 1);
+        staging.take(&log, hard_state(1, 0));
+        append(&mut log, 1);
+        cut(&mut log, &mut staging, 1);
+        assert!(!staging.is_due(&log, hard_state(1, 0)));
+        append(&mut log, 2);
+        let batch = staging.take(&log, hard_state(2, 0)).expect("due");
+        assert_eq!((batch.truncate_after, batch.entries[0].index), (None, Index::new(2)));
+    }
+
+    #[test]
+    fn the_deepest_of_several_cuts_is_said() {
+        let (mut log, mut staging) = set_up();
+        (0..5).for_each(|_| append(&mut log, 1));
+        staging.take(&log, hard_state(1, 0));
+        cut(&mut log, &mut staging, 2);
+        append(&mut log, 2);
+        cut(&mut log, &mut staging, 1);
+        (0..3).for_each(|_| append(&mut log, 3));
+        cut(&mut log, &mut staging, 3);
+        let batch = staging.take(&log, hard_state(3, 0)).expect("due");
+        let indexes: Vec<u64> = batch.entries.iter().map(|entry| entry.index.get()).collect();
+        assert_eq!((batch.truncate_after, indexes), (Some(Index::new(1)), Vec::from([2, 3])));
+        staging.persisted(BatchNumber::new(1), &log);
+        assert_eq!(staging.durable_index(), Index::new(1), "of the first batch only entry 1 stays");
+        staging.persisted(BatchNumber::new(2), &log);
+        assert_eq!(staging.durable_index(), Index::new(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "was never handed out")]
+    fn a_batch_that_never_was_cannot_be_durable() {
+        let (log, mut staging) = set_up();
+        staging.persisted(BatchNumber::new(1), &log);
+    }
+}

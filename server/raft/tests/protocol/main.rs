@@ -1,0 +1,18 @@
+//! The protocol seen from outside: the core driven through its public interface only.
+//!
+//! `paper_*` has one test per rule of the paper, with the sentence; `pitfalls_*` has ways in which other
+//! implementations went wrong; `random_network` lets a cluster run under faults and checks the paper's five properties
+//! after every step; `hostile` sends nonsense.
+
+mod cluster;
+mod hostile;
+mod node;
+mod paper_election;
+mod paper_replication;
+mod paper_safety;
+mod pitfalls_election;
+mod pitfalls_reads;
+mod pitfalls_replication;
+mod pitfalls_resources;
+mod quorum;
+mod random_network;
