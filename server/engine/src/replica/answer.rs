@@ -1,0 +1,130 @@
+//! What comes out of a replica for clients and for people: answers to tickets, and events.
+
+use bytes::Bytes;
+use raft::{Index, NodeId, Term};
+
+use crate::kv::{Applied, InvalidCommand, KeyValue, Revision};
+
+/// Names a client that waits for an answer. Given by whoever drives the replica; never given twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// A ticket from its number.
+    pub const fn new(ticket: u64) -> Ticket {
+        Ticket(ticket)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// The answer to a ticket. No ticket gets two, except that a write's answer is preceded by [`Answer::Proposed`].
+///
+/// What an answer says about a write is certain: [`Answer::Written`] has happened, every other one but `Proposed` says
+/// that the command was not applied and never will be. A write that is `Proposed` and has no further answer is in the
+/// log of this node and may or may not happen; whoever gives up waiting must report its outcome as unknown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The write is in the leader's log; its real answer follows. From here on it may happen even if nobody waits.
+    Proposed {
+        /// The leader's term.
+        term: Term,
+        /// The write's place in the log.
+        index: Index,
+    },
+    /// The write is committed and applied, with this result.
+    Written(Applied),
+    /// The read was served.
+    Read(ReadResult),
+    /// This node does not lead, so it took neither a write nor a read.
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+        /// This node's term.
+        term: Term,
+    },
+    /// Too much is waiting already; nothing was proposed or read.
+    Overloaded,
+    /// Leadership is being handed over; nothing was proposed.
+    Transferring,
+    /// The command is out of the limits; nothing was proposed.
+    Invalid(InvalidCommand),
+    /// The write lost its place in the log to another leader's entry: it was never applied and never will be.
+    Dropped {
+        /// The term of the committed entry that proves it.
+        term: Term,
+    },
+    /// Leadership was lost before a majority confirmed the read; nothing was served.
+    ReadAborted,
+}
+
+/// What a read found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadResult {
+    /// The key, if it exists.
+    pub kv: Option<KeyValue>,
+    /// The revision of the store that was read.
+    pub revision: Revision,
+}
+
+/// Something that happened, told for people. All but [`Event::Raft`] are told only while narrating.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// An event of the consensus core.
+    Raft(raft::Event),
+    /// Entries were appended to this node's log (in memory; [`Event::Durable`] follows when they are on its disk).
+    Appended {
+        /// The first of them.
+        first: Index,
+        /// The last of them.
+        last: Index,
+    },
+    /// This node's log is durable up to here.
+    Durable {
+        /// The last durable entry.
+        index: Index,
+    },
+    /// This node learnt that the log is committed up to here.
+    Committed {
+        /// The last committed entry.
+        index: Index,
+    },
+    /// A committed entry was applied to this node's state.
+    Applied {
+        /// Its index.
+        index: Index,
+        /// Its term.
+        term: Term,
+        /// What it did.
+        what: AppliedKind,
+    },
+}
+
+/// What an applied entry did to the state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AppliedKind {
+    /// Nothing: a new leader's first entry.
+    Noop,
+    /// It wrote a key.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The store's revision after it.
+        revision: Revision,
+    },
+    /// It removed a key.
+    Deleted {
+        /// The key.
+        key: Bytes,
+        /// The store's revision after it.
+        revision: Revision,
+    },
+    /// Its condition did not hold, so it changed nothing.
+    Rejected {
+        /// The key.
+        key: Bytes,
+    },
+}

@@ -1,0 +1,350 @@
+//! The replica: the consensus core, the state machine and the clients that wait, composed into one synchronous machine.
+//!
+//! It owns no file. [`Replica::advance`] yields the batches to make durable, in order; whoever drives the replica
+//! writes them and reports back through [`Replica::persisted`]. What the replica has for the outside gathers in an
+//! [`Outbox`].
+//!
+//! The life of a write: [`Replica::write`] stamps the command with replicated time, encodes it once and proposes it;
+//! the client's [`Ticket`] waits for the index and term that it got. When that index is applied, the client is answered
+//! with the result, or told that another entry took the place. The life of a read: [`Replica::read`] has the core
+//! confirm with a majority that this node still leads; the client is answered once the state has applied what was
+//! committed when the read came.
+//!
+//! What does not hold, and is not promised: losing leadership answers no write (its entry may still be committed); a
+//! cancelled write may still happen; a ticket whose write is never decided, because this node hears of no leader any
+//! more, gets no answer, so whoever waits needs a deadline of its own and must then call the outcome unknown.
+
+mod answer;
+mod clock;
+mod parked;
+mod waiters;
+
+use bytes::Bytes;
+use raft::{
+    Batch, BatchNumber, Entry, Fetch, Index, Message, NodeId, Payload, ProposeError, Raft, ReadError, Ready, Term,
+};
+use thiserror::Error;
+
+use crate::kv::command::{decode, encode};
+use crate::kv::{Applied, Command, Store, UnknownCommand};
+use clock::Clock;
+use parked::Parked;
+use waiters::Waiters;
+
+pub use answer::{Answer, AppliedKind, Event, ReadResult, Ticket};
+
+/// One member of the cluster, without its disk and its network.
+pub struct Replica {
+    raft: Raft,
+    store: Store,
+    /// The last entry applied to `store`.
+    applied: Index,
+    waiters: Waiters,
+    parked: Parked,
+    clock: Clock,
+    /// The term in which this node leads and for which `clock` was started.
+    leading_term: Option<Term>,
+    /// The latest monotonic time, in milliseconds, that the driver has told.
+    now_ms: u64,
+    outbox: Outbox,
+    narrating: bool,
+    /// The commit index that was narrated last.
+    narrated_commit_index: Index,
+    /// The durable index that was narrated last. A truncation takes it back.
+    narrated_durable_index: Index,
+}
+
+/// What a replica has for the outside.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Messages that may leave now.
+    pub messages: Vec<Message>,
+    /// Entries that the core needs read from the log.
+    pub fetches: Vec<Fetch>,
+    /// Answers to tickets.
+    pub answers: Vec<(Ticket, Answer)>,
+    /// What happened, for people.
+    pub events: Vec<Event>,
+}
+
+/// A committed entry that this version cannot apply. The node must stop: it cannot go on without the entry and must not
+/// skip it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("the committed entry at index {index}, term {term}, is not known to this version: {reason}")]
+pub struct UnknownEntry {
+    /// Its index.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// What is wrong with it.
+    pub reason: UnknownCommand,
+}
+
+impl Replica {
+    /// A replica of a core and the state that has applied the log up to `applied`, an entry of `applied_term`
+    /// ([`Index::ZERO`] and [`Term::ZERO`] for an empty state). The core must have been restored with the same index.
+    pub fn new(raft: Raft, store: Store, applied: Index, applied_term: Term) -> Replica {
+        Replica {
+            narrated_commit_index: raft.commit_index(),
+            narrated_durable_index: raft.last_index(),
+            raft,
+            store,
+            applied,
+            waiters: Waiters::new(applied_term),
+            parked: Parked::new(),
+            clock: Clock::default(),
+            leading_term: None,
+            now_ms: 0,
+            outbox: Outbox::default(),
+            narrating: false,
+        }
+    }
+
+    /// Whether to tell what happens in detail, in [`Outbox::events`]. Off at first: it costs time and memory.
+    pub fn narrate(&mut self, narrating: bool) {
+        self.narrating = narrating;
+    }
+
+    /// One tick of the core's timers, at `now_ms` of this node's monotonic clock (milliseconds, any origin).
+    pub fn tick(&mut self, now_ms: u64) {
+        self.observe_time(now_ms);
+        self.raft.tick();
+        self.observe_leadership();
+    }
+
+    /// A message from a peer.
+    ///
+    /// # Errors
+    ///
+    /// The message was dropped, for a reason that is worth counting.
+    pub fn message(&mut self, message: Message) -> Result<(), raft::Refused> {
+        let outcome = self.raft.step(message);
+        self.observe_leadership();
+        outcome
+    }
+
+    /// Proposes `command` for the client with `ticket`, at `now_ms` of this node's monotonic clock. The answers come
+    /// through the outbox.
+    pub fn write(&mut self, ticket: Ticket, command: &Command, now_ms: u64) {
+        self.observe_time(now_ms);
+        let answer = self.propose(ticket, command).unwrap_or_else(|refusal| refusal);
+        self.outbox.answers.push((ticket, answer));
+    }
+
+    /// The first answer to a write: `Proposed`, or why not.
+    fn propose(&mut self, ticket: Ticket, command: &Command) -> Result<Answer, Answer> {
+        // Asked before the command is encoded, which may copy a mebibyte for nothing.
+        if !self.raft.is_leader() {
+            return Err(self.not_leader());
+        }
+        if self.waiters.writes_are_full() {
+            return Err(Answer::Overloaded);
+        }
+        let time_ms = self.clock.stamp(self.store.time_ms(), self.now_ms);
+        let encoded = encode(command, time_ms).map_err(Answer::Invalid)?;
+        let (term, index) = self.raft.propose(encoded).map_err(|error| match error {
+            ProposeError::NotLeader { .. } => self.not_leader(),
+            ProposeError::TooManyUncommitted => Answer::Overloaded,
+            ProposeError::Transferring => Answer::Transferring,
+        })?;
+        self.waiters.wait_for_write(index, term, ticket);
+        Ok(Answer::Proposed { term, index })
+    }
+
+    fn not_leader(&self) -> Answer {
+        Answer::NotLeader { leader: self.raft.leader(), term: self.raft.current_term() }
+    }
+
+    /// Reads `key` linearizably for the client with `ticket`. The answer comes through the outbox.
+    pub fn read(&mut self, ticket: Ticket, key: Bytes) {
+        if self.waiters.reads_are_full() {
+            self.outbox.answers.push((ticket, Answer::Overloaded));
+            return;
+        }
+        let answer = match self.raft.read(self.waiters.next_read()) {
+            Ok(()) => return self.waiters.wait_for_read(ticket, key),
+            Err(ReadError::NotLeader { .. }) => self.not_leader(),
+            Err(ReadError::TooManyReads) => Answer::Overloaded,
+        };
+        self.outbox.answers.push((ticket, answer));
+    }
+
+    /// The client with `ticket` waits no more. Its write may still happen; an answer that is under way may still come.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.waiters.cancel(ticket);
+    }
+
+    /// Starts to hand leadership over to `target`.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be.
+    pub fn transfer_leadership(&mut self, target: NodeId) -> Result<(), raft::TransferError> {
+        self.raft.transfer_leadership(target)
+    }
+
+    /// The transport lost a message to `peer`.
+    pub fn unreachable(&mut self, peer: NodeId) {
+        self.raft.unreachable(peer);
+    }
+
+    /// Every batch up to `batch` is durable: what waited for that may leave.
+    pub fn persisted(&mut self, batch: BatchNumber) {
+        self.raft.persisted(batch);
+        self.parked.persisted(batch, &mut self.outbox.messages);
+        self.observe_leadership();
+        if self.narrating {
+            let index = self.raft.status().durable_index;
+            if index > self.narrated_durable_index {
+                self.outbox.events.push(Event::Durable { index });
+            }
+            self.narrated_durable_index = index;
+        }
+    }
+
+    /// The entries that the core asked for in [`Outbox::fetches`]; none if they could not be read.
+    pub fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) {
+        self.raft.fetched(fetch, entries);
+    }
+
+    /// Whether [`Replica::advance`] has something to do.
+    pub fn has_ready(&self) -> bool {
+        self.raft.has_ready()
+    }
+
+    /// Does what the core asks for next: applies what is committed, answers who waits for it, and gathers what may
+    /// leave. Returns the batch to write next, if there is one. Call it until [`Replica::has_ready`] is false.
+    ///
+    /// # Errors
+    ///
+    /// A committed entry is unknown. The replica must not be used any further, and nothing in its outbox may leave.
+    pub fn advance(&mut self) -> Result<Option<Batch>, UnknownEntry> {
+        let Ready {
+            persist,
+            messages,
+            messages_after_persist,
+            wait_for,
+            committed,
+            reads,
+            aborted_reads,
+            fetches,
+            events,
+        } = self.raft.ready();
+        self.outbox.events.extend(events.into_iter().map(Event::Raft));
+        self.narrate_progress(persist.as_ref());
+        self.outbox.messages.extend(messages);
+        self.parked.park(wait_for, messages_after_persist, &mut self.outbox.messages);
+        self.outbox.fetches.extend(fetches);
+        self.apply(committed)?;
+        for (id, index) in reads {
+            self.waiters.confirm_read(id, index);
+        }
+        for id in aborted_reads {
+            self.waiters.abort_read(id, &mut self.outbox.answers);
+        }
+        self.waiters.serve_reads(&self.store, self.applied, &mut self.outbox.answers);
+        Ok(persist)
+    }
+
+    fn apply(&mut self, committed: Vec<Entry>) -> Result<(), UnknownEntry> {
+        if committed.is_empty() {
+            return Ok(());
+        }
+        for Entry { term, index, payload } in committed {
+            assert_eq!(index, self.applied.next(), "committed entries come once each, in order");
+            let applied = match &payload {
+                Payload::Noop => None,
+                Payload::Command(encoded) => {
+                    let applied = self.store.apply(index, encoded);
+                    Some(applied.map_err(|reason| UnknownEntry { index, term, reason })?)
+                }
+            };
+            if self.narrating {
+                let what = applied_kind(&payload, applied.as_ref());
+                self.outbox.events.push(Event::Applied { index, term, what });
+            }
+            self.applied = index;
+            self.waiters.decide(index, term, applied, &mut self.outbox.answers);
+        }
+        self.raft.applied(self.applied);
+        Ok(())
+    }
+
+    fn narrate_progress(&mut self, batch: Option<&Batch>) {
+        if !self.narrating {
+            return;
+        }
+        if let Some([first, .., last] | [first @ last]) = batch.map(|batch| batch.entries.as_slice()) {
+            self.outbox.events.push(Event::Appended { first: first.index, last: last.index });
+        }
+        let index = self.raft.commit_index();
+        if index > self.narrated_commit_index {
+            self.narrated_commit_index = index;
+            self.outbox.events.push(Event::Committed { index });
+        }
+    }
+
+    /// Takes what has gathered for the outside. Only after [`Replica::advance`] has run dry and its batches were handed
+    /// to the log.
+    pub fn take_outbox(&mut self) -> Outbox {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// The driver's clock must be monotonic; if it is not, time stands still until it has caught up.
+    fn observe_time(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// Starts the clock of a new leadership. Called after every input that can make this node a leader.
+    fn observe_leadership(&mut self) {
+        let leading_term = self.raft.is_leader().then(|| self.raft.current_term());
+        if leading_term != self.leading_term {
+            self.leading_term = leading_term;
+            self.clock.restart(self.store.time_ms(), self.now_ms);
+        }
+    }
+
+    /// The consensus core, to look at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The state, to look at or to clone as a snapshot.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The last entry applied to the state.
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// How many writes wait for an answer, those of cancelled tickets included.
+    pub fn writes_waiting(&self) -> usize {
+        self.waiters.write_count()
+    }
+
+    /// How many reads wait for an answer, those of cancelled tickets included.
+    pub fn reads_waiting(&self) -> usize {
+        self.waiters.read_count()
+    }
+
+    /// How many messages were dropped because too many waited for the disk.
+    pub fn messages_dropped(&self) -> u64 {
+        self.parked.dropped_count()
+    }
+}
+
+/// What an entry did, for people.
+fn applied_kind(payload: &Payload, applied: Option<&Applied>) -> AppliedKind {
+    let (Payload::Command(encoded), Some(applied)) = (payload, applied) else {
+        return AppliedKind::Noop;
+    };
+    let (_, command) = decode(encoded).expect("it was just applied");
+    let key = command.key().clone();
+    match applied {
+        Applied::Put { revision, .. } => AppliedKind::Put { key, revision: *revision },
+        Applied::Deleted { revision, .. } => AppliedKind::Deleted { key, revision: *revision },
+        Applied::Rejected(_) => AppliedKind::Rejected { key },
+    }
+}

@@ -1,0 +1,267 @@
+//! The write-ahead log: entries, truncations and hard states of one node in one order, durable before they count.
+//!
+//! Three parts. [`Wal`] is a machine without I/O that turns batches into disk work; [`Executor`] runs that work on
+//! whatever thread the caller likes; [`Reader`] reads entries back beside the two. [`open`] recovers a log or begins
+//! one. There is no mode in which a batch counts as durable before a sync returned.
+//!
+//! # Format, version 1
+//!
+//! The log is a chain of records in *segments*: files `wal-0000000001.log`, `wal-0000000002.log`, … without a gap. A
+//! segment is filled with zeros before it is used (an overwrite is cheaper to sync than an extension), and so are the
+//! bytes behind its last record. All numbers are little-endian.
+//!
+//! A *position* is a `u64`: the segment's number in the upper 32 bits, the byte offset in its file in the lower.
+//! Positions are ordered as the log is written. A record begins at a multiple of 8 and lies in one segment:
+//!
+//! | bytes | field | |
+//! |---|---|---|
+//! | 0..4 | checksum | CRC32C of everything behind it, padding included |
+//! | 4..7 | length | of the payload, at most 8 MiB |
+//! | 7 | kind | see below |
+//! | 8..16 | position | of this record |
+//! | 16..24 | durable offset | everything before this position was synced when this record was written |
+//! | 24..28 | previous | the checksum of the record before this one, 0 for the first of all: the hash chain |
+//! | 28..32 | salt | one random number for the whole log |
+//! | 32.. | payload | then zeros up to a multiple of 8 |
+//!
+//! Thus each record can be validated alone. One that was put elsewhere, or was left in a recycled file by a segment
+//! with another number, fails by its position; one of another node's log, or made up by a client inside of a value,
+//! fails by its salt; one that was rolled back to an earlier, valid version no longer fits the record behind it.
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 start | `QUORWAL\n`, version `u32`, file size `u32`, index of the next entry, `u64` reserved, hard state |
+//! | 2 hard state | current term, vote (0 for none), commit index |
+//! | 3 truncate | index after which all entries are taken back |
+//! | 4 mark | nothing |
+//! | 5 no-op entry | term, index |
+//! | 6 command entry | term, index, command |
+//!
+//! A start is the first record of each segment and only there: with it the log can be read from that segment on when
+//! older ones are gone. The log is its records, taken in order: nothing is ever rewritten in place, a truncation is a
+//! record, and an entry's index is always one above the last, so that an index means what was written last.
+//!
+//! A *commit* is one write and one `fdatasync`, in one segment, and only one is in flight. So what a commit's records
+//! name as durable is everything before that commit, and a record in a segment proves all earlier segments durable.
+//! When the log falls idle a mark is written, so that the last commit is proven as well.
+//!
+//! # Recovery
+//!
+//! Replay goes from the first record on, while records are valid and chained, to the *end* `d`. Then everything behind
+//! `d` is searched for valid records, in all segments. If any names a durable offset > `d`, something durable is
+//! missing at `d`: that is corruption, [`WalError::Corrupt`], and nothing is changed. The same holds if one lies where
+//! the log should go on and names `d` itself: the record before `d` is not the one that it followed. Otherwise what
+//! lies behind `d` was never synced (sectors of an unsynced write survive in any order), so no one was ever told of
+//! it: it is an unsynced tail and is cut. Before anything is appended, what was replayed but not proven durable is
+//! written once more (a kernel that failed to write it still shows it but would never write it), the tail is
+//! overwritten with zeros, both are synced, and a mark is committed.
+//!
+//! Stale records never follow again on a cut log: they are zeroed and synced before the next append. Should a disk
+//! bring them back, the record that they would have to follow has been replaced by that mark, so the chain differs; and
+//! they name no durable offset beyond the cut, so they are no proof of damage either.
+//!
+//! A tail may be cut in the middle of a batch. That is harmless: nobody was told of it. Its truncation may survive
+//! without its entries (they were taken back because they were never committed), and entries without the hard state
+//! behind them: then their term is taken over, without a vote.
+//!
+//! # What may be on the disk after a crash
+//!
+//! | crash while | what is there | recovery |
+//! |---|---|---|
+//! | a segment is created or zeroed | a file `*.new`, or none | ignored; made again from nothing |
+//! | it is renamed, directory not synced | `*.new` or `*.log` | as above, or an unused segment: all zeros, already synced; the directory is synced before it is used |
+//! | it is unused | a file of zeros | kept for use |
+//! | its first commit runs | the start and the records behind it, any sectors of them | end is in this segment, or at the end of the segment before; the rest is a tail |
+//! | any commit runs | any sectors of it, behind all earlier commits, whole | a prefix of the commit stays, the rest is a tail |
+//! | a tail is being zeroed | some of it | the same end is found again; zeroing only ever makes records invalid |
+//! | what is not proven is written again | the same bytes | the same |
+//! | the mark is written | the mark or not | the same |
+//!
+//! # Limits
+//!
+//! - A sector of 512 bytes is taken to be written whole or not at all: a commit may share its first with the one
+//!   before.
+//! - The last commit before a crash is ambiguous until something follows it: if it was durable and is damaged before
+//!   the next start, that looks like an unsynced tail. A mark follows when the log falls idle and at each start.
+//! - A disk that loses everything from some sync on, consistently and without a trace, cannot be told from a log that
+//!   ended there.
+//! - A record larger than a segment gets a segment of its size, the 8 MiB of the largest payload at most.
+//! - If the disk is full when a segment is prepared, the log stops like for any other error.
+
+mod executor;
+mod format;
+mod index;
+mod log_state;
+mod machine;
+mod reader;
+mod recovery;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use raft::{Entry, HardState, Index};
+
+use format::{Position, segment_name};
+use index::EntryIndex;
+
+pub use executor::{Completion, Executor, Work};
+pub use machine::Wal;
+pub use reader::Reader;
+pub use recovery::open;
+
+/// The smallest segment in bytes: a page. Anything so small is for tests.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+
+/// The largest segment in bytes: preparing one must end in reasonable time, and offsets in it have 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// How a log is laid out.
+#[derive(Clone, Debug)]
+pub struct WalOptions {
+    /// The size of a segment's file in bytes, for segments made from now on; those that exist keep theirs. Between
+    /// [`SEGMENT_BYTES_MIN`] and [`SEGMENT_BYTES_MAX`].
+    pub segment_bytes: u64,
+    /// Of how many bytes of log one entry's place is kept in memory (16 bytes for each). Reading an entry begins at
+    /// most this far before it.
+    pub index_every_bytes: u64,
+    /// A number that sets this log's records apart from those of all others and cannot be guessed by clients: drawn at
+    /// random by the caller. Only used when a log is begun.
+    pub salt: u32,
+}
+
+impl Default for WalOptions {
+    /// Segments of 64 MiB, a place for each 64 KiB, and no salt.
+    fn default() -> WalOptions {
+        WalOptions { segment_bytes: 64 << 20, index_every_bytes: 64 << 10, salt: 0 }
+    }
+}
+
+impl WalOptions {
+    /// Whether the values can be used.
+    ///
+    /// # Errors
+    /// [`WalError::Options`] says which cannot.
+    pub fn validate(&self) -> Result<(), WalError> {
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            return Err(WalError::Options("segment_bytes must be between 4 KiB and 1 GiB"));
+        }
+        Ok(())
+    }
+}
+
+/// One record that recovery found. They come in the order in which they were written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Replayed {
+    /// An entry was appended: its index is one above the last.
+    Entry(Entry),
+    /// All entries above an index were taken back.
+    Truncate {
+        /// The last index that stays.
+        after: Index,
+    },
+    /// The hard state became this. The last of all may come without a record: if an entry is of a later term than the
+    /// hard state before it, the one behind it was cut off, and the term is taken over, without a vote.
+    HardState(HardState),
+}
+
+/// A log that was opened, in its parts.
+pub struct Opened {
+    /// The machine that takes batches.
+    pub wal: Wal,
+    /// Runs its disk work.
+    pub executor: Executor,
+    /// Reads entries back.
+    pub reader: Reader,
+    /// The hard state that was recovered: the last one replayed.
+    pub hard_state: HardState,
+    /// The index of the last entry, or zero.
+    pub last_index: Index,
+    /// What recovery found and did.
+    pub report: RecoveryReport,
+    /// Whether there was no record before: a new log, or one whose first commit was never synced.
+    pub fresh: bool,
+}
+
+/// What recovery found and did, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveryReport {
+    /// Segments that hold records.
+    pub segments: u64,
+    /// Valid records of any kind.
+    pub records: u64,
+    /// Entries, including those that were taken back later.
+    pub entries: u64,
+    /// Bytes of valid records.
+    pub bytes: u64,
+    /// Bytes overwritten with zeros because an unsynced tail lay there: 0 after a clean stop.
+    pub cut_bytes: u64,
+}
+
+/// Why the log cannot go on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WalError {
+    /// The disk failed. The process must end: what was written last may be there or not.
+    #[error("{action} {file}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The name of the file.
+        file: String,
+        /// What the file system reported.
+        source: Arc<io::Error>,
+    },
+    /// Something that was durable is damaged. Nothing was cut or changed.
+    #[error("{file} is damaged at byte {offset}: {reason}")]
+    Corrupt {
+        /// The number of the segment.
+        segment: u32,
+        /// The name of its file.
+        file: String,
+        /// Where in it the damage begins, in bytes.
+        offset: u64,
+        /// What is wrong there, and what proves it.
+        reason: String,
+    },
+    /// The log was written by another version of the program.
+    #[error("{file} has format version {found}, and this program knows only {known}")]
+    Version {
+        /// The name of the file.
+        file: String,
+        /// Its format version.
+        found: u32,
+        /// The format version that this program knows.
+        known: u32,
+    },
+    /// An entry is larger than a record may be.
+    #[error("an entry of {bytes} bytes does not fit a record of at most {bytes_max}")]
+    TooLarge {
+        /// The size of the command in bytes.
+        bytes: usize,
+        /// The largest in bytes.
+        bytes_max: usize,
+    },
+    /// An option has a value that cannot be used.
+    #[error("write-ahead log: {0}")]
+    Options(&'static str),
+}
+
+impl WalError {
+    /// Gives an I/O error its context.
+    fn io(action: &'static str, file: String) -> impl Fn(io::Error) -> WalError {
+        move |source| WalError::Io { action, file: file.clone(), source: Arc::new(source) }
+    }
+
+    fn corrupt(at: Position, reason: String) -> WalError {
+        let segment = at.segment();
+        WalError::Corrupt { segment, file: segment_name(segment), offset: at.offset(), reason }
+    }
+}
+
+/// The table of entries. A reader that panicked cannot have left it half changed: readers only look.
+fn lock_index(index: &Mutex<EntryIndex>) -> MutexGuard<'_, EntryIndex> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}

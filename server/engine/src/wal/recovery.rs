@@ -1,0 +1,307 @@
+//! Opens a log: replays what is valid, tells an unsynced tail from damage, cuts the one and refuses the other.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use raft::HardState;
+
+use crate::disk::{Disk, write_zeros};
+
+use super::executor::SegmentFile;
+use super::format::{
+    ALIGNMENT, FORMAT_VERSION, Header, Position, Record, Start, format_version, parse_segment_name, segment_name,
+    stored_checksum,
+};
+use super::index::{EntryIndex, Placer};
+use super::log_state::LogState;
+use super::machine::LogEnd;
+use super::window::Window;
+use super::{
+    Executor, Opened, Reader, RecoveryReport, Replayed, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Wal, WalError, WalOptions,
+};
+
+/// How many bytes are read from a file at a time: all that recovery holds of the log at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The rest of a segment is looked through in blocks of this many bytes: most of them are zeros and done with at once.
+const BLOCK_BYTES: usize = 4096;
+
+static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
+/// Opens the log in a directory, or begins a new one. `replay` is given each record in the order in which it was
+/// written. Runs the disk work that this needs before it returns; afterwards all that was replayed is durable.
+///
+/// # Errors
+/// [`WalError::Corrupt`] if something that was durable is damaged (nothing on the disk was changed then),
+/// [`WalError::Version`], [`WalError::Options`], or [`WalError::Io`].
+pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Replayed)) -> Result<Opened, WalError> {
+    options.validate()?;
+    let segments = list_segments(disk.as_ref())?;
+    let mut recovery = Recovery {
+        disk: disk.as_ref(),
+        replay,
+        state: LogState::EMPTY,
+        replayed_hard_state: LogState::EMPTY.hard_state,
+        salt: None,
+        previous: 0,
+        current: SegmentFile { segment: 0, bytes: 0 },
+        end: Position::ZERO,
+        durable: Position::ZERO,
+        index: EntryIndex::default(),
+        placer: Placer::new(options.index_every_bytes),
+        report: RecoveryReport::default(),
+    };
+    let mut unused = segments.as_slice();
+    while let Some((&segment, behind)) = unused.split_first() {
+        if !recovery.replay_segment(segment)? {
+            break;
+        }
+        unused = behind;
+    }
+    let rests = recovery.inspect_rests(unused)?;
+    recovery.repair(&rests)?;
+    let Recovery { state, replayed_hard_state, salt, previous, current, end, index, report, .. } = recovery;
+    if state.hard_state != replayed_hard_state {
+        replay(Replayed::HardState(state.hard_state)); // its own record was cut off with the tail
+    }
+
+    let salt = salt.unwrap_or(options.salt);
+    let prepared = rests.iter().filter(|rest| rest.file.segment != current.segment).map(|rest| rest.file).collect();
+    let index = Arc::new(Mutex::new(index));
+    let log_end = LogEnd { state, current, position: end, previous, prepared };
+    let mut wal = Wal::new(options, salt, log_end, Arc::clone(&index));
+    let mut executor = Executor::new(Arc::clone(disk));
+    // A mark first of all: it proves what was recovered, and whatever stale bytes a disk may bring back behind the end
+    // cannot follow on it.
+    wal.idle();
+    while wal.pending_bytes() > 0 {
+        let work = wal.next_work().expect("what waits can be written or prepared for, one at a time");
+        wal.completed(executor.run(work))?;
+    }
+    Ok(Opened {
+        wal,
+        executor,
+        reader: Reader::new(Arc::clone(disk), index, salt),
+        hard_state: state.hard_state,
+        last_index: state.last_index,
+        report,
+        fresh: current.segment == 0,
+    })
+}
+
+/// The numbers of the segments, ascending. They must be 1, 2, 3… without a gap: a segment's name is durable before the
+/// first record in it, and before the next segment is prepared.
+fn list_segments(disk: &dyn Disk) -> Result<Vec<u32>, WalError> {
+    let names = disk.list().map_err(WalError::io("list", "the data directory".to_owned()))?;
+    let mut segments: Vec<u32> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
+    segments.sort_unstable();
+    for (&segment, expected) in segments.iter().zip(1..) {
+        if segment != expected {
+            let reason = format!("the file is missing, but {} is there", segment_name(segment));
+            return Err(WalError::corrupt(Position::new(expected, 0), reason));
+        }
+    }
+    Ok(segments)
+}
+
+struct Recovery<'a> {
+    disk: &'a dyn Disk,
+    replay: &'a mut dyn FnMut(Replayed),
+    state: LogState,
+    /// The last hard state given to `replay`.
+    replayed_hard_state: HardState,
+    /// The salt of the log, once its first record is known.
+    salt: Option<u32>,
+    /// The checksum of the last record.
+    previous: u32,
+    /// The last segment that holds records.
+    current: SegmentFile,
+    /// Where the chain of valid records ends.
+    end: Position,
+    /// How far the log was durable, as far as its records prove it.
+    durable: Position,
+    index: EntryIndex,
+    placer: Placer,
+    report: RecoveryReport,
+}
+
+/// What lies behind the end of the log in one segment.
+struct Rest {
+    file: SegmentFile,
+    /// What is not zero there, in bytes, a little generously.
+    dirty: Range<u64>,
+}
+
+impl Recovery<'_> {
+    /// Replays the records of the next segment up to the first that is not valid or does not follow. Returns whether
+    /// there was any.
+    fn replay_segment(&mut self, segment: u32) -> Result<bool, WalError> {
+        let mut window = Window::open(self.disk, segment, CHUNK_BYTES)?;
+        let mut position = Position::new(segment, 0);
+        if window.length < SEGMENT_BYTES_MIN {
+            // Its size is durable before its name: no crash does this.
+            let reason = format!("{} bytes are too few for a segment: the file was cut", window.length);
+            return Err(WalError::corrupt(position, reason));
+        }
+        while let Some(valid) = window.record(position.offset(), self.salt)? {
+            let header = valid.header;
+            if header.previous != self.previous {
+                break;
+            }
+            let corrupt = |reason: &str| WalError::corrupt(position, reason.to_owned());
+            if let Some(found) = format_version(valid.bytes).filter(|&found| found != FORMAT_VERSION) {
+                return Err(WalError::Version { file: segment_name(segment), found, known: FORMAT_VERSION });
+            }
+            let record = Record::decode(valid.bytes).map_err(corrupt)?;
+            self.state.apply(&record).map_err(corrupt)?;
+            self.previous = stored_checksum(valid.bytes);
+            let placed = self.placer.place(&record, position);
+            self.index.apply(placed.as_slice(), self.state.last_index);
+            self.hand_over(&record);
+            let start = if let Record::Start(start) = record { Some(start) } else { None };
+            if start.is_some() != (position.offset() == 0) {
+                return Err(corrupt("a segment does not begin where its first record is"));
+            }
+            self.report.records += 1;
+            self.report.bytes += header.record_bytes() as u64;
+            self.durable = self.durable.max(header.durable);
+            if let Some(start) = start {
+                self.begin_segment(start, header, &mut window)?;
+            }
+            position = position.plus(header.record_bytes());
+            self.end = position;
+        }
+        Ok(self.current.segment == segment)
+    }
+
+    fn begin_segment(&mut self, start: Start, header: Header, window: &mut Window) -> Result<(), WalError> {
+        let bytes = start.segment_bytes;
+        if u64::from(bytes) > window.length {
+            let reason = format!("the file was cut: it is to have {bytes} bytes");
+            let end = u32::try_from(window.length).expect("less than the 32 bits of the size");
+            return Err(WalError::corrupt(Position::new(window.segment, end), reason));
+        }
+        window.length = u64::from(bytes);
+        self.salt = Some(header.salt);
+        self.current = SegmentFile { segment: window.segment, bytes };
+        self.report.segments += 1;
+        Ok(())
+    }
+
+    fn hand_over(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Start(_) | Record::Mark => {}
+            Record::Truncate { after } => (self.replay)(Replayed::Truncate { after }),
+            Record::HardState(hard_state) => {
+                self.replayed_hard_state = hard_state;
+                (self.replay)(Replayed::HardState(hard_state));
+            }
+            Record::Entry { .. } => {
+                self.report.entries += 1;
+                record.to_entry().into_iter().for_each(|entry| (self.replay)(Replayed::Entry(entry)));
+            }
+        }
+    }
+
+    /// Looks through everything behind the end of the log, the segments that are not in use included.
+    ///
+    /// # Errors
+    /// [`WalError::Corrupt`] if a record in there proves that what should be at the end was durable.
+    fn inspect_rests(&mut self, unused: &[u32]) -> Result<Vec<Rest>, WalError> {
+        let mut rests: Vec<Rest> = Vec::new();
+        let in_use = Some(self.current.segment).filter(|&segment| segment > 0);
+        for segment in in_use.into_iter().chain(unused.iter().copied()) {
+            let mut window = Window::open(self.disk, segment, CHUNK_BYTES)?;
+            let mut from = 0;
+            if segment == self.current.segment {
+                window.length = window.length.min(u64::from(self.current.bytes));
+                from = self.end.offset();
+            }
+            let (dirty, proof) = self.inspect(&mut window, from)?;
+            if let Some(proof) = proof {
+                let clean_end = in_use.is_none() || rests.first().is_some_and(|rest| rest.dirty.is_empty());
+                return Err(self.missing(&proof, clean_end));
+            }
+            let bytes = u32::try_from(window.length.min(SEGMENT_BYTES_MAX)).expect("SEGMENT_BYTES_MAX fits");
+            let bytes = bytes - bytes % u32::try_from(ALIGNMENT).expect("8 fits");
+            self.report.cut_bytes += dirty.end - dirty.start;
+            rests.push(Rest { file: SegmentFile { segment, bytes }, dirty });
+        }
+        Ok(rests)
+    }
+
+    /// Says what a record that proves damage proves. If the segment in use ends cleanly, and no more of it is known to
+    /// have been durable, then what is missing is the beginning of the next.
+    fn missing(&self, proof: &Header, clean_end: bool) -> WalError {
+        let next = clean_end && proof.durable.segment() != self.current.segment;
+        let damage =
+            if next || self.current.segment == 0 { Position::new(self.current.segment + 1, 0) } else { self.end };
+        let (file, byte) = (segment_name(proof.position.segment()), proof.position.offset());
+        WalError::corrupt(
+            damage,
+            format!("no valid record, but the one at byte {byte} of {file} proves it was durable"),
+        )
+    }
+
+    /// Looks through a segment from an offset on: what is not zero, and a record that proves damage at the end.
+    fn inspect(&self, window: &mut Window, from: u64) -> Result<(Range<u64>, Option<Header>), WalError> {
+        let mut dirty = from..from;
+        let mut offset = from;
+        while offset < window.length {
+            let block_end = (offset - offset % BLOCK_BYTES as u64 + BLOCK_BYTES as u64).min(window.length);
+            let count = usize::try_from(block_end - offset).expect("at most BLOCK_BYTES");
+            if window.bytes(offset, count)?.is_some_and(|block| *block == ZERO_BLOCK[..count]) {
+                offset = block_end;
+                continue;
+            }
+            if dirty.is_empty() {
+                dirty.start = offset;
+            }
+            while offset < block_end {
+                match window.record(offset, self.salt)? {
+                    Some(valid) if self.proves(&valid.header) => return Ok((dirty, Some(valid.header))),
+                    Some(valid) => offset += valid.header.record_bytes() as u64,
+                    None => offset += ALIGNMENT as u64,
+                }
+            }
+            offset = offset.min(window.length);
+            dirty.end = offset;
+        }
+        Ok((dirty, None))
+    }
+
+    /// Whether a valid record behind the end proves that something durable is missing there: it knew of more that was
+    /// durable. Or it lies where the log should go on, knew all before it to be durable, and does not follow on it.
+    fn proves(&self, header: &Header) -> bool {
+        let goes_on = header.position == self.end || header.position == Position::new(self.current.segment + 1, 0);
+        header.durable > self.end || (goes_on && header.durable == self.end)
+    }
+
+    /// Makes what was recovered durable and what lies behind it zeros.
+    fn repair(&mut self, rests: &[Rest]) -> Result<(), WalError> {
+        for rest in rests {
+            let mut window = Window::open(self.disk, rest.file.segment, CHUNK_BYTES)?;
+            let io_error = WalError::io("repair", segment_name(rest.file.segment));
+            if rest.file.segment == self.current.segment {
+                self.rewrite_unproven(&mut window)?;
+            }
+            write_zeros(window.file.as_ref(), rest.dirty.start, rest.dirty.end).map_err(io_error)?;
+        }
+        // A process that died between a rename and the sync behind it left a name that is seen but not durable.
+        self.disk.sync_directory().map_err(WalError::io("sync", "the data directory".to_owned()))
+    }
+
+    /// Writes what is valid but not proven durable once more, byte for byte: if the last sync before a restart failed,
+    /// the kernel shows these bytes but no longer means to write them.
+    fn rewrite_unproven(&self, window: &mut Window) -> Result<(), WalError> {
+        let io_error = WalError::io("rewrite", segment_name(window.segment));
+        let mut offset = if self.durable.segment() == window.segment { self.durable.offset() } else { 0 };
+        while offset < self.end.offset() {
+            let count = usize::try_from(self.end.offset() - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
+            let Some(bytes) = window.bytes(offset, count)?.map(<[u8]>::to_vec) else { break };
+            window.file.write_all_at(offset, &bytes).map_err(&io_error)?;
+            offset += count as u64;
+        }
+        Ok(())
+    }
+}

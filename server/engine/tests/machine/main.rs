@@ -1,0 +1,6 @@
+//! Replicas and engines as whole machines: one alone, and several in one process without threads, clocks or sockets.
+
+mod cluster;
+mod differential;
+mod engines;
+mod replicas;

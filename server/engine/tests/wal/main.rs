@@ -1,0 +1,12 @@
+//! Tests of the write-ahead log through its public interface: what it keeps, what a crash may take, what damage does.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+mod crash;
+mod damage;
+mod failure;
+mod golden;
+mod harness;
+mod machine;
+mod real_disk;
+mod round_trip;
