@@ -1,0 +1,203 @@
+//! What can be typed: the arguments exactly as given, with their help. Nothing is resolved here.
+
+use super::{duration, exit};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+/// The endpoints of `quorate-server demo` and of the README's first cluster.
+pub(crate) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003";
+
+/// The heading of the options that every command takes.
+const COMMON: &str = "Common options";
+
+const EXAMPLES: &str = "\
+Examples:
+  client-cli put greeting hello          create a key; fails if it exists
+  client-cli put --upsert greeting hi    create or overwrite it
+  client-cli get greeting                print its value
+  client-cli delete greeting             remove it
+  client-cli status                      ask each node how it is
+
+Exit codes:
+  0  done
+  1  wrong usage, or a failure on this machine
+  2  the key exists
+  3  the key is missing
+  4  the cluster is unavailable; certainly nothing was written
+  5  the outcome of a write is unknown; look before you repeat it
+  6  refused for another reason (revision, size, ...); nothing was written
+
+Formats: table is for people, json is one line, raw is for scripts: get writes
+exactly the bytes of the value, lists are separated by tabs.
+
+Any node answers any request, so one endpoint that answers is enough. Without
+--endpoints and QUORATE_ENDPOINTS these are asked:
+127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003";
+
+const PUT_EXAMPLES: &str = "\
+Examples:
+  client-cli put a 1                     create a
+  client-cli put --update a 2            overwrite a, which must exist
+  client-cli put --if-revision 7 a 3     overwrite a if it was last written
+                                         at revision 7
+  client-cli put page @index.html        the contents of a file
+  date | client-cli put now -            standard input
+  client-cli put at @@home               the text @home
+  client-cli put -- n -1                 after --, a hyphen is no option";
+
+/// The command line of Quorate, a replicated, linearizable key-value store.
+#[derive(Debug, Parser)]
+#[command(name = "client-cli", version, after_help = EXAMPLES, max_term_width = 80)]
+pub(crate) struct Arguments {
+    /// Nodes to ask: host:port,... (or QUORATE_ENDPOINTS).
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_ENDPOINTS",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = DEFAULT_ENDPOINTS,
+        hide_default_value = true,
+        hide_env = true,
+        help_heading = COMMON
+    )]
+    pub(crate) endpoints: Vec<String>,
+
+    /// Write results as table, json or raw.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        hide_possible_values = true,
+        help_heading = COMMON
+    )]
+    pub(crate) output: Format,
+
+    /// Deadline, as 500ms, 5s or 2m.
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "5s",
+        value_parser = duration::parse,
+        help_heading = COMMON
+    )]
+    pub(crate) timeout: Duration,
+
+    /// Tell what is done: which endpoint, which retries.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = COMMON)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One line of JSON.
+    Json,
+    /// Bare values: get writes exactly the bytes, lists are separated by tabs.
+    Raw,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a value under a key; without an option, create it.
+    #[command(after_help = PUT_EXAMPLES)]
+    Put(Put),
+    /// Print the value of a key.
+    Get {
+        /// The key: 1 to 1024 bytes.
+        key: String,
+    },
+    /// Remove a key.
+    Delete {
+        /// The key: 1 to 1024 bytes.
+        key: String,
+        /// Only if it was last written at this revision.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        if_revision: Option<u64>,
+    },
+    /// Ask each endpoint how its node is.
+    Status,
+    /// Print who leads.
+    Leader,
+    /// Hand leadership to another node.
+    TransferLeadership {
+        /// The name of the node that shall lead; else the one that is furthest.
+        node: Option<String>,
+    },
+    /// List the members of the cluster.
+    Members,
+}
+
+/// The arguments of `put`.
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The key: 1 to 1024 bytes.
+    pub(crate) key: String,
+    /// The value; - reads standard input, @FILE a file, @@TEXT is @TEXT.
+    pub(crate) value: OsString,
+    #[command(flatten)]
+    pub(crate) mode: Mode,
+}
+
+/// When a put is accepted.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Mode {
+    /// Create the key or overwrite it.
+    #[arg(long)]
+    pub(crate) upsert: bool,
+    /// Overwrite the key; it must exist.
+    #[arg(long)]
+    pub(crate) update: bool,
+    /// Overwrite the key if last written at this revision.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) if_revision: Option<u64>,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+///
+/// The exit code, after the help, the version or what is wrong was printed.
+pub(crate) fn parse() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|error| {
+        // Whoever closed the stream does not want to read it.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_fits_eighty_columns() {
+        let mut command = Arguments::command();
+        command.build();
+        let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        let mut helps = vec![command.render_help().to_string(), command.render_long_help().to_string()];
+        for name in names {
+            let subcommand = command.find_subcommand_mut(&name).expect("it was listed");
+            helps.push(subcommand.render_help().to_string());
+            helps.push(subcommand.render_long_help().to_string());
+        }
+        for line in helps.iter().flat_map(|help| help.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}

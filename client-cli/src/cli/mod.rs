@@ -1,0 +1,66 @@
+//! The command line: what is typed ([`args`]) becomes what is meant ([`command`]), is done ([`run`]), and is shown
+//! ([`output`], [`report`]).
+
+pub(crate) mod args;
+mod command;
+mod duration;
+pub(crate) mod exit;
+mod output;
+mod report;
+mod run;
+mod status;
+
+use crate::telemetry::Telemetry;
+use anyhow::Context as _;
+use command::Invocation;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+/// Does what was typed.
+///
+/// # Errors
+///
+/// If the arguments do not fit together, or something on this machine fails (a file, standard output). What the cluster
+/// answers is an exit code, reported already.
+pub(crate) fn main(arguments: args::Arguments) -> anyhow::Result<ExitCode> {
+    let verbosity = arguments.verbose;
+    let invocation = Invocation::new(arguments)?;
+    // Exported spans travel on a worker while this thread waits for the last of them.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let telemetry = Telemetry::start(&runtime, verbosity);
+    let done = runtime.block_on(run::run(&invocation));
+    telemetry.finish();
+    // A connection that is still being opened must not delay the exit.
+    runtime.shutdown_background();
+    let (output, code) = match done {
+        Ok(done) => done,
+        Err(error) => {
+            complain(&report::explain(&error, &invocation));
+            return Ok(ExitCode::from(exit::code(&error)));
+        }
+    };
+    write_out(&output)?;
+    Ok(ExitCode::from(code))
+}
+
+/// Writes `data` to standard output. A reader that has gone away has seen what it wanted.
+fn write_out(data: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(data).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("the request succeeded, but its result could not be written to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes to standard error. If even that is closed there is nobody to tell.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,166 @@
+//! What a status means for a request: the one place that reads statuses.
+
+use crate::{Leader, Outcome};
+use std::{collections::HashMap, error::Error as _, time::Duration};
+use tonic::{Code, Status, TimeoutExpired, metadata::MetadataMap};
+use tonic_types::StatusExt as _;
+
+/// The domain of Quorate's `ErrorInfo`.
+const DOMAIN: &str = "quorate";
+
+/// Response metadata: the leader's name and the address at which clients reach it.
+const LEADER_NAME: &str = "quorate-leader-name";
+const LEADER_ADDRESS: &str = "quorate-leader-address";
+
+/// gRPC's server pushback: milliseconds before the next attempt; a negative number forbids it.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// What to do about a failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It did no harm and may succeed: elsewhere, or later. The pause is the one the server asked for.
+    Repeat { after: Option<Duration> },
+    /// It may be repeated by the caller, but the server asked not to repeat it now.
+    GiveUp,
+    /// A node decided, and will again.
+    Refused,
+    /// A write of unknown outcome: it must not be repeated.
+    Unknown,
+}
+
+/// A failed attempt, understood.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) code: Code,
+    /// The reason of a Quorate node; none if something else answered, or nothing.
+    pub(crate) reason: Option<String>,
+    pub(crate) message: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) verdict: Verdict,
+    /// The metadata of Quorate's `ErrorInfo`.
+    pub(crate) details: HashMap<String, String>,
+}
+
+/// Judges a status. `left` says whether the request may have left this process, `repeatable` whether a second
+/// execution would do no harm.
+pub(crate) fn judge(status: &Status, left: bool, repeatable: bool) -> Judged {
+    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+    let (reason, details) = info.map(|info| (info.reason, info.metadata)).unzip();
+    let details: HashMap<String, String> = details.unwrap_or_default();
+    let timed_out = is_local_timeout(status);
+    let code = if timed_out { Code::DeadlineExceeded } else { status.code() };
+    let outcome = if repeatable || !left { Outcome::NotApplied } else { outcome(code, reason.as_deref(), &details) };
+    let verdict = if outcome == Outcome::Unknown {
+        Verdict::Unknown
+    } else if may_succeed_later(code, reason.as_deref()) {
+        repeat(status)
+    } else {
+        Verdict::Refused
+    };
+    let message = message(status, left, timed_out);
+    Judged { code, reason, message, outcome, verdict, details }
+}
+
+/// The outcome of a write that may have reached a node.
+fn outcome(code: Code, reason: Option<&str>, details: &HashMap<String, String>) -> Outcome {
+    if reason.is_none() {
+        // A library on the way made this status, and knows nothing of the write.
+        return Outcome::Unknown;
+    }
+    match details.get("outcome").map(String::as_str) {
+        Some("NOT_APPLIED") => Outcome::NotApplied,
+        Some(_) => Outcome::Unknown,
+        // A handover is no write and has no outcome of its own; when its time is over, the old leader goes on.
+        None if reason == Some("TRANSFER_TIMED_OUT") => Outcome::NotApplied,
+        None => match code {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unavailable
+            | Code::Unauthenticated => Outcome::NotApplied,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::Internal
+            | Code::DataLoss => Outcome::Unknown,
+        },
+    }
+}
+
+/// Whether another attempt, of which it is known that it does no harm, can have another result.
+fn may_succeed_later(code: Code, reason: Option<&str>) -> bool {
+    match (code, reason) {
+        // No node of ours decided. Another endpoint may be one.
+        (_, None) => true,
+        (Code::ResourceExhausted, Some(reason)) => reason != "STORAGE_FULL",
+        // The node's own patience may be shorter than ours.
+        (Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted, Some(_)) => true,
+        (_, Some(_)) => false,
+    }
+}
+
+fn repeat(status: &Status) -> Verdict {
+    if let Some(pushback) = status.metadata().get(PUSHBACK) {
+        // An unreadable value means the same as a negative one (gRFC A6).
+        return match pushback.to_str().ok().and_then(|text| text.parse().ok()) {
+            Some(pause_ms) => Verdict::Repeat { after: Some(Duration::from_millis(pause_ms)) },
+            None => Verdict::GiveUp,
+        };
+    }
+    Verdict::Repeat { after: status.get_details_retry_info().and_then(|info| info.retry_delay) }
+}
+
+/// Whether the channel's own timer, which enforces `grpc-timeout` on this side, made the status.
+fn is_local_timeout(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The text for people. The library's outermost words ("transport error") say least, the innermost most.
+fn message(status: &Status, left: bool, timed_out: bool) -> String {
+    if timed_out {
+        return "no answer in time".to_owned();
+    }
+    let mut innermost = None;
+    let mut source = status.source();
+    while let Some(error) = source {
+        innermost = Some(error.to_string());
+        source = error.source();
+    }
+    match innermost {
+        Some(cause) if left => format!("connection lost: {cause}"),
+        Some(cause) => format!("cannot connect: {cause}"),
+        None if status.message().is_empty() => status.code().description().to_owned(),
+        None => status.message().to_owned(),
+    }
+}
+
+/// The leader that a response or an error names.
+pub(crate) fn leader(metadata: &MetadataMap) -> Option<Leader> {
+    let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+    let endpoint = text(LEADER_ADDRESS)?.parse().ok()?;
+    Some(Leader { name: text(LEADER_NAME).unwrap_or_default().to_owned(), endpoint })
+}
+
+/// The leader that an error names in its details.
+pub(crate) fn leader_in_details(details: &HashMap<String, String>) -> Option<Leader> {
+    let endpoint = details.get("leaderAddress")?.parse().ok()?;
+    Some(Leader { name: details.get("leaderId").cloned().unwrap_or_default(), endpoint })
+}
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

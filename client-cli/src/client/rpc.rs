@@ -1,0 +1,144 @@
+//! The calls of a client, and the proof that a request has not left.
+//!
+//! Whether a failed call may have reached a server decides whether a write may be repeated, and the library's errors do
+//! not tell: the same status stands for a connection that could not be opened and for one that broke. So the request
+//! itself is watched. A connection encodes the message only when it is about to write it; as long as that has not
+//! happened, no server can act on the call, and the client can [`withdraw`](Progress::withdraw) it for good.
+
+use proto::{admin::v1 as admin, kv::v1 as kv};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+use tonic::{
+    Request, Response, Status,
+    client::Grpc,
+    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+/// A unary call, named by its request.
+pub(crate) trait Rpc: prost::Message + Clone + Sync + 'static {
+    /// The response.
+    type Answer: prost::Message + Default + 'static;
+
+    /// The path without its leading slash, as OpenTelemetry wants a method named.
+    const METHOD: &'static str;
+
+    /// The path.
+    const PATH: &'static str;
+
+    /// Whether a second execution does no harm.
+    const REPEATABLE: bool;
+
+    /// The key that the request is about.
+    fn key(&self) -> Option<&str> {
+        None
+    }
+}
+
+macro_rules! rpc {
+    ($request:ty, $answer:ty, $method:literal, $repeatable:literal $(, $key:ident)?) => {
+        impl Rpc for $request {
+            type Answer = $answer;
+            const METHOD: &'static str = $method;
+            const PATH: &'static str = concat!("/", $method);
+            const REPEATABLE: bool = $repeatable;
+            $(fn key(&self) -> Option<&str> {
+                Some(&self.$key)
+            })?
+        }
+    };
+}
+
+rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", false, key);
+rpc!(kv::GetRequest, kv::GetResponse, "kv.v1.KvService/Get", true, key);
+rpc!(kv::DeleteRequest, kv::DeleteResponse, "kv.v1.KvService/Delete", false, key);
+rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", true);
+rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", true);
+rpc!(
+    admin::TransferLeadershipRequest,
+    admin::TransferLeadershipResponse,
+    "admin.v1.AdminService/TransferLeadership",
+    false
+);
+
+/// Makes one call. `progress` tells, also if this future is dropped, whether the message may have left.
+pub(crate) async fn call<R: Rpc>(
+    channel: Channel,
+    request: Request<R>,
+    progress: Progress,
+) -> Result<Response<R::Answer>, Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    grpc.unary(request, PathAndQuery::from_static(R::PATH), Watched { progress, codec: ProstCodec::new() }).await
+}
+
+const HELD: u8 = 0;
+const LEFT: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+/// How far a request got: held, then either left (perhaps) or withdrawn (certainly not sent). It changes once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress(Arc<AtomicU8>);
+
+impl Progress {
+    /// Keeps a request from leaving if it has not. True if it never will have.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.settle(WITHDRAWN) == WITHDRAWN
+    }
+
+    fn settle(&self, wanted: u8) -> u8 {
+        // A request's worker may run on another thread: only one side wins the exchange.
+        self.0.compare_exchange(HELD, wanted, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|found| found, |_| wanted)
+    }
+}
+
+/// The Protobuf codec with a gate before it.
+struct Watched<R, A> {
+    progress: Progress,
+    codec: ProstCodec<R, A>,
+}
+
+/// See [`Watched`].
+struct WatchedEncoder<R> {
+    progress: Progress,
+    encoder: ProstEncoder<R>,
+}
+
+impl<R, A> Codec for Watched<R, A>
+where
+    R: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    type Encode = R;
+    type Decode = A;
+    type Encoder = WatchedEncoder<R>;
+    type Decoder = ProstDecoder<A>;
+
+    fn encoder(&mut self) -> WatchedEncoder<R> {
+        WatchedEncoder { progress: self.progress.clone(), encoder: self.codec.encoder() }
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<A> {
+        self.codec.decoder()
+    }
+}
+
+impl<R: prost::Message> Encoder for WatchedEncoder<R> {
+    type Item = R;
+    type Error = Status;
+
+    fn encode(&mut self, message: R, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match self.progress.settle(LEFT) {
+            LEFT => self.encoder.encode(message, buffer),
+            _ => Err(Status::cancelled("the request was withdrawn before it left")),
+        }
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.encoder.buffer_settings()
+    }
+}
