@@ -1,0 +1,311 @@
+//! Everything that can go wrong with a client's request, and the one place where it becomes a gRPC status.
+//!
+//! Every status has exactly one `google.rpc.ErrorInfo` of the domain `quorate`, whose reason names the case. What is
+//! variable in the message is also in its metadata, in lowerCamel keys. The error of a write says there, and in the
+//! trailer `kv-outcome`, whether the write was certainly not applied, now or later, or may be. A status without an
+//! ErrorInfo was made by a library on the way.
+
+// A new case has to be given its status: nothing is covered by a pattern that was written before it.
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::validate::Violation;
+use crate::node::{Leader, ReadError, TransferError, Unavailable, WriteError};
+
+/// The domain of every reason.
+pub(super) const DOMAIN: &str = "quorate";
+
+/// The trailer with a write's outcome.
+pub(super) const OUTCOME_TRAILER: &str = "kv-outcome";
+
+/// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design).
+pub(super) const PUSHBACK_TRAILER: &str = "grpc-retry-pushback-ms";
+
+const NOT_LEADER: &str = "NOT_LEADER";
+const NOT_READY: &str = "NOT_READY";
+const TRANSFERRING: &str = "LEADERSHIP_TRANSFERRING";
+const DRAINING: &str = "DRAINING";
+
+/// The reasons with which a node says that it did not run a request and never will, while another may.
+pub(super) const RUN_ELSEWHERE: [&str; 4] = [NOT_LEADER, NOT_READY, TRANSFERRING, DRAINING];
+
+/// How long to wait before trying again when there is no leader: about the time of an election.
+const RETRY_WITHOUT_LEADER: Duration = Duration::from_millis(500);
+
+/// How long to wait before trying again when a queue is full or leadership is changing hands: some round trips.
+const RETRY_SOON: Duration = Duration::from_millis(100);
+
+/// What a client's request can end with instead of a response.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("key already exists: {key}")]
+    KeyExists { key: String, mod_revision: u64 },
+    #[error("key not found: {key}")]
+    KeyNotFound { key: String },
+    #[error("the key has revision {actual} and not the expected {expected}: {key}")]
+    RevisionMismatch { key: String, expected: u64, actual: u64 },
+    #[error("{0}")]
+    Invalid(#[from] Violation),
+    #[error("the metadata entry grpc-timeout is malformed: {value}")]
+    TimeoutMalformed { value: String },
+    #[error("the request is larger than {limit_bytes} bytes: {cause}")]
+    MessageTooLarge { limit_bytes: usize, cause: String },
+    #[error("the request cannot be decoded: {cause}")]
+    Malformed { cause: String },
+    #[error("the server does not support this: {cause}")]
+    Unsupported { cause: String },
+    #[error("this node does not lead")]
+    NotLeader { leader: Option<Leader>, term: u64 },
+    #[error("no leader could be reached in time: {cause}")]
+    NoQuorum { cause: String, voters: usize, term: u64 },
+    #[error("this node is not ready: {cause}")]
+    NotReady { cause: String },
+    #[error("leadership is being handed over")]
+    Transferring,
+    #[error("the node is shutting down")]
+    Draining,
+    #[error("too many requests are under way")]
+    Overloaded,
+    #[error("the proposal of term {term} was overwritten by another leader's")]
+    ProposalDropped { term: u64 },
+    #[error("the deadline passed and nothing was changed")]
+    DeadlineExceeded,
+    #[error("the write may or may not have been applied: {cause}")]
+    OutcomeUnknown { cause: String, position: Option<(u64, u64)>, deadline_exceeded: bool },
+    #[error("the target is not a voting member: {target}")]
+    NotAVoter { target: String },
+    #[error("the target leads already: {target}")]
+    AlreadyLeader { target: String },
+    #[error("there is no other voting member")]
+    NobodyElse,
+    #[error("the handover did not end in time; the old leader goes on")]
+    TransferTimedOut,
+}
+
+/// What a request is to the store, which decides what its error has to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CallKind {
+    /// It changes the store: its error says what became of the change.
+    Write,
+    /// It changes nothing in the store.
+    Other,
+}
+
+/// What became of a failed write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    NotApplied,
+    Unknown,
+}
+
+impl ApiError {
+    /// The status of this error.
+    pub(super) fn to_status(&self, kind: CallKind) -> Status {
+        self.shape().into_status(self.to_string(), kind)
+    }
+
+    /// The table of errors.
+    fn shape(&self) -> Shape {
+        let shape = Shape::new;
+        match self {
+            Self::KeyExists { key, mod_revision } => {
+                shape(Code::AlreadyExists, "KEY_EXISTS").with("revision", mod_revision).resource(key)
+            }
+            Self::KeyNotFound { key } => shape(Code::NotFound, "KEY_NOT_FOUND").resource(key),
+            Self::RevisionMismatch { key, expected, actual } => shape(Code::FailedPrecondition, "REVISION_MISMATCH")
+                .with("key", key)
+                .with("expectedRevision", expected)
+                .with("currentRevision", actual)
+                .precondition("REVISION", key, format!("the revision has to be {expected} and is {actual}")),
+            Self::Invalid(violation) => violation.shape(),
+            Self::TimeoutMalformed { value } => shape(Code::InvalidArgument, "TIMEOUT_MALFORMED").with("value", value),
+            Self::MessageTooLarge { limit_bytes, cause } => {
+                shape(Code::InvalidArgument, "MESSAGE_TOO_LARGE").with("limitBytes", limit_bytes).with("cause", cause)
+            }
+            Self::Malformed { cause } => shape(Code::InvalidArgument, "MESSAGE_MALFORMED").with("cause", cause),
+            Self::Unsupported { cause } => shape(Code::Unimplemented, "UNSUPPORTED").with("cause", cause),
+            Self::NotLeader { leader, term } => {
+                shape(Code::Unavailable, NOT_LEADER).leader(leader.as_ref()).with("term", term).pushback(0)
+            }
+            Self::NoQuorum { cause, voters, term } => shape(Code::Unavailable, "NO_QUORUM")
+                .with("cause", cause)
+                .with("needed", &(voters / 2 + 1))
+                .with("term", term)
+                .retry(RETRY_WITHOUT_LEADER),
+            Self::NotReady { cause } => shape(Code::Unavailable, NOT_READY).with("cause", cause),
+            Self::Transferring => shape(Code::Unavailable, TRANSFERRING).retry(RETRY_SOON),
+            Self::Draining => shape(Code::Unavailable, DRAINING),
+            Self::Overloaded => {
+                let pushback_ms = RETRY_SOON.as_millis();
+                shape(Code::ResourceExhausted, "OVERLOADED").retry(RETRY_SOON).pushback(pushback_ms)
+            }
+            Self::ProposalDropped { term } => {
+                shape(Code::Unavailable, "PROPOSAL_DROPPED").with("term", term).retry(Duration::ZERO)
+            }
+            Self::DeadlineExceeded => shape(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::OutcomeUnknown { cause, position, deadline_exceeded } => {
+                let code = if *deadline_exceeded { Code::DeadlineExceeded } else { Code::Unknown };
+                shape(code, "OUTCOME_UNKNOWN").unknown().with("cause", cause).position(*position)
+            }
+            Self::NotAVoter { target } => shape(Code::InvalidArgument, "TARGET_NOT_VOTER")
+                .with("target", target)
+                .field("target", "it has to be the name of a voting member".to_owned()),
+            Self::AlreadyLeader { target } => shape(Code::FailedPrecondition, "TARGET_LEADS_ALREADY")
+                .with("target", target)
+                .precondition("LEADER", target, "it must not lead yet".to_owned()),
+            Self::NobodyElse => shape(Code::FailedPrecondition, "NO_OTHER_VOTER").precondition(
+                "MEMBERS",
+                "",
+                "another voting member is needed".to_owned(),
+            ),
+            Self::TransferTimedOut => shape(Code::DeadlineExceeded, "TRANSFER_TIMED_OUT"),
+        }
+    }
+}
+
+/// A status in the making.
+pub(super) struct Shape {
+    code: Code,
+    reason: &'static str,
+    outcome: Outcome,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+    pushback_ms: Option<u128>,
+}
+
+impl Shape {
+    pub(super) fn new(code: Code, reason: &'static str) -> Self {
+        let (metadata, details) = (HashMap::new(), ErrorDetails::new());
+        Self { code, reason, outcome: Outcome::NotApplied, metadata, details, pushback_ms: None }
+    }
+
+    pub(super) fn with(mut self, key: &str, value: &(impl ToString + ?Sized)) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    pub(super) fn field(mut self, field: &str, description: String) -> Self {
+        self.details.add_bad_request_violation(field, description);
+        self
+    }
+
+    fn resource(mut self, key: &str) -> Self {
+        self.details.set_resource_info("key", key, "", "");
+        self.with("key", key)
+    }
+
+    fn precondition(mut self, kind: &str, subject: &str, description: String) -> Self {
+        self.details.add_precondition_failure_violation(kind, subject, description);
+        self
+    }
+
+    fn leader(self, leader: Option<&Leader>) -> Self {
+        let Some(leader) = leader else { return self };
+        let shape = self.with("leaderId", &leader.name);
+        match &leader.client_address {
+            Some(address) => shape.with("leaderAddress", address),
+            None => shape,
+        }
+    }
+
+    fn position(self, position: Option<(u64, u64)>) -> Self {
+        match position {
+            Some((term, index)) => self.with("term", &term).with("index", &index),
+            None => self,
+        }
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.details.set_retry_info(Some(after));
+        self
+    }
+
+    fn pushback(mut self, after_ms: u128) -> Self {
+        self.pushback_ms = Some(after_ms);
+        self
+    }
+
+    fn unknown(mut self) -> Self {
+        self.outcome = Outcome::Unknown;
+        self
+    }
+
+    fn into_status(mut self, message: String, kind: CallKind) -> Status {
+        let mut trailers = MetadataMap::new();
+        if kind == CallKind::Write {
+            let (outcome, trailer) = match self.outcome {
+                Outcome::NotApplied => ("NOT_APPLIED", "not-applied"),
+                Outcome::Unknown => ("UNKNOWN", "unknown"),
+            };
+            self.metadata.insert("outcome".to_owned(), outcome.to_owned());
+            trailers.insert(OUTCOME_TRAILER, MetadataValue::from_static(trailer));
+        }
+        if let Some(pushback_ms) = self.pushback_ms {
+            // A number is always a valid value.
+            if let Ok(value) = MetadataValue::try_from(pushback_ms.to_string()) {
+                trailers.insert(PUSHBACK_TRAILER, value);
+            }
+        }
+        self.details.set_error_info(self.reason, DOMAIN, self.metadata);
+        Status::with_error_details_and_metadata(self.code, message, self.details, trailers)
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(unavailable: Unavailable) -> Self {
+        match unavailable {
+            Unavailable::NotLeader { leader, term } => Self::NotLeader { leader, term },
+            Unavailable::NotReady(cause) => Self::NotReady { cause },
+            Unavailable::Overloaded => Self::Overloaded,
+            Unavailable::Transferring => Self::Transferring,
+            Unavailable::Draining => Self::Draining,
+        }
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        let cause = error.to_string();
+        match error {
+            WriteError::Unavailable(unavailable) => unavailable.into(),
+            WriteError::Invalid(invalid) => Self::Invalid(invalid.into()),
+            WriteError::Dropped { term } => Self::ProposalDropped { term },
+            WriteError::DeadlineExceeded { term, index } => {
+                Self::OutcomeUnknown { cause, position: Some((term, index)), deadline_exceeded: true }
+            }
+            WriteError::Expired => Self::DeadlineExceeded,
+            WriteError::Stopped => Self::OutcomeUnknown { cause, position: None, deadline_exceeded: false },
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(unavailable) => unavailable.into(),
+            ReadError::DeadlineExceeded => Self::DeadlineExceeded,
+        }
+    }
+}
+
+impl From<TransferError> for ApiError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Unavailable(unavailable) => unavailable.into(),
+            TransferError::NobodyElse => Self::NobodyElse,
+            TransferError::NotAVoter(target) => Self::NotAVoter { target },
+            TransferError::AlreadyLeader(target) => Self::AlreadyLeader { target },
+            TransferError::DeadlineExceeded => Self::TransferTimedOut,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! The kv.v1 service, and the same service for requests that other nodes forward.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::kv::v1::kv_service_server::KvService;
+use proto::kv::v1::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse};
+use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request as Call, Response, Status};
+
+use super::deadline;
+use super::drain::Drain;
+use super::error::{ApiError, CallKind};
+use super::leader::LeaderHint;
+use super::limits::InFlight;
+use super::node::Node;
+use super::operation::{Answer, Operation, Request};
+use super::router::{FORWARD_METHOD, Failure, Router};
+use super::validate::Violation;
+use crate::forward::ForwardTarget;
+use crate::telemetry::{self, RequestSpan, SpanKind, TraceContext};
+
+const PUT: &str = "kv.v1.KvService/Put";
+const GET: &str = "kv.v1.KvService/Get";
+const DELETE: &str = "kv.v1.KvService/Delete";
+
+/// The kv.v1 service of a node.
+pub(super) struct KvApi<N> {
+    pub(super) router: Router<N>,
+    pub(super) leader: LeaderHint,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) drain: Drain,
+    /// How long a request may take whose client sets no deadline.
+    pub(super) request_timeout: Duration,
+}
+
+impl<N: Node> KvApi<N> {
+    /// Answers a client's call of `method`, which holds `request`.
+    async fn serve(
+        &self,
+        method: &'static str,
+        metadata: &MetadataMap,
+        request: Request,
+    ) -> Result<Response<Answer>, Status> {
+        let span = telemetry::server_span(metadata, method);
+        let kind = kind(&request);
+        match self.admit_and_run(metadata, request, &span).await {
+            Ok(answer) => {
+                span.end(Code::Ok);
+                let mut response = Response::new(answer);
+                self.leader.add_to(response.metadata_mut());
+                Ok(response)
+            }
+            Err(failure) => {
+                let mut status = match failure {
+                    Failure::Own(error) => error.to_status(kind),
+                    Failure::Passed(status) => *status,
+                };
+                span.end(status.code());
+                self.leader.add_to(status.metadata_mut());
+                Err(status)
+            }
+        }
+    }
+
+    async fn admit_and_run(
+        &self,
+        metadata: &MetadataMap,
+        request: Request,
+        span: &RequestSpan,
+    ) -> Result<Answer, Failure> {
+        let deadline = deadline::of_request(metadata, self.request_timeout, Instant::now())?;
+        let operation = Operation::new(request).map_err(ApiError::Invalid)?;
+        if self.drain.is_draining() {
+            return Err(ApiError::Draining.into());
+        }
+        let _permit = self.in_flight.admit(operation.value_bytes())?;
+        self.router.run(operation, deadline, span).await
+    }
+
+    async fn admit_and_run_forwarded(
+        &self,
+        request: Request,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Result<Answer, ApiError> {
+        let operation = Operation::new(request)?;
+        if self.drain.is_draining() {
+            return Err(ApiError::Draining);
+        }
+        let _permit = self.in_flight.admit(operation.value_bytes())?;
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(ApiError::DeadlineExceeded);
+        }
+        self.router.run_only_here(operation, deadline::answer_by(now, deadline), span).await
+    }
+}
+
+/// The call in parts, and its message as a request of `kind`.
+fn parts<T>(call: Call<T>, kind: impl FnOnce(T) -> Request) -> (MetadataMap, Request) {
+    let (metadata, _, message) = call.into_parts();
+    (metadata, kind(message))
+}
+
+/// What a request is to the store.
+fn kind(request: &Request) -> CallKind {
+    match request {
+        Request::Put(_) | Request::Delete(_) => CallKind::Write,
+        Request::Get(_) => CallKind::Other,
+    }
+}
+
+#[tonic::async_trait]
+impl<N: Node> KvService for KvApi<N> {
+    async fn put(&self, call: Call<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let (metadata, request) = parts(call, Request::Put);
+        let answer = self.serve(PUT, &metadata, request).await?;
+        Ok(answer.map(|answer| match answer {
+            Answer::Put(response) => response,
+            Answer::Get(_) | Answer::Delete(_) => unreachable!("an answer is of its request's kind"),
+        }))
+    }
+
+    async fn get(&self, call: Call<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let (metadata, request) = parts(call, Request::Get);
+        let answer = self.serve(GET, &metadata, request).await?;
+        Ok(answer.map(|answer| match answer {
+            Answer::Get(response) => response,
+            Answer::Put(_) | Answer::Delete(_) => unreachable!("an answer is of its request's kind"),
+        }))
+    }
+
+    async fn delete(&self, call: Call<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let (metadata, request) = parts(call, Request::Delete);
+        let answer = self.serve(DELETE, &metadata, request).await?;
+        Ok(answer.map(|answer| match answer {
+            Answer::Delete(response) => response,
+            Answer::Put(_) | Answer::Get(_) => unreachable!("an answer is of its request's kind"),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl<N: Node> ForwardTarget for KvApi<N> {
+    async fn run_forwarded(
+        &self,
+        request: ForwardRequest,
+        deadline: Instant,
+        trace: Option<TraceContext>,
+    ) -> Result<ForwardResponse, Status> {
+        let span = match &trace {
+            Some(trace) => telemetry::child_span(trace, FORWARD_METHOD, SpanKind::Server).with_method(FORWARD_METHOD),
+            None => RequestSpan::NONE,
+        };
+        let (kind, result) = match request.request {
+            Some(request) => (kind(&request), self.admit_and_run_forwarded(request, deadline, &span).await),
+            // Whatever was meant, it was not run.
+            None => (CallKind::Write, Err(Violation::RequestMissing.into())),
+        };
+        match result {
+            Ok(answer) => {
+                span.end(Code::Ok);
+                Ok(ForwardResponse { response: Some(answer) })
+            }
+            Err(error) => {
+                let mut status = error.to_status(kind);
+                span.end(status.code());
+                self.leader.add_to(status.metadata_mut());
+                Err(status)
+            }
+        }
+    }
+}

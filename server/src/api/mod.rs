@@ -1,0 +1,128 @@
+//! What clients and operators reach: the kv.v1 and admin.v1 services, health and reflection.
+//!
+//! The life of a request: its deadline is read and its fields are checked ([`limits`] has every bound), a place among
+//! the requests under way is taken or refused, then it is run by this node if it leads and forwarded to the leader
+//! otherwise. What goes wrong is one case of one enum, which a single match turns into a status. A value is the slice
+//! of the frame that it arrived in, passed on and never copied here.
+//!
+//! Nothing here knows Raft or the log, and nothing below here knows a gRPC status.
+
+mod admin_service;
+mod deadline;
+mod drain;
+mod error;
+mod health;
+pub mod http;
+mod kv_service;
+mod labels;
+mod leader;
+pub mod limits;
+mod node;
+mod operation;
+mod reflection;
+mod router;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::admin::v1::admin_service_server::AdminServiceServer;
+use proto::kv::v1::kv_service_server::KvServiceServer;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::forward::{ForwardTarget, Forwarder};
+use crate::node::NodeHandle;
+
+pub use drain::Drain;
+pub use health::{Probes, Vital};
+
+use admin_service::AdminApi;
+use kv_service::KvApi;
+use labels::Labelled;
+use leader::LeaderHint;
+use limits::{InFlight, MESSAGE_BYTES_MAX};
+use node::Node;
+use router::Router;
+
+/// What the services are made of.
+pub struct ApiParts {
+    /// The node that they speak for.
+    pub node: NodeHandle,
+    /// How requests reach the leader.
+    pub forwarder: Arc<dyn Forwarder>,
+    /// Tells when to refuse new requests.
+    pub drain: Drain,
+    /// The parts of the node that have to go on for it to count as live.
+    pub vitals: Vec<Vital>,
+    /// How they behave.
+    pub options: ApiOptions,
+}
+
+/// How the services behave.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// The node's name.
+    pub name: String,
+    /// How long a request may take whose client sets no deadline.
+    pub request_timeout: Duration,
+    /// Whether the peers' service is on the same port, so that reflection lists it.
+    pub serves_peers: bool,
+}
+
+/// The services, ready to be served.
+pub struct Api {
+    /// The services of the client port. [`limits::configure`] prepares the server for them.
+    pub routes: Routes,
+    /// Runs what other nodes forward.
+    pub forward_target: Arc<dyn ForwardTarget>,
+    /// Answers the probes; [`http::serve`] serves them.
+    pub probes: Probes,
+    /// The requests under way, to be waited for at the end.
+    pub in_flight: Arc<InFlight>,
+}
+
+/// Makes the services. It is called in the runtime: a task that ends with the node keeps the health service up to date.
+#[must_use]
+pub fn services(parts: ApiParts) -> Api {
+    let ApiParts { node, forwarder, drain, vitals, options } = parts;
+    services_of(node, forwarder, drain, vitals, &options)
+}
+
+fn services_of<N: Node + Clone>(
+    node: N,
+    forwarder: Arc<dyn Forwarder>,
+    drain: Drain,
+    vitals: Vec<Vital>,
+    options: &ApiOptions,
+) -> Api {
+    let status = node.subscribe();
+    let request_timeout = options.request_timeout;
+    let probes = Probes::new(status.clone(), drain.clone(), vitals);
+    let router = Router { node: node.clone(), name: options.name.clone(), status: status.clone(), forwarder };
+    let in_flight = Arc::new(InFlight::new());
+    let kv = Arc::new(KvApi {
+        router,
+        leader: LeaderHint::new(status.clone()),
+        in_flight: Arc::clone(&in_flight),
+        drain: drain.clone(),
+        request_timeout,
+    });
+    let leader = LeaderHint::new(status.clone());
+    let admin = AdminApi { node, status, leader, drain, request_timeout };
+
+    let reporter = HealthReporter::new();
+    let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+    tokio::spawn(probes.clone().report(reporter));
+
+    let kv_server = KvServiceServer::from_arc(Arc::clone(&kv)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin_server = AdminServiceServer::new(admin).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let routes =
+        Routes::default().add_service(Labelled(kv_server)).add_service(Labelled(admin_server)).add_service(health);
+    let routes = reflection::add_to(routes, options.serves_peers).prepare();
+    Api { routes, forward_target: kv, probes, in_flight }
+}

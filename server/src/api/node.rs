@@ -1,0 +1,62 @@
+//! What the services need of a node: the seam at which tests put another.
+
+use std::future::Future;
+use std::time::Instant;
+
+use bytes::Bytes;
+use engine::kv;
+use tokio::sync::watch;
+
+use crate::node::{Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, WriteError};
+
+/// A node, as [`NodeHandle`] describes it.
+pub(super) trait Node: Send + Sync + 'static {
+    /// See [`NodeHandle::write`].
+    fn write(
+        &self,
+        command: kv::Command,
+        context: RequestContext,
+    ) -> impl Future<Output = Result<kv::Applied, WriteError>> + Send;
+
+    /// See [`NodeHandle::read`].
+    fn read(&self, key: Bytes, context: RequestContext) -> impl Future<Output = Result<ReadResult, ReadError>> + Send;
+
+    /// See [`NodeHandle::transfer_leadership`].
+    fn transfer_leadership(
+        &self,
+        target: Option<String>,
+        until: Instant,
+    ) -> impl Future<Output = Result<(Leader, u64), TransferError>> + Send;
+
+    /// See [`NodeHandle::fresh_status`].
+    fn fresh_status(&self) -> impl Future<Output = NodeStatus> + Send;
+
+    /// See [`NodeHandle::subscribe`].
+    fn subscribe(&self) -> watch::Receiver<NodeStatus>;
+}
+
+impl Node for NodeHandle {
+    async fn write(&self, command: kv::Command, context: RequestContext) -> Result<kv::Applied, WriteError> {
+        NodeHandle::write(self, command, context).await
+    }
+
+    async fn read(&self, key: Bytes, context: RequestContext) -> Result<ReadResult, ReadError> {
+        NodeHandle::read(self, key, context).await
+    }
+
+    async fn transfer_leadership(
+        &self,
+        target: Option<String>,
+        until: Instant,
+    ) -> Result<(Leader, u64), TransferError> {
+        NodeHandle::transfer_leadership(self, target, until).await
+    }
+
+    async fn fresh_status(&self) -> NodeStatus {
+        NodeHandle::fresh_status(self).await
+    }
+
+    fn subscribe(&self) -> watch::Receiver<NodeStatus> {
+        NodeHandle::subscribe(self)
+    }
+}

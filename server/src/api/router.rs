@@ -1,0 +1,216 @@
+//! Where a request is run: here if this node leads, at the leader otherwise.
+//!
+//! A request is tried again only when it is certain that it was not run: the leader could not be reached, or the node
+//! that was taken for the leader said that it is none. Then better knowledge is waited for, within bounds. Once a write
+//! may have been proposed there is no second attempt: whatever follows, its outcome is what the one attempt says.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::raft::v1::ForwardRequest;
+use tokio::sync::watch;
+use tokio::time::timeout_at;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::error::{ApiError, CallKind, DOMAIN, OUTCOME_TRAILER, PUSHBACK_TRAILER, RUN_ELSEWHERE};
+use super::leader::{LEADER_ADDRESS, LEADER_NAME};
+use super::limits::{ATTEMPTS_MAX, LEADER_WAIT_MAX, RETRY_PAUSE};
+use super::node::Node;
+use super::operation::{Answer, Operation};
+use crate::forward::{ForwardError, Forwarder};
+use crate::node::{NodeStatus, RequestContext, Role};
+use crate::telemetry::{RequestSpan, SpanKind};
+
+/// The call that carries a forwarded request.
+pub(super) const FORWARD_METHOD: &str = "raft.v1.RaftService/Forward";
+
+/// Runs requests where they belong.
+pub(super) struct Router<N> {
+    pub(super) node: N,
+    /// The node's own name.
+    pub(super) name: String,
+    pub(super) status: watch::Receiver<NodeStatus>,
+    pub(super) forwarder: Arc<dyn Forwarder>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// This node says so.
+    Own(ApiError),
+    /// The leader says so, and this node passes it on.
+    Passed(Box<Status>),
+}
+
+/// What an attempt led to.
+enum Attempt {
+    /// To an end.
+    Done(Result<Answer, Failure>),
+    /// To the knowledge that the request was not run, and why.
+    NotRun(String),
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, PartialEq, Eq)]
+enum Target {
+    Here,
+    Peer(String),
+    Nobody,
+    /// Nobody that is known, and this node is in no position to learn of anybody.
+    Outside(String),
+}
+
+impl Target {
+    fn of(status: &NodeStatus) -> Self {
+        match &status.leader {
+            Some(leader) if leader.is_self => Self::Here,
+            Some(leader) => Self::Peer(leader.name.clone()),
+            None if status.role == Role::Outside => Self::Outside(status.not_ready.clone().unwrap_or_default()),
+            None => Self::Nobody,
+        }
+    }
+}
+
+impl<N: Node> Router<N> {
+    /// Runs `operation`, and answers by `deadline`.
+    pub(super) async fn run(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        if begun >= deadline {
+            return Err(ApiError::DeadlineExceeded.into());
+        }
+        let patience = deadline.min(begun + LEADER_WAIT_MAX);
+        let mut cause = String::new();
+        for _ in 0..ATTEMPTS_MAX {
+            let target = Target::of(&self.status.borrow());
+            let attempt = match &target {
+                Target::Here => self.run_here(operation.clone(), deadline, span).await,
+                Target::Peer(leader) => self.forward(leader, &operation, deadline, span).await,
+                Target::Outside(reason) => return Err(ApiError::NotReady { cause: reason.clone() }.into()),
+                Target::Nobody => {
+                    // This is no attempt, only a wait; it ends early if anything is learnt.
+                    self.other_than(&target, patience).await;
+                    Attempt::NotRun("no leader is known".to_owned())
+                }
+            };
+            match attempt {
+                Attempt::Done(result) => return result,
+                Attempt::NotRun(reason) => cause = reason,
+            }
+            if target != Target::Nobody {
+                self.other_than(&target, patience.min(Instant::now() + RETRY_PAUSE)).await;
+            }
+            if Instant::now() >= patience {
+                break;
+            }
+        }
+        Err(self.no_quorum(cause).into())
+    }
+
+    /// Runs `operation` on this node and nowhere else.
+    pub(super) async fn run_only_here(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Result<Answer, ApiError> {
+        operation.run(&self.node, RequestContext { deadline, trace: span.context() }).await
+    }
+
+    async fn run_here(&self, operation: Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
+        match self.run_only_here(operation, deadline, span).await {
+            Err(error @ (ApiError::NotLeader { .. } | ApiError::Transferring)) => Attempt::NotRun(error.to_string()),
+            result => Attempt::Done(result.map_err(Failure::Own)),
+        }
+    }
+
+    async fn forward(&self, leader: &str, operation: &Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
+        let span =
+            span.child("kv.forward", SpanKind::Client).with_method(FORWARD_METHOD).with_text("server.address", leader);
+        let request = ForwardRequest { from: self.name.clone(), request: Some(operation.to_request()) };
+        let result = self.forwarder.forward(leader, request, deadline, span.context().as_ref()).await;
+        let (code, attempt) = match result {
+            Ok(response) => match response.response.filter(|answer| operation.is_answered_by(answer)) {
+                Some(answer) => (Code::Ok, Attempt::Done(Ok(answer))),
+                None => (Code::Internal, lost(operation, format!("{leader} answered something else"), false)),
+            },
+            Err(ForwardError::NotSent { leader, cause }) => {
+                (Code::Unavailable, Attempt::NotRun(format!("{leader} could not be reached: {cause}")))
+            }
+            Err(ForwardError::Answered(status)) => (status.code(), answered(operation, leader, status)),
+            Err(ForwardError::Lost { leader, cause, deadline_exceeded }) => {
+                // The library reports a deadline in more than one way.
+                let deadline_exceeded = deadline_exceeded || Instant::now() >= deadline;
+                let code = if deadline_exceeded { Code::DeadlineExceeded } else { Code::Unknown };
+                (code, lost(operation, format!("the answer of {leader} was lost: {cause}"), deadline_exceeded))
+            }
+        };
+        span.end(code);
+        attempt
+    }
+
+    /// Waits until the leader is another than `target`, no longer than `until`.
+    async fn other_than(&self, target: &Target, until: Instant) {
+        let mut status = self.status.clone();
+        // An error means that the time is over or that the node has stopped; the next attempt will say which.
+        let _ = timeout_at(until.into(), status.wait_for(|status| Target::of(status) != *target)).await;
+    }
+
+    fn no_quorum(&self, cause: String) -> ApiError {
+        let status = self.status.borrow();
+        let voters = status.members.iter().filter(|member| member.voter).count();
+        ApiError::NoQuorum { cause, voters, term: status.term }
+    }
+}
+
+/// What the leader's own error means here.
+fn answered(operation: &Operation, leader: &str, status: Box<Status>) -> Attempt {
+    match status.get_details_error_info() {
+        Some(info) if info.domain == DOMAIN => {
+            if RUN_ELSEWHERE.contains(&info.reason.as_str()) {
+                Attempt::NotRun(format!("{leader} answered: {}", status.message()))
+            } else {
+                Attempt::Done(Err(Failure::Passed(Box::new(passed_on(&status)))))
+            }
+        }
+        // A library's word, not the leader's: nothing is known of the request.
+        Some(_) | None => {
+            lost(operation, format!("{leader} answered {:?}: {}", status.code(), status.message()), false)
+        }
+    }
+}
+
+/// What it means that no answer came back: a write may have been run; a read may have been too, but is just run again.
+fn lost(operation: &Operation, cause: String, deadline_exceeded: bool) -> Attempt {
+    match (operation.kind(), deadline_exceeded) {
+        (CallKind::Write, _) => {
+            Attempt::Done(Err(ApiError::OutcomeUnknown { cause, position: None, deadline_exceeded }.into()))
+        }
+        (CallKind::Other, true) => Attempt::Done(Err(ApiError::DeadlineExceeded.into())),
+        (CallKind::Other, false) => Attempt::NotRun(cause),
+    }
+}
+
+/// The leader's status without what belongs to the call between the nodes.
+fn passed_on(status: &Status) -> Status {
+    let mut trailers = MetadataMap::new();
+    for key in [OUTCOME_TRAILER, PUSHBACK_TRAILER, LEADER_NAME, LEADER_ADDRESS] {
+        if let Some(value) = status.metadata().get(key) {
+            trailers.insert(key, value.clone());
+        }
+    }
+    let details = status.details().to_vec().into();
+    Status::with_details_and_metadata(status.code(), status.message(), details, trailers)
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Own(error)
+    }
+}

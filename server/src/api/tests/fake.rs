@@ -1,0 +1,262 @@
+//! A node and a forwarder that do as they are told, and a client that needs no network.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use engine::kv::{self, Revision};
+use http::HeaderMap;
+use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use tokio::sync::watch;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use tower::ServiceExt as _;
+
+use crate::api::node::Node;
+use crate::api::{Api, ApiOptions, Drain, services_of};
+use crate::forward::{ForwardError, Forwarder};
+use crate::node::{
+    Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
+    WriteError,
+};
+use crate::telemetry::TraceContext;
+
+/// What a node does with a write.
+pub(super) enum Write {
+    /// It answers.
+    Answer(Result<kv::Applied, WriteError>),
+    /// It answers, having learnt of another leader.
+    AnswerAndLearn(Result<kv::Applied, WriteError>, Box<NodeStatus>),
+    /// It proposes and waits for a majority that does not answer.
+    Wait,
+}
+
+pub(super) struct State {
+    pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) writes: Mutex<VecDeque<Write>>,
+    pub(super) reads: Mutex<VecDeque<Result<ReadResult, ReadError>>>,
+    pub(super) transfers: Mutex<VecDeque<Result<(Leader, u64), TransferError>>>,
+    /// What the node was asked to write.
+    pub(super) commands: Mutex<Vec<kv::Command>>,
+}
+
+/// A node that answers from lists.
+#[derive(Clone)]
+pub(super) struct FakeNode(pub(super) Arc<State>);
+
+impl FakeNode {
+    pub(super) fn new(status: NodeStatus) -> Self {
+        Self(Arc::new(State {
+            status: watch::Sender::new(status),
+            writes: Mutex::default(),
+            reads: Mutex::default(),
+            transfers: Mutex::default(),
+            commands: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn will_write(&self, write: Write) {
+        self.0.writes.lock().expect("no panic").push_back(write);
+    }
+
+    pub(super) fn will_read(&self, read: Result<ReadResult, ReadError>) {
+        self.0.reads.lock().expect("no panic").push_back(read);
+    }
+
+    pub(super) fn learns(&self, status: NodeStatus) {
+        self.0.status.send_replace(status);
+    }
+
+    pub(super) fn commands(&self) -> Vec<kv::Command> {
+        self.0.commands.lock().expect("no panic").clone()
+    }
+}
+
+impl Node for FakeNode {
+    async fn write(&self, command: kv::Command, context: RequestContext) -> Result<kv::Applied, WriteError> {
+        self.0.commands.lock().expect("no panic").push(command);
+        let write = self.0.writes.lock().expect("no panic").pop_front();
+        match write.expect("no write was expected") {
+            Write::Answer(answer) => answer,
+            Write::AnswerAndLearn(answer, status) => {
+                self.learns(*status);
+                answer
+            }
+            Write::Wait => {
+                tokio::time::sleep_until(context.deadline.into()).await;
+                Err(WriteError::DeadlineExceeded { term: 2, index: 9 })
+            }
+        }
+    }
+
+    async fn read(&self, _key: Bytes, _context: RequestContext) -> Result<ReadResult, ReadError> {
+        self.0.reads.lock().expect("no panic").pop_front().expect("no read was expected")
+    }
+
+    async fn transfer_leadership(&self, _: Option<String>, _: Instant) -> Result<(Leader, u64), TransferError> {
+        self.0.transfers.lock().expect("no panic").pop_front().expect("no transfer was expected")
+    }
+
+    async fn fresh_status(&self) -> NodeStatus {
+        self.subscribe().borrow().clone()
+    }
+
+    fn subscribe(&self) -> watch::Receiver<NodeStatus> {
+        self.0.status.subscribe()
+    }
+}
+
+/// What becomes of a forwarded request; it may change what the node knows.
+pub(super) type Forwarding = Box<dyn FnOnce(&FakeNode) -> Result<ForwardResponse, ForwardError> + Send>;
+
+/// A forwarder that answers from a list.
+pub(super) struct FakeForwarder {
+    node: FakeNode,
+    pub(super) answers: Mutex<VecDeque<Forwarding>>,
+    /// To whom it was to forward what.
+    pub(super) forwarded: Mutex<Vec<(String, ForwardRequest, Option<TraceContext>)>>,
+}
+
+#[tonic::async_trait]
+impl Forwarder for FakeForwarder {
+    async fn forward(
+        &self,
+        leader: &str,
+        request: ForwardRequest,
+        _deadline: Instant,
+        trace: Option<&TraceContext>,
+    ) -> Result<ForwardResponse, ForwardError> {
+        self.forwarded.lock().expect("no panic").push((leader.to_owned(), request, trace.cloned()));
+        let answer = self.answers.lock().expect("no panic").pop_front();
+        answer.expect("nothing was to be forwarded")(&self.node)
+    }
+}
+
+/// A node's services with what they stand on.
+pub(super) struct Harness {
+    pub(super) node: FakeNode,
+    pub(super) forwarder: Arc<FakeForwarder>,
+    pub(super) drain: Drain,
+    pub(super) api: Api,
+}
+
+impl Harness {
+    pub(super) fn new(status: NodeStatus) -> Self {
+        let node = FakeNode::new(status);
+        let forwarder =
+            Arc::new(FakeForwarder { node: node.clone(), answers: Mutex::default(), forwarded: Mutex::default() });
+        let drain = Drain::new();
+        let options = ApiOptions { name: "n1".to_owned(), request_timeout: Duration::from_secs(5), serves_peers: true };
+        let api = services_of(node.clone(), forwarder.clone(), drain.clone(), Vec::new(), &options);
+        Self { node, forwarder, drain, api }
+    }
+
+    pub(super) fn will_forward<F>(&self, answer: F)
+    where
+        F: FnOnce(&FakeNode) -> Result<ForwardResponse, ForwardError> + Send + 'static,
+    {
+        self.forwarder.answers.lock().expect("no panic").push_back(Box::new(answer));
+    }
+
+    /// To whom was forwarded.
+    pub(super) fn forwarded_to(&self) -> Vec<String> {
+        self.forwarder.forwarded.lock().expect("no panic").iter().map(|(leader, ..)| leader.clone()).collect()
+    }
+
+    /// Calls `method` with a message.
+    pub(super) async fn call<M, R>(&self, method: &str, message: &M) -> Result<(R, HeaderMap), Status>
+    where
+        M: prost::Message,
+        R: prost::Message + Default,
+    {
+        self.call_with(method, message, &[]).await
+    }
+
+    /// Calls `method` with a message and more headers.
+    pub(super) async fn call_with<M, R>(
+        &self,
+        method: &str,
+        message: &M,
+        headers: &[(&str, &str)],
+    ) -> Result<(R, HeaderMap), Status>
+    where
+        M: prost::Message,
+        R: prost::Message + Default,
+    {
+        let (headers, body) = self.send(method, frame(&message.encode_to_vec()), headers).await?;
+        let response = R::decode(&body[5..]).expect("a response");
+        Ok((response, headers))
+    }
+
+    /// Calls `method` with bytes for a body, and returns headers and body of the response.
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> Result<(HeaderMap, Bytes), Status> {
+        let mut request = http::Request::post(format!("/{method}")).header("content-type", "application/grpc");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(axum::body::Body::from(body)).expect("a request");
+        let Ok(response) = self.api.routes.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        if let Some(status) = Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
+            return Err(status);
+        }
+        let body = axum::body::to_bytes(axum::body::Body::new(body), usize::MAX).await.expect("a body");
+        Ok((parts.headers, body))
+    }
+}
+
+/// A message as it goes over the wire: no compression, length, bytes.
+pub(super) fn frame(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(5 + message.len());
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.len()).expect("a test's message"));
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+/// The status of node n1 in a cluster of three that is led by `leader`.
+pub(super) fn led_by(leader: Option<&str>) -> NodeStatus {
+    let member = |name: &str| MemberStatus {
+        name: name.to_owned(),
+        incarnation: 1,
+        peer_address: format!("{name}:7001"),
+        client_address: Some(format!("{name}:7000")),
+        voter: true,
+    };
+    NodeStatus {
+        name: "n1".to_owned(),
+        role: if leader == Some("n1") { Role::Leader } else { Role::Follower },
+        term: 2,
+        leader: leader.map(|name| Leader {
+            name: name.to_owned(),
+            client_address: Some(format!("{name}:7000")),
+            is_self: name == "n1",
+        }),
+        members: ["n1", "n2", "n3"].map(member).into(),
+        ..NodeStatus::default()
+    }
+}
+
+pub(super) fn not_leader() -> Unavailable {
+    Unavailable::NotLeader { leader: None, term: 2 }
+}
+
+pub(super) fn written() -> Result<kv::Applied, WriteError> {
+    Ok(kv::Applied::Put { revision: Revision::new(4), version: 1 })
+}
+
+/// Reason and outcome of an error; the outcome is empty for what is no write.
+pub(super) fn reason(status: &Status) -> (String, String) {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?} has an ErrorInfo"));
+    assert_eq!(info.domain, "quorate");
+    let outcome = info.metadata.get("outcome").cloned().unwrap_or_default();
+    let trailer = status.metadata().get("kv-outcome").map(|value| value.to_str().expect("ASCII"));
+    assert_eq!(trailer.unwrap_or_default(), outcome.to_lowercase().replace('_', "-"));
+    (info.reason, outcome)
+}

@@ -1,0 +1,176 @@
+//! Requests on a node that leads.
+
+use bytes::Bytes;
+use engine::kv::{self, Rejection, Revision};
+use proto::kv::v1::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutMode, PutRequest, PutResponse};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::fake::{Harness, Write, led_by, reason, written};
+use crate::api::error::{ApiError, CallKind};
+use crate::api::limits::InFlight;
+use crate::node::{ReadError, ReadResult, Unavailable, WriteError};
+
+const PUT: &str = "kv.v1.KvService/Put";
+const GET: &str = "kv.v1.KvService/Get";
+const DELETE: &str = "kv.v1.KvService/Delete";
+
+fn put() -> PutRequest {
+    PutRequest { key: "a".to_owned(), value: Bytes::from_static(b"v"), ..Default::default() }
+}
+
+fn get() -> GetRequest {
+    GetRequest { key: "a".to_owned(), consistency: 0 }
+}
+
+fn delete() -> DeleteRequest {
+    DeleteRequest { key: "a".to_owned(), return_previous: true, ..Default::default() }
+}
+
+fn key_value() -> kv::KeyValue {
+    kv::KeyValue {
+        key: Bytes::from_static(b"a"),
+        value: Bytes::from_static(b"v"),
+        create_revision: Revision::new(2),
+        mod_revision: Revision::new(4),
+        version: 3,
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_answered_with_the_leader_in_the_metadata() {
+    let harness = Harness::new(led_by(Some("n1")));
+    harness.node.will_write(Write::Answer(written()));
+    let (response, headers) = harness.call::<_, PutResponse>(PUT, &put()).await.expect("written");
+    assert_eq!((response.revision, response.version), (4, 1));
+    assert_eq!(headers["quorate-leader-name"], "n1");
+    assert_eq!(headers["quorate-leader-address"], "n1:7000");
+
+    let result = ReadResult { kv: Some(key_value()), revision: 9, served_by: "n1".to_owned() };
+    harness.node.will_read(Ok(result));
+    let (response, headers) = harness.call::<_, GetResponse>(GET, &get()).await.expect("found");
+    assert_eq!((response.revision, response.served_by.as_str()), (9, "n1"));
+    let kv = response.kv.expect("found");
+    assert_eq!((kv.key.as_str(), &kv.value[..]), ("a", &b"v"[..]));
+    assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (2, 4, 3));
+    assert_eq!(headers["quorate-leader-name"], "n1");
+
+    let deleted = kv::Applied::Deleted { revision: Revision::new(5), previous: Some(key_value()) };
+    harness.node.will_write(Write::Answer(Ok(deleted)));
+    let (response, _) = harness.call::<_, DeleteResponse>(DELETE, &delete()).await.expect("deleted");
+    assert_eq!((response.revision, response.previous.map(|kv| kv.mod_revision)), (5, Some(4)));
+}
+
+#[tokio::test]
+async fn requests_become_the_commands_that_they_mean() {
+    let harness = Harness::new(led_by(Some("n1")));
+    for (mode, expected_revision) in [(PutMode::Unspecified, None), (PutMode::Compare, Some(7))] {
+        harness.node.will_write(Write::Answer(written()));
+        let request = PutRequest { mode: mode.into(), expected_revision, ..put() };
+        harness.call::<_, PutResponse>(PUT, &request).await.expect("written");
+    }
+    let modes: Vec<_> = harness
+        .node
+        .commands()
+        .into_iter()
+        .map(|command| match command {
+            kv::Command::Put { mode, .. } => mode,
+            kv::Command::Delete { .. } => panic!("no delete was sent"),
+        })
+        .collect();
+    let expected_revision = Revision::new(7);
+    assert_eq!(modes, [kv::PutMode::Create, kv::PutMode::Compare { expected_revision }]);
+}
+
+#[tokio::test]
+async fn rejections_have_the_exact_texts() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let rejected = |rejection| Write::Answer(Ok(kv::Applied::Rejected(rejection)));
+
+    harness.node.will_write(rejected(Rejection::KeyExists { mod_revision: Revision::new(3) }));
+    let status = harness.call::<_, PutResponse>(PUT, &put()).await.expect_err("exists");
+    assert_eq!((status.code(), status.message()), (Code::AlreadyExists, "key already exists: a"));
+    assert_eq!(reason(&status), ("KEY_EXISTS".to_owned(), "NOT_APPLIED".to_owned()));
+    assert_eq!(status.metadata().get("quorate-leader-name").map(|name| name.as_bytes()), Some(&b"n1"[..]));
+
+    harness.node.will_write(rejected(Rejection::KeyNotFound));
+    let status = harness.call::<_, DeleteResponse>(DELETE, &delete()).await.expect_err("missing");
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "key not found: a"));
+    assert_eq!(reason(&status), ("KEY_NOT_FOUND".to_owned(), "NOT_APPLIED".to_owned()));
+
+    harness.node.will_read(Ok(ReadResult { kv: None, revision: 1, served_by: "n1".to_owned() }));
+    let status = harness.call::<_, GetResponse>(GET, &get()).await.expect_err("missing");
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "key not found: a"));
+    assert_eq!(reason(&status), ("KEY_NOT_FOUND".to_owned(), String::new()));
+
+    let mismatch = Rejection::RevisionMismatch { expected: Revision::new(3), actual: Revision::new(5) };
+    harness.node.will_write(rejected(mismatch));
+    let request = DeleteRequest { expected_revision: Some(3), ..delete() };
+    let status = harness.call::<_, DeleteResponse>(DELETE, &request).await.expect_err("another revision");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!(info.metadata["currentRevision"], "5");
+}
+
+#[tokio::test]
+async fn a_write_without_an_outcome_says_so_before_the_deadline() {
+    let harness = Harness::new(led_by(Some("n1")));
+    harness.node.will_write(Write::Wait);
+    let sent = std::time::Instant::now();
+    let headers = [("grpc-timeout", "400m")];
+    let status = harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect_err("no majority");
+    assert!(sent.elapsed() >= std::time::Duration::from_millis(370), "it waited as long as it could");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(reason(&status), ("OUTCOME_UNKNOWN".to_owned(), "UNKNOWN".to_owned()));
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!((&info.metadata["term"][..], &info.metadata["index"][..]), ("2", "9"));
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_not_worth_an_attempt() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let headers = [("grpc-timeout", "0S")];
+    let status = harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect_err("too late");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert_eq!(reason(&status), ("DEADLINE_EXCEEDED".to_owned(), "NOT_APPLIED".to_owned()));
+    assert!(harness.node.commands().is_empty());
+}
+
+#[tokio::test]
+async fn what_stops_the_node_is_passed_to_the_client() {
+    let harness = Harness::new(led_by(Some("n1")));
+    for (error, code, expected) in [
+        (WriteError::Unavailable(Unavailable::Overloaded), Code::ResourceExhausted, ("OVERLOADED", "NOT_APPLIED")),
+        (WriteError::Dropped { term: 2 }, Code::Unavailable, ("PROPOSAL_DROPPED", "NOT_APPLIED")),
+        (WriteError::Stopped, Code::Unknown, ("OUTCOME_UNKNOWN", "UNKNOWN")),
+    ] {
+        harness.node.will_write(Write::Answer(Err(error)));
+        let status = harness.call::<_, PutResponse>(PUT, &put()).await.expect_err("stopped");
+        assert_eq!(status.code(), code);
+        assert_eq!(reason(&status), (expected.0.to_owned(), expected.1.to_owned()));
+    }
+    harness.node.will_read(Err(ReadError::DeadlineExceeded));
+    let status = harness.call::<_, GetResponse>(GET, &get()).await.expect_err("stopped");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_draining_node_begins_nothing_new() {
+    let harness = Harness::new(led_by(Some("n1")));
+    harness.drain.start();
+    let status = harness.call::<_, PutResponse>(PUT, &put()).await.expect_err("draining");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(reason(&status), ("DRAINING".to_owned(), "NOT_APPLIED".to_owned()));
+    assert!(harness.node.commands().is_empty());
+}
+
+#[test]
+fn one_request_too_many_is_pushed_back() {
+    let in_flight = InFlight::with_units(1);
+    let _first = in_flight.admit(0).expect("there is room");
+    let error = in_flight.admit(0).expect_err("there is none");
+    assert_eq!(error, ApiError::Overloaded);
+    let status = error.to_status(CallKind::Write);
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.metadata().contains_key("grpc-retry-pushback-ms"));
+}

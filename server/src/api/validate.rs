@@ -1,0 +1,228 @@
+//! The checks of what a client sent, before anything is done with it.
+
+use bytes::Bytes;
+use engine::kv::{self, KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
+use proto::kv::v1::{Consistency, DeleteRequest, GetRequest, PutMode, PutRequest};
+use tonic::Code;
+
+use super::error::Shape;
+
+/// Which rule of the interface a request breaks. The field of each is fixed, but for those that name it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("the key is empty")]
+    KeyEmpty,
+    #[error("the key has {actual_bytes} bytes and may have {KEY_BYTES_MAX}")]
+    KeyTooLarge { actual_bytes: usize },
+    #[error("the value has {actual_bytes} bytes and may have {VALUE_BYTES_MAX}")]
+    ValueTooLarge { actual_bytes: usize },
+    #[error("mode {number} is unknown")]
+    ModeUnknown { number: i32 },
+    #[error("consistency {number} is unknown")]
+    ConsistencyUnknown { number: i32 },
+    #[error("expected_revision is required with PUT_MODE_COMPARE")]
+    RevisionMissing,
+    #[error("expected_revision is only allowed with PUT_MODE_COMPARE")]
+    RevisionNotAllowed,
+    #[error("expected_revision must be at least 1")]
+    RevisionZero,
+    #[error("the forwarded request is missing")]
+    RequestMissing,
+}
+
+impl From<kv::InvalidCommand> for Violation {
+    fn from(invalid: kv::InvalidCommand) -> Self {
+        match invalid {
+            kv::InvalidCommand::KeyEmpty => Self::KeyEmpty,
+            kv::InvalidCommand::KeyTooLong { bytes } => Self::KeyTooLarge { actual_bytes: bytes },
+            kv::InvalidCommand::ValueTooLong { bytes } => Self::ValueTooLarge { actual_bytes: bytes },
+        }
+    }
+}
+
+impl Violation {
+    /// How the status of this violation looks.
+    pub(super) fn shape(&self) -> Shape {
+        let (field, reason) = match self {
+            Self::KeyEmpty => ("key", "KEY_EMPTY"),
+            Self::KeyTooLarge { .. } => ("key", "KEY_TOO_LARGE"),
+            Self::ValueTooLarge { .. } => ("value", "VALUE_TOO_LARGE"),
+            Self::ModeUnknown { .. } => ("mode", "MODE_UNKNOWN"),
+            Self::ConsistencyUnknown { .. } => ("consistency", "CONSISTENCY_UNKNOWN"),
+            Self::RevisionMissing => ("expected_revision", "EXPECTED_REVISION_MISSING"),
+            Self::RevisionNotAllowed => ("expected_revision", "EXPECTED_REVISION_NOT_ALLOWED"),
+            Self::RevisionZero => ("expected_revision", "EXPECTED_REVISION_ZERO"),
+            Self::RequestMissing => ("request", "REQUEST_MISSING"),
+        };
+        let shape = Shape::new(Code::InvalidArgument, reason).field(field, self.to_string());
+        match self {
+            Self::KeyTooLarge { actual_bytes } => {
+                shape.with("limitBytes", &KEY_BYTES_MAX).with("actualBytes", actual_bytes)
+            }
+            Self::ValueTooLarge { actual_bytes } => {
+                shape.with("limitBytes", &VALUE_BYTES_MAX).with("actualBytes", actual_bytes)
+            }
+            Self::ModeUnknown { number } | Self::ConsistencyUnknown { number } => shape.with("number", number),
+            Self::KeyEmpty
+            | Self::RevisionMissing
+            | Self::RevisionNotAllowed
+            | Self::RevisionZero
+            | Self::RequestMissing => shape,
+        }
+    }
+}
+
+/// The command of a put. Key and value are passed on and not copied.
+pub(super) fn put(request: PutRequest) -> Result<kv::Command, Violation> {
+    let PutRequest { key, value, mode, expected_revision } = request;
+    let key = valid_key(key)?;
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Violation::ValueTooLarge { actual_bytes: value.len() });
+    }
+    let mode = PutMode::try_from(mode).map_err(|_| Violation::ModeUnknown { number: mode })?;
+    let expected_revision = valid_revision(expected_revision)?;
+    let mode = match (mode, expected_revision) {
+        (PutMode::Compare, Some(expected_revision)) => kv::PutMode::Compare { expected_revision },
+        (PutMode::Compare, None) => return Err(Violation::RevisionMissing),
+        (_, Some(_)) => return Err(Violation::RevisionNotAllowed),
+        (PutMode::Unspecified | PutMode::Create, None) => kv::PutMode::Create,
+        (PutMode::Upsert, None) => kv::PutMode::Upsert,
+        (PutMode::Update, None) => kv::PutMode::Update,
+    };
+    Ok(kv::Command::Put { key, value, mode })
+}
+
+/// The key of a get.
+pub(super) fn get(request: GetRequest) -> Result<Bytes, Violation> {
+    let GetRequest { key, consistency } = request;
+    let key = valid_key(key)?;
+    match Consistency::try_from(consistency) {
+        Ok(Consistency::Unspecified | Consistency::Linearizable) => Ok(key),
+        Err(_) => Err(Violation::ConsistencyUnknown { number: consistency }),
+    }
+}
+
+/// The command of a delete.
+pub(super) fn delete(request: DeleteRequest) -> Result<kv::Command, Violation> {
+    let DeleteRequest { key, expected_revision, return_previous } = request;
+    let key = valid_key(key)?;
+    Ok(kv::Command::Delete { key, expected_revision: valid_revision(expected_revision)?, return_previous })
+}
+
+fn valid_key(key: String) -> Result<Bytes, Violation> {
+    match key.len() {
+        0 => Err(Violation::KeyEmpty),
+        1..=KEY_BYTES_MAX => Ok(key.into()),
+        actual_bytes => Err(Violation::KeyTooLarge { actual_bytes }),
+    }
+}
+
+fn valid_revision(revision: Option<u64>) -> Result<Option<Revision>, Violation> {
+    match revision {
+        Some(0) => Err(Violation::RevisionZero),
+        revision => Ok(revision.map(Revision::new)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put_request(key: &str, value_bytes: usize, mode: i32, expected_revision: Option<u64>) -> PutRequest {
+        PutRequest { key: key.to_owned(), value: vec![0; value_bytes].into(), mode, expected_revision }
+    }
+
+    #[test]
+    fn the_bounds_of_a_key() {
+        for (bytes, expected) in [
+            (0, Err(Violation::KeyEmpty)),
+            (1, Ok(1)),
+            (1023, Ok(1023)),
+            (1024, Ok(1024)),
+            (1025, Err(Violation::KeyTooLarge { actual_bytes: 1025 })),
+        ] {
+            let key = "k".repeat(bytes);
+            let put = put(put_request(&key, 0, 0, None)).map(|command| command.key().len());
+            let get = get(GetRequest { key: key.clone(), consistency: 0 }).map(|key| key.len());
+            let delete = delete(DeleteRequest { key, expected_revision: None, return_previous: false });
+            assert_eq!((put, get), (expected.clone(), expected.clone()), "{bytes} bytes");
+            assert_eq!(delete.map(|command| command.key().len()), expected, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_key_is_measured_in_bytes_and_may_hold_any_character() {
+        assert!(put(put_request(&"ä".repeat(512), 0, 0, None)).is_ok());
+        let long = put(put_request(&"ä".repeat(513), 0, 0, None));
+        assert_eq!(long, Err(Violation::KeyTooLarge { actual_bytes: 1026 }));
+        for key in ["\0", "..", "\u{7f}", "\n", "\u{10ffff}"] {
+            assert!(put(put_request(key, 0, 0, None)).is_ok(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_value() {
+        for bytes in [0, 1, VALUE_BYTES_MAX - 1, VALUE_BYTES_MAX] {
+            assert!(put(put_request("k", bytes, 0, None)).is_ok(), "{bytes}");
+        }
+        for actual_bytes in [VALUE_BYTES_MAX + 1, (4 << 20) + 1] {
+            let refused = put(put_request("k", actual_bytes, 0, None));
+            assert_eq!(refused, Err(Violation::ValueTooLarge { actual_bytes }));
+        }
+    }
+
+    #[test]
+    fn each_mode_with_and_without_a_revision() {
+        let compare = kv::PutMode::Compare { expected_revision: Revision::new(7) };
+        for (mode, revision, expected) in [
+            (0, None, Ok(kv::PutMode::Create)),
+            (1, None, Ok(kv::PutMode::Create)),
+            (2, None, Ok(kv::PutMode::Upsert)),
+            (3, None, Ok(kv::PutMode::Update)),
+            (4, Some(7), Ok(compare)),
+            (4, None, Err(Violation::RevisionMissing)),
+            (4, Some(0), Err(Violation::RevisionZero)),
+            (0, Some(7), Err(Violation::RevisionNotAllowed)),
+            (1, Some(7), Err(Violation::RevisionNotAllowed)),
+            (2, Some(7), Err(Violation::RevisionNotAllowed)),
+            (3, Some(u64::MAX), Err(Violation::RevisionNotAllowed)),
+            (5, None, Err(Violation::ModeUnknown { number: 5 })),
+            (-1, None, Err(Violation::ModeUnknown { number: -1 })),
+            (i32::MAX, None, Err(Violation::ModeUnknown { number: i32::MAX })),
+        ] {
+            let command = put(put_request("k", 1, mode, revision));
+            let found = command.map(|command| match command {
+                kv::Command::Put { mode, .. } => mode,
+                kv::Command::Delete { .. } => unreachable!("a put is no delete"),
+            });
+            assert_eq!(found, expected, "mode {mode}, revision {revision:?}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_deletes_revision() {
+        let request =
+            |revision| DeleteRequest { key: "k".to_owned(), expected_revision: revision, ..Default::default() };
+        assert_eq!(delete(request(Some(0))), Err(Violation::RevisionZero));
+        for revision in [None, Some(1), Some(u64::MAX)] {
+            assert!(delete(request(revision)).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_unknown_consistency_is_refused() {
+        let request = |consistency| GetRequest { key: "k".to_owned(), consistency };
+        assert!(get(request(0)).is_ok() && get(request(1)).is_ok());
+        for number in [2, -1, i32::MAX, i32::MIN] {
+            assert_eq!(get(request(number)), Err(Violation::ConsistencyUnknown { number }));
+        }
+    }
+
+    #[test]
+    fn a_value_is_passed_on_and_not_copied() {
+        let value = Bytes::from(vec![7; 100]);
+        let request = PutRequest { value: value.clone(), ..put_request("k", 0, 0, None) };
+        let Ok(kv::Command::Put { value: passed, .. }) = put(request) else { panic!("a valid put") };
+        assert_eq!(passed.as_ptr(), value.as_ptr());
+    }
+}

@@ -1,0 +1,18 @@
+//! A Quorate node: the shell around the engine. Threads, timers, sockets and gRPC live here and nowhere below.
+//!
+//! From the inside out: [`node`] drives the engine, [`transport`] talks to the peers, [`api`] to clients and operators,
+//! [`telemetry`] tells what happens, [`config`] says how to start, [`run`] puts the parts together and [`demo`] shows
+//! a whole cluster at work.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod forward;
+mod grpc_timeout;
+pub mod lifeline;
+pub mod node;
+pub mod run;
+pub mod story;
+pub mod telemetry;
+pub mod transport;

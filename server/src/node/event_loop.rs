@@ -1,0 +1,451 @@
+//! The loop: takes what arrived, hands it to the engine, and carries out what the engine wants.
+//!
+//! Each turn waits for the first thing to happen, then takes everything else that is there already, so that what queued
+//! up while the last turn ran becomes one batch: one AppendEntries a follower, one write to the log. What is small and
+//! urgent (finished disk work, votes, heartbeats, the clock) is taken before bulk. Nothing in here waits for the disk
+//! or the network.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::replica::Ticket;
+use engine::{Answer, Engine, EngineError, Event};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tracing::{debug, info, warn};
+
+use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
+use super::handle::{ReadError, ReadResult, TransferError, Unavailable, WriteError};
+use super::request::{Request, Write};
+use super::roster::Roster;
+use super::status::NodeStatus;
+use super::traces::Traces;
+use super::waiters::{Waiter, WriteWaiter};
+use crate::story;
+use crate::telemetry::{Pulse, RequestSpan};
+use crate::transport::{Board, Inbound, InboxReceivers, Lane, Links};
+
+/// The core's unit of time. Fine enough that randomised election timeouts differ, coarse enough to cost nothing.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// How many urgent messages one turn takes: as many as may wait. More would only come from a peer that floods us, and
+/// must not keep the turn from ending.
+const CONTROL_PER_TURN_MAX: usize = 1024;
+
+/// How many arrivals of bulk one turn takes, so that the clock and the heartbeats of the next turn are not late.
+const BULK_PER_TURN_MAX: usize = 256;
+
+/// How many requests one turn takes, for the same reason; also the largest batch that one proposal round makes.
+const REQUESTS_PER_TURN_MAX: usize = 2048;
+
+/// How often the status is renewed and abandoned requests are forgotten, in ticks.
+const HOUSEKEEPING_TICKS: u64 = 10;
+
+/// After so many ticks without an append, the log is told that it is idle.
+const IDLE_TICKS: u64 = 10;
+
+/// How much may wait for the log before writes are refused. Only a disk that stands still lets so much gather: the
+/// followers may commit without this node's disk, so the bound on what is uncommitted does not hold it.
+const WAL_PENDING_BYTES_MAX: usize = 128 << 20;
+
+/// How long the disk may take at the end to finish what it has. One that stands still must not keep the process.
+const FINISH_MAX: Duration = Duration::from_millis(1_000);
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// The engine cannot go on: the disk failed, or the log holds what this version does not know.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A disk thread panicked.
+    #[error(transparent)]
+    DiskThreads(#[from] DiskThreadsStuck),
+}
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) engine: Engine,
+    pub(super) disk: DiskThreads,
+    pub(super) done: mpsc::Receiver<Done>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) inbox: InboxReceivers,
+    pub(super) links: Links,
+    pub(super) roster: Roster,
+    pub(super) board: Board,
+    pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) narrate: bool,
+}
+
+/// What ends the wait of a turn.
+enum Arrival {
+    Done(Done),
+    Inbound(Inbound),
+    Tick,
+    Request(Request),
+}
+
+/// The loop's state.
+pub(super) struct EventLoop {
+    parts: Parts,
+    waiters: HashMap<Ticket, Waiter>,
+    next_ticket: u64,
+    traces: Traces,
+    started: Instant,
+    ticks: u64,
+    last_append_tick: u64,
+    /// Whether more than [`WAL_PENDING_BYTES_MAX`] waited for the log when it was last looked at.
+    disk_behind: bool,
+    ready: bool,
+    dropped: BTreeMap<String, u64>,
+    changed: bool,
+    /// Who asked in this turn; a turn takes a bounded number of requests.
+    asked_for_status: Vec<oneshot::Sender<NodeStatus>>,
+}
+
+impl EventLoop {
+    pub(super) fn new(mut parts: Parts) -> Self {
+        parts.engine.narrate(parts.narrate);
+        let traces = Traces::new(parts.roster.own_name());
+        Self {
+            parts,
+            waiters: HashMap::new(),
+            next_ticket: 0,
+            traces,
+            started: Instant::now(),
+            ticks: 0,
+            last_append_tick: 0,
+            disk_behind: false,
+            ready: false,
+            dropped: BTreeMap::new(),
+            changed: true,
+            asked_for_status: Vec::new(),
+        }
+    }
+
+    /// Runs until it is stopped, or until the engine cannot go on.
+    pub(super) async fn run(mut self) -> Result<(), LoopError> {
+        let mut ticker = interval(TICK);
+        // A process that was stopped for a while must not make up for the ticks that it missed: that would be a whole
+        // election timeout at once.
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if !self.turn(&mut ticker).await? {
+                break;
+            }
+            self.carry_out()?;
+        }
+        self.finish().await
+    }
+
+    /// Waits for something to happen and takes all that is there. False: stop.
+    async fn turn(&mut self, ticker: &mut Interval) -> Result<bool, LoopError> {
+        let parts = &mut self.parts;
+        let first = tokio::select! {
+            biased;
+            // These two first: they cannot hold up what follows, while something that follows may always be there.
+            _ = parts.stop.wait_for(|stop| *stop) => return Ok(false),
+            _ = ticker.tick() => Arrival::Tick,
+            Some(done) = parts.done.recv() => Arrival::Done(done),
+            Some(inbound) = parts.inbox.control.recv() => Arrival::Inbound(inbound),
+            Some(inbound) = parts.inbox.append.recv() => Arrival::Inbound(inbound),
+            Some(request) = parts.requests.recv() => Arrival::Request(request),
+        };
+        let ticked = matches!(first, Arrival::Tick);
+        match first {
+            Arrival::Done(done) => self.take_done(done)?,
+            Arrival::Inbound(inbound) => self.take_inbound(inbound),
+            Arrival::Tick => {}
+            Arrival::Request(request) => self.take_request(request),
+        }
+        while let Ok(done) = self.parts.done.try_recv() {
+            self.take_done(done)?;
+        }
+        for _ in 0..CONTROL_PER_TURN_MAX {
+            let Ok(inbound) = self.parts.inbox.control.try_recv() else { break };
+            self.take_inbound(inbound);
+        }
+        // After the messages: a heartbeat that came while the process stood still counts before the time that it took.
+        if ticked {
+            self.tick()?;
+        }
+        for _ in 0..BULK_PER_TURN_MAX {
+            let Ok(inbound) = self.parts.inbox.append.try_recv() else { break };
+            self.take_inbound(inbound);
+        }
+        for _ in 0..REQUESTS_PER_TURN_MAX {
+            let Ok(request) = self.parts.requests.try_recv() else { break };
+            self.take_request(request);
+        }
+        Ok(true)
+    }
+
+    fn take_done(&mut self, done: Done) -> Result<(), LoopError> {
+        match done {
+            Done::Work(completion) => self.parts.engine.completed(completion)?,
+            Done::Fetched(fetch, entries) => self.parts.engine.fetched(fetch, entries),
+        }
+        Ok(())
+    }
+
+    fn take_inbound(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Message { message, traces } => {
+                let term = message.term;
+                match self.parts.engine.message(message) {
+                    Ok(()) => self.traces.received(term, &traces),
+                    Err(refused) => self.count_dropped(refused.as_str()),
+                }
+            }
+            Inbound::Unreachable(peer) => self.parts.engine.unreachable(peer),
+            Inbound::Dropped(reason) => self.count_dropped(reason),
+        }
+    }
+
+    fn count_dropped(&mut self, reason: &str) {
+        debug!(reason, "a peer's message was dropped");
+        *self.dropped.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    fn tick(&mut self) -> Result<(), LoopError> {
+        self.parts.pulse.beat();
+        self.ticks += 1;
+        self.parts.engine.tick(self.now_ms());
+        if self.ticks - self.last_append_tick >= IDLE_TICKS {
+            // Does nothing if the log has been told since its last append.
+            self.parts.engine.idle();
+        }
+        if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
+            // Without its thread a commit never ends, and nothing else would tell.
+            self.parts.disk.check()?;
+            self.forget_abandoned();
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).expect("a process does not run for 500 million years")
+    }
+
+    fn take_request(&mut self, request: Request) {
+        match request {
+            Request::Write(write) => self.take_write(write),
+            Request::Read(read) if !read.answer.is_closed() => {
+                let ticket = self.ticket();
+                self.waiters.insert(ticket, Waiter::Read(read.answer));
+                self.parts.engine.read(ticket, read.key);
+            }
+            Request::Read(_) => {}
+            Request::Status(answer) => self.asked_for_status.push(answer),
+            Request::Transfer { target, answer } => {
+                // A caller that has gone away wants no answer.
+                let _ = answer.send(self.transfer(target.as_deref()));
+            }
+        }
+    }
+
+    fn take_write(&mut self, write: Write) {
+        // Whoever lost the claim has been told that the write will never be: it must not be run.
+        if write.answer.is_closed() || !write.claim.take() {
+            return;
+        }
+        if self.disk_behind {
+            // A caller that has gone away wants no answer.
+            let _ = write.answer.send(Err(Unavailable::Overloaded.into()));
+            return;
+        }
+        let ticket = self.ticket();
+        let now_ms = self.now_ms();
+        let waiter =
+            WriteWaiter { answer: write.answer, claim: write.claim, trace: write.trace, proposal: RequestSpan::NONE };
+        self.waiters.insert(ticket, Waiter::Write(waiter));
+        self.parts.engine.write(ticket, &write.command, now_ms);
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket::new(self.next_ticket)
+    }
+
+    fn transfer(&mut self, target: Option<&str>) -> Result<(), TransferError> {
+        let raft = self.parts.engine.raft();
+        if !raft.is_leader() {
+            return Err(self.not_leader(raft.leader()).into());
+        }
+        let name = match target {
+            Some(name) => name.to_owned(),
+            None => self.parts.roster.furthest(&raft.status()).ok_or(TransferError::NobodyElse)?,
+        };
+        let node = self.parts.roster.node(&name).ok_or_else(|| TransferError::NotAVoter(name.clone()))?;
+        info!(target = name, "leadership is handed over");
+        self.parts.engine.transfer_leadership(node).map_err(|error| match error {
+            raft::TransferError::NotLeader { leader } => self.not_leader(leader).into(),
+            raft::TransferError::ToSelf => TransferError::AlreadyLeader(name),
+            raft::TransferError::NotAVoter => TransferError::NotAVoter(name),
+            raft::TransferError::InProgress => Unavailable::Transferring.into(),
+        })
+    }
+
+    /// Forgets requests whose callers have gone away, so that they do not count against the limits.
+    fn forget_abandoned(&mut self) {
+        let engine = &mut self.parts.engine;
+        self.waiters.retain(|ticket, waiter| {
+            let keep = !waiter.is_abandoned();
+            if !keep {
+                engine.cancel(*ticket);
+            }
+            keep
+        });
+        self.traces.forget_old(self.started.elapsed());
+    }
+
+    /// Does what the engine wants done after a turn.
+    fn carry_out(&mut self) -> Result<(), LoopError> {
+        let output = self.parts.engine.output()?;
+        // Before the messages: they carry the traces of what was proposed.
+        for (ticket, answer) in output.answers {
+            self.answer(ticket, answer);
+        }
+        for message in output.messages {
+            self.traces.sending(&message);
+            let (to, traces) = (message.to, self.traces.of_entries(&message));
+            if let Err(undelivered) = self.parts.links.send(message, traces)
+                && undelivered.lane == Lane::AppendRequests
+            {
+                self.parts.engine.unreachable(to);
+            }
+        }
+        for work in output.work {
+            if !work.is_background() {
+                self.last_append_tick = self.ticks;
+            }
+            self.parts.disk.submit(work)?;
+        }
+        for fetch in output.fetches {
+            if !self.parts.disk.fetch(fetch)? {
+                self.parts.engine.fetched(fetch, Vec::new());
+            }
+        }
+        for event in &output.events {
+            self.tell(event);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Answer::Proposed { term, index } = answer {
+            if let Some(Waiter::Write(waiter)) = self.waiters.get_mut(&ticket) {
+                waiter.claim.set_position(term.get(), index.get());
+                if let Some(trace) = &waiter.trace {
+                    waiter.proposal = self.traces.proposed(trace, term, index);
+                }
+            }
+            return;
+        }
+        // No waiter: its caller has gone away.
+        match self.waiters.remove(&ticket) {
+            Some(Waiter::Write(waiter)) => waiter.answer(self.write_result(answer)),
+            Some(Waiter::Read(sender)) => drop(sender.send(self.read_result(answer))),
+            None => {}
+        }
+    }
+
+    fn write_result(&self, answer: Answer) -> Result<engine::kv::Applied, WriteError> {
+        match answer {
+            Answer::Written(applied) => Ok(applied),
+            Answer::Dropped { term } => Err(WriteError::Dropped { term: term.get() }),
+            Answer::Invalid(invalid) => Err(invalid.into()),
+            other => Err(self.unavailable(&other).into()),
+        }
+    }
+
+    fn read_result(&self, answer: Answer) -> Result<ReadResult, ReadError> {
+        match answer {
+            Answer::Read(result) => Ok(ReadResult {
+                kv: result.kv,
+                revision: result.revision.get(),
+                served_by: self.parts.roster.own_name().to_owned(),
+            }),
+            other => Err(self.unavailable(&other).into()),
+        }
+    }
+
+    fn unavailable(&self, answer: &Answer) -> Unavailable {
+        match answer {
+            Answer::NotLeader { leader, .. } => self.not_leader(*leader),
+            Answer::ReadAborted => self.not_leader(self.parts.engine.raft().leader()),
+            Answer::Transferring => Unavailable::Transferring,
+            _ => Unavailable::Overloaded,
+        }
+    }
+
+    fn not_leader(&self, leader: Option<raft::NodeId>) -> Unavailable {
+        let leader = self.parts.roster.leader(leader, &self.parts.board);
+        Unavailable::NotLeader { leader, term: self.parts.engine.raft().current_term().get() }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        if self.parts.narrate
+            && let Some(line) = story::line(event, &self.parts.roster)
+        {
+            // A reader that has gone away must not stop the node.
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }
+        match event {
+            Event::Raft(event) => {
+                self.changed = true;
+                self.parts.roster.log(event);
+            }
+            Event::Appended { .. } | Event::Durable { .. } | Event::Committed { .. } | Event::Applied { .. } => {}
+        }
+    }
+
+    fn publish(&mut self) {
+        if !std::mem::take(&mut self.changed) && self.asked_for_status.is_empty() {
+            return;
+        }
+        let status = self.parts.engine.status();
+        self.disk_behind = status.wal_pending_bytes > WAL_PENDING_BYTES_MAX;
+        self.ready = self.ready || has_caught_up(self.parts.engine.raft());
+        let new = self.parts.roster.status(&status, &self.parts.board, self.ready, &self.dropped);
+        for answer in self.asked_for_status.drain(..) {
+            // A caller that has gone away wants no answer.
+            let _ = answer.send(new.clone());
+        }
+        self.parts.status.send_if_modified(|old| {
+            let modified = *old != new;
+            *old = new;
+            modified
+        });
+    }
+
+    /// Lets the log finish what it has, so that a node that is started again finds a clean end.
+    async fn finish(mut self) -> Result<(), LoopError> {
+        self.carry_out()?;
+        self.waiters.clear();
+        let Parts { disk, mut done, .. } = self.parts;
+        let stopped = tokio::task::spawn_blocking(move || disk.stop());
+        // The threads wait for room to say what they have done. Nobody was told of it, so nobody needs to know.
+        let drained = async { while done.recv().await.is_some() {} };
+        match timeout(FINISH_MAX, async { tokio::join!(drained, stopped).1 }).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => warn!("the disk threads did not end well"),
+            Err(_) => warn!("the disk does not finish what it has; the next start will find out what it did of it"),
+        }
+        Ok(())
+    }
+}
+
+/// Whether everything that the current leader is known to have committed is applied. An entry of the current term shows
+/// that the leader's commit index is known here, and not only that of a former one.
+fn has_caught_up(raft: &raft::Raft) -> bool {
+    let commit_index = raft.commit_index();
+    raft.leader().is_some()
+        && raft.applied_index() == commit_index
+        && raft.term_at(commit_index) == Some(raft.current_term())
+}

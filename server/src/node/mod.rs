@@ -1,0 +1,20 @@
+//! The loop that drives the engine: channels in, timers, the disk's threads, answers out.
+//!
+//! Everything above speaks to it through a [`NodeHandle`]; nothing above sees Raft.
+
+mod bootstrap;
+mod disk_threads;
+mod event_loop;
+mod handle;
+mod request;
+mod roster;
+mod start;
+mod status;
+mod traces;
+mod waiters;
+
+pub use event_loop::LoopError;
+pub use handle::{NodeHandle, ReadError, ReadResult, RequestContext, TransferError, Unavailable, WriteError};
+pub use roster::Roster;
+pub use start::{NodeError, Seat, Setup, identify, run, seat};
+pub use status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};

@@ -1,0 +1,156 @@
+//! Who the members are: the core's numbers as names, addresses and log lines.
+
+use std::collections::BTreeMap;
+
+use engine::EngineStatus;
+use engine::identity::Cluster;
+use raft::{NodeId, Role as RaftRole, Status};
+use tracing::{info, warn};
+
+use super::status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};
+use crate::transport::Board;
+
+/// The members of the cluster, seen from one of them.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    own: NodeId,
+    cluster: Cluster,
+    /// Where peers reach each member, by name, as configured.
+    addresses: BTreeMap<String, String>,
+}
+
+impl Roster {
+    /// The roster of `cluster` as `own` sees it.
+    #[must_use]
+    pub fn new(own: NodeId, cluster: Cluster, addresses: BTreeMap<String, String>) -> Self {
+        Self { own, cluster, addresses }
+    }
+
+    /// A member's name; for a number that is no member's, the number.
+    #[must_use]
+    pub fn name(&self, node: NodeId) -> String {
+        let member = self.cluster.members().iter().find(|member| member.incarnation == node);
+        member.map_or_else(|| format!("{:016x}", node.get()), |member| member.name.clone())
+    }
+
+    /// A member's number.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<NodeId> {
+        self.cluster.member(name).map(|member| member.incarnation)
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        let own = self.cluster.members().iter().find(|member| member.incarnation == self.own);
+        &own.expect("a roster is made for a member").name
+    }
+
+    /// How many members vote.
+    #[must_use]
+    pub fn voter_count(&self) -> usize {
+        self.cluster.members().len()
+    }
+
+    pub(super) fn leader(&self, leader: Option<NodeId>, board: &Board) -> Option<Leader> {
+        let node = leader?;
+        let name = self.name(node);
+        let client_address = board.client_address(&name);
+        Some(Leader { name, client_address, is_self: node == self.own })
+    }
+
+    /// The other voter whose log is known to match furthest, one that was heard of lately before others.
+    pub(super) fn furthest(&self, status: &Status) -> Option<String> {
+        let others = status.progress.iter().filter(|(node, _)| *node != self.own);
+        let furthest = others.max_by_key(|(_, progress)| (progress.active, progress.match_index));
+        furthest.map(|(node, _)| self.name(*node))
+    }
+
+    pub(super) fn status(
+        &self,
+        engine: &EngineStatus,
+        board: &Board,
+        ready: bool,
+        dropped: &BTreeMap<String, u64>,
+    ) -> NodeStatus {
+        let raft = &engine.raft;
+        let not_ready = (!ready).then(|| match raft.leader {
+            None => "no leader is known yet; it takes a majority of the members".to_owned(),
+            Some(_) => "the log of the leader has not been caught up with yet".to_owned(),
+        });
+        NodeStatus {
+            name: self.own_name().to_owned(),
+            incarnation: self.own.get(),
+            cluster_id: Some(self.cluster.id()),
+            role: role(raft.role),
+            term: raft.current_term.get(),
+            leader: self.leader(raft.leader, board),
+            last_index: raft.last_index.get(),
+            durable_index: raft.durable_index.get(),
+            commit_index: raft.commit_index.get(),
+            applied_index: raft.applied.get(),
+            revision: engine.revision.get(),
+            key_count: u64::try_from(engine.key_count).expect("a count of keys in memory fits"),
+            state_hash: engine.state_hash,
+            not_ready,
+            peers: self.peers(raft),
+            members: self.members(raft, board),
+            dropped_messages: dropped.clone(),
+        }
+    }
+
+    fn peers(&self, raft: &Status) -> Vec<PeerStatus> {
+        let others = raft.progress.iter().filter(|(node, _)| *node != self.own);
+        let peer = |(node, progress): &(NodeId, raft::ProgressView)| PeerStatus {
+            name: self.name(*node),
+            match_index: progress.match_index.get(),
+            next_index: progress.next_index.get(),
+            state: progress.state,
+            active: progress.active,
+        };
+        others.map(peer).collect()
+    }
+
+    fn members(&self, raft: &Status, board: &Board) -> Vec<MemberStatus> {
+        let member = |member: &engine::identity::Member| MemberStatus {
+            name: member.name.clone(),
+            incarnation: member.incarnation.get(),
+            peer_address: self.addresses.get(&member.name).cloned().unwrap_or_default(),
+            client_address: board.client_address(&member.name),
+            voter: raft.configuration.is_voter(member.incarnation),
+        };
+        self.cluster.members().iter().map(member).collect()
+    }
+
+    /// Logs what is worth waking up for.
+    pub(super) fn log(&self, event: &raft::Event) {
+        use raft::Event;
+        match event {
+            Event::BecameLeader { term } => info!(term = term.get(), "this node leads"),
+            Event::BecameFollower { term, leader: Some(leader) } => {
+                info!(term = term.get(), leader = self.name(*leader), "this node follows");
+            }
+            Event::Campaign { term } => info!(term = term.get(), "this node campaigns"),
+            Event::QuorumLost { term } => {
+                warn!(
+                    term = term.get(),
+                    "this node steps down: it has not heard of a majority for an election timeout"
+                );
+            }
+            Event::Truncated { after } => {
+                warn!(after = after.get(), "entries that conflict with the leader's were cut")
+            }
+            Event::TransferAborted { target } => warn!(target = self.name(*target), "the handover did not end in time"),
+            _ => {}
+        }
+    }
+}
+
+fn role(role: RaftRole) -> Role {
+    match role {
+        RaftRole::Follower => Role::Follower,
+        RaftRole::PreCandidate => Role::PreCandidate,
+        RaftRole::Candidate => Role::Candidate,
+        RaftRole::Leader => Role::Leader,
+    }
+}

@@ -1,0 +1,99 @@
+//! A node's state as the rest of the server sees it.
+
+use std::collections::BTreeMap;
+
+/// A node's role in its term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Role {
+    /// Not part of a cluster: not bootstrapped yet, or its disk lost what it had promised.
+    #[default]
+    Outside,
+    /// It follows a leader, or waits for one.
+    Follower,
+    /// It asks whether it could win an election.
+    PreCandidate,
+    /// It campaigns.
+    Candidate,
+    /// It leads.
+    Leader,
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// The leader's name.
+    pub name: String,
+    /// Where clients reach it, if it told.
+    pub client_address: Option<String>,
+    /// Whether it is this node.
+    pub is_self: bool,
+}
+
+/// How far another member is, seen from the leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerStatus {
+    /// The member's name.
+    pub name: String,
+    /// The index up to which its log is known to match.
+    pub match_index: u64,
+    /// The index of the next entry to send.
+    pub next_index: u64,
+    /// `probe`, `replicate` or `fetch`.
+    pub state: &'static str,
+    /// Whether it was heard of within the last election timeout.
+    pub active: bool,
+}
+
+/// A member of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// The random number that it drew at its first start.
+    pub incarnation: u64,
+    /// Where its peers reach it, as configured here.
+    pub peer_address: String,
+    /// Where clients reach it, if it told.
+    pub client_address: Option<String>,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+/// A node's state, renewed several times a second and at each change of role, term or leader.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeStatus {
+    /// The node's name.
+    pub name: String,
+    /// The random number that the node drew at its first start.
+    pub incarnation: u64,
+    /// The cluster's id, once there is a cluster.
+    pub cluster_id: Option<[u8; 16]>,
+    /// The node's role.
+    pub role: Role,
+    /// The current term.
+    pub term: u64,
+    /// Who leads, if known.
+    pub leader: Option<Leader>,
+    /// The index of the last entry of the log.
+    pub last_index: u64,
+    /// The index of the last durable entry.
+    pub durable_index: u64,
+    /// The commit index.
+    pub commit_index: u64,
+    /// The index of the last applied entry.
+    pub applied_index: u64,
+    /// The store's revision.
+    pub revision: u64,
+    /// How many keys there are.
+    pub key_count: u64,
+    /// The sum of the hashes of all keys with their values.
+    pub state_hash: u128,
+    /// Why the node is not ready; none if it is.
+    pub not_ready: Option<String>,
+    /// On the leader, how far the other members are.
+    pub peers: Vec<PeerStatus>,
+    /// The members of the configuration, sorted by name.
+    pub members: Vec<MemberStatus>,
+    /// How many peer messages were dropped since the start, by reason.
+    pub dropped_messages: BTreeMap<String, u64>,
+}

@@ -1,0 +1,350 @@
+//! `quorate-server run`: puts the parts of a node together, and takes them apart in order.
+//!
+//! Start: the data directory and its lock, the identity, the listeners (so that peers can ask who we are and health
+//! checks get an answer from the first moment), then the node. Stop: refuse new requests, hand over leadership, let
+//! what is under way finish within a bound, stop the loop, send off the last spans.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::disk::{LockError, RealDisk};
+use engine::identity::IdentityError;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tracing::{error, info, warn};
+
+use crate::api::limits::InFlight;
+use crate::api::{self, Api, ApiOptions, ApiParts, Drain, Vital};
+use crate::cli::{EXIT_USAGE, RunArgs};
+use crate::config::Config;
+use crate::lifeline;
+use crate::node::{self, NodeError, NodeHandle, Role, Setup};
+use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
+use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
+
+/// An address that cannot be bound: `EX_UNAVAILABLE` of sysexits.h.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// The data directory cannot be used: `EX_IOERR` of sysexits.h.
+const EXIT_DISK: u8 = 74;
+
+/// How much a stream may have under way before its reader has taken any: two AppendEntries of the largest size, and
+/// more than any request of a client.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// How long no connection is accepted after one could not be, which is when there are too many: without a pause, trying
+/// again would take a whole processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long handing over leadership may take at the end. It takes a round trip; a cluster that cannot do it in this
+/// time elects a leader by itself just as soon.
+const HANDOVER_MAX: Duration = Duration::from_millis(1_000);
+
+/// How long requests that are under way may take at the end.
+const DRAIN_MAX: Duration = Duration::from_millis(3_000);
+
+/// How long the last answers may take to leave.
+const LAST_ANSWERS_MAX: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether they are done.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// Why a node could not run.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot {what}: {source}")]
+    System { what: &'static str, source: std::io::Error },
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("the node's loop panicked")]
+    Panicked,
+}
+
+impl RunError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Telemetry(_) => ExitCode::from(EXIT_USAGE),
+            Self::Listen { .. } => ExitCode::from(EXIT_UNAVAILABLE),
+            Self::Lock(_) | Self::Identity(_) | Self::Node(_) => ExitCode::from(EXIT_DISK),
+            Self::System { .. } | Self::Panicked => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Runs a node until it is told to stop, and returns the process's exit code.
+#[must_use]
+pub fn main(arguments: &RunArgs) -> ExitCode {
+    let config = match Config::from_process(arguments) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("quorate-server: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("quorate-server: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(config));
+    // Whatever still runs (a peer's stream, a name that is being resolved) has nothing left to do.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quorate-server: {}", chain(&error));
+            error.exit_code()
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+async fn run(config: Config) -> Result<(), RunError> {
+    let telemetry = telemetry::init(&TelemetryOptions {
+        node_name: config.name.clone(),
+        log_filter: config.log.clone(),
+        log_format: config.log_format,
+    })?;
+    let result = serve(&config).await;
+    if let Err(error) = &result {
+        error!(error = chain(error), "the node cannot go on");
+    }
+    telemetry.shutdown().await;
+    result
+}
+
+async fn serve(config: &Config) -> Result<(), RunError> {
+    raise_file_limit();
+    let disk = Arc::new(RealDisk::open(&config.data_dir)?);
+    let identity = node::identify(disk.as_ref(), &config.name)?;
+    let listeners = Listeners::bind(config).await?;
+    let client_address = config.client_address(listeners.client_address);
+    let board = Board::new(Introduction { identity: identity.clone(), client_address: client_address.clone() });
+    let (handle, seat) = node::seat(&identity);
+    let forwarder = PeerForwarder::new();
+    let drain = Drain::new();
+    let (loop_pulse, disk_pulse) = (Arc::new(Pulse::new()), Arc::new(Pulse::new()));
+    let vital = |name, pulse: &Arc<Pulse>| Vital { name, pulse: Arc::clone(pulse) };
+    let api = api::services(ApiParts {
+        node: handle.clone(),
+        forwarder: Arc::new(forwarder.clone()),
+        drain: drain.clone(),
+        vitals: vec![vital("the node's loop", &loop_pulse), vital("the log's disk", &disk_pulse)],
+        options: ApiOptions {
+            name: config.name.clone(),
+            request_timeout: Duration::from_millis(config.request_timeout_ms),
+            serves_peers: config.peer_listen.is_none(),
+        },
+    });
+    let service = PeerService::new(board.clone(), Arc::clone(&api.forward_target));
+    let (stop, stopped) = watch::channel(false);
+    let in_flight = Arc::clone(&api.in_flight);
+    let servers = listeners.serve(api, service.clone(), &stopped);
+    let setup = Setup {
+        disk,
+        identity,
+        addresses: config.peers.clone(),
+        heartbeat: Duration::from_millis(config.heartbeat_ms),
+        election_timeout: Duration::from_millis(config.election_timeout_ms),
+        segment_bytes: config.segment_bytes,
+        narrate: config.narrate,
+        board,
+        service,
+        forwarder,
+        loop_pulse,
+        disk_pulse,
+    };
+    let mut node = tokio::spawn(node::run(seat, setup, stopped));
+    info!(name = config.name, clients = client_address, peers = config.peer_address(), "serving");
+    tokio::select! {
+        // Without the node there is nothing to serve: its error ends the process at once.
+        ended = &mut node => return Ok(ended.map_err(|_| RunError::Panicked)??),
+        asked = asked_to_stop(config.exit_with_stdin) => asked?,
+    }
+    exit_at_a_second_signal();
+    drain_requests(&handle, &drain, &in_flight).await;
+    // The node and the servers hold receivers, or have ended.
+    let _ = stop.send(true);
+    let ended = node.await.map_err(|_| RunError::Panicked)?;
+    let abort_handles: Vec<_> = servers.iter().map(JoinHandle::abort_handle).collect();
+    // The last answers are on their way. Streams that nobody ends would be waited for without end.
+    let ends = async {
+        for server in servers {
+            // It has ended, however it did.
+            let _ = server.await;
+        }
+    };
+    if tokio::time::timeout(LAST_ANSWERS_MAX, ends).await.is_err() {
+        abort_handles.iter().for_each(AbortHandle::abort);
+    }
+    info!("stopped");
+    Ok(ended?)
+}
+
+/// The sockets of a node, bound before anything else is started.
+struct Listeners {
+    client: TcpListener,
+    client_address: SocketAddr,
+    peer: Option<TcpListener>,
+    http: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, RunError> {
+        let client = bind(config.listen).await?;
+        let client_address =
+            client.local_addr().map_err(|source| RunError::Listen { address: config.listen, source })?;
+        let peer = match config.peer_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let http = match config.http_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        Ok(Self { client, client_address, peer, http })
+    }
+
+    /// Starts the servers. They refuse new connections once `stopped` says so, and end with their tasks.
+    fn serve(self, api: Api, peers: PeerService, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+        let mut servers = Vec::new();
+        let client_routes = match self.peer {
+            None => api.routes.add_service(peers.into_server()),
+            Some(listener) => {
+                let routes = Routes::new(peers.into_server());
+                servers.push(tokio::spawn(serve_grpc("peers", listener, routes, stopped.clone())));
+                api.routes
+            }
+        };
+        servers.push(tokio::spawn(serve_grpc("clients", self.client, client_routes, stopped.clone())));
+        if let Some(listener) = self.http {
+            let (probes, stopped) = (api.probes, stopped.clone());
+            servers.push(tokio::spawn(async move {
+                if let Err(error) = api::http::serve(listener, probes, until_stopped(stopped)).await {
+                    error!(%error, "the HTTP listener failed");
+                }
+            }));
+        }
+        servers
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
+}
+
+async fn serve_grpc(whom: &'static str, listener: TcpListener, routes: Routes, stopped: watch::Receiver<bool>) {
+    let server = api::limits::configure(Server::builder())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        .add_routes(routes);
+    if let Err(error) = server.serve_with_incoming_shutdown(connections(listener), until_stopped(stopped)).await {
+        error!(error = chain(&error), whom, "a gRPC listener failed");
+    }
+}
+
+/// The connections that a listener accepts.
+fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
+    // The server's own setting does not reach connections that it is handed. Without it a small answer waits until the
+    // one before it is acknowledged, which the other end may put off.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    incoming.then(|connection| async {
+        if let Err(error) = &connection {
+            warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        connection
+    })
+}
+
+/// Lets the process have as many connections as the system allows it: the usual limit is a soft one of 1,024 files.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone: stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Waits for SIGTERM, Ctrl-C, or, if it was asked for, the end of standard input.
+async fn asked_to_stop(with_stdin: bool) -> Result<(), RunError> {
+    let system = |what: &'static str| move |source| RunError::System { what, source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
+    let stdin = if with_stdin { Some(lifeline::watch_stdin().map_err(system("watch standard input"))?) } else { None };
+    let why = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = end_of(stdin) => "the end of standard input",
+    };
+    info!(why, "shutting down");
+    Ok(())
+}
+
+async fn end_of(watched: Option<impl Future<Output = ()>>) {
+    match watched {
+        Some(ended) => ended.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whoever asks twice does not want to wait.
+fn exit_at_a_second_signal() {
+    tokio::spawn(async {
+        if asked_to_stop(false).await.is_ok() {
+            warn!("asked a second time: exiting at once");
+            std::process::exit(1);
+        }
+    });
+}
+
+/// Refuses new requests, hands over leadership, and waits for the requests that are under way, within bounds.
+async fn drain_requests(handle: &NodeHandle, drain: &Drain, in_flight: &InFlight) {
+    drain.start();
+    let status = handle.status();
+    if status.role == Role::Leader && status.members.len() > 1 {
+        match handle.transfer_leadership(None, Instant::now() + HANDOVER_MAX).await {
+            Ok((leader, term)) => info!(leader = leader.name, term, "leadership is handed over"),
+            Err(error) => warn!(%error, "leadership was not handed over"),
+        }
+    }
+    let until = Instant::now() + DRAIN_MAX;
+    while !in_flight.is_empty() && Instant::now() < until {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}

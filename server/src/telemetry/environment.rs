@@ -1,0 +1,269 @@
+//! What the standard `OTEL_*` environment variables ask for.
+//!
+//! Read here: `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER` (`otlp`, `none`), `OTEL_EXPORTER_OTLP_ENDPOINT` and
+//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (either switches the export on), `OTEL_EXPORTER_OTLP_PROTOCOL` and
+//! `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` (only `grpc`), `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`,
+//! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`. The exporter itself reads what concerns only it: headers, time
+//! limits, and the sizes and delays of batches (`OTEL_BSP_*`).
+//!
+//! As the specification asks, a value that is not understood is warned of and otherwise treated as absent: tracing
+//! never keeps a node from starting.
+
+use std::fmt;
+
+use super::context::Parent;
+
+/// Which requests are traced. The decision is made before any span is built.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sampler {
+    /// Whether a request whose caller decided follows the caller.
+    parent_based: bool,
+    /// What is decided otherwise.
+    root: Root,
+}
+
+/// What is decided where no caller did.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Root {
+    Always,
+    Never,
+    /// Sampled if 63 bits of the trace's id, or of a random number, are below this bound.
+    Below(u64),
+}
+
+/// The values that [`Root::Below`] compares have this many bits less than a `u64`, as in OpenTelemetry's own sampler.
+const RATIO_SHIFT: u32 = 1;
+
+impl Sampler {
+    /// Follows the caller; samples everything that has none. This is the standard's default.
+    pub const PARENT_BASED_ALWAYS_ON: Self = Self { parent_based: true, root: Root::Always };
+
+    /// Reads `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
+    fn parse(name: &str, argument: Option<&str>) -> Result<Self, String> {
+        let (parent_based, rule) = match name.strip_prefix("parentbased_") {
+            Some(rule) => (true, rule),
+            None => (false, name),
+        };
+        let root = match rule {
+            "always_on" => Root::Always,
+            "always_off" => Root::Never,
+            "traceidratio" => Root::ratio(argument)?,
+            _ => return Err(format!("OTEL_TRACES_SAMPLER={name} is unknown")),
+        };
+        Ok(Self { parent_based, root })
+    }
+
+    /// Whether a request is traced. `random` is drawn only if the decision needs it.
+    pub(super) fn samples(self, parent: Option<&Parent>, random: impl FnOnce() -> u64) -> bool {
+        match parent {
+            Some(parent) if self.parent_based => parent.sampled,
+            Some(parent) => {
+                // The low half of the id, so that every service with the same ratio decides the same.
+                let [.., a, b, c, d, e, f, g, h] = parent.trace_id.to_bytes();
+                self.root.samples(|| u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+            }
+            None => self.root.samples(random),
+        }
+    }
+}
+
+impl fmt::Display for Sampler {
+    /// Writes the sampler as `OTEL_TRACES_SAMPLER` names it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if self.parent_based { "parentbased_" } else { "" };
+        match self.root {
+            Root::Always => write!(formatter, "{prefix}always_on"),
+            Root::Never => write!(formatter, "{prefix}always_off"),
+            Root::Below(_) => write!(formatter, "{prefix}traceidratio"),
+        }
+    }
+}
+
+impl Root {
+    /// Reads a probability between 0 and 1; an absent one is 1.
+    fn ratio(argument: Option<&str>) -> Result<Self, String> {
+        let Some(argument) = argument else { return Ok(Self::Always) };
+        match argument.parse::<f64>() {
+            Ok(1.0) => Ok(Self::Always),
+            Ok(ratio) if (0.0..1.0).contains(&ratio) => Ok(Self::Below(bound(ratio))),
+            Ok(_) | Err(_) => Err(format!("OTEL_TRACES_SAMPLER_ARG={argument} is no probability")),
+        }
+    }
+
+    fn samples(self, number: impl FnOnce() -> u64) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Below(bound) => number() >> RATIO_SHIFT < bound,
+        }
+    }
+}
+
+/// The part `ratio` of 2^63.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // ratio < 1 and not negative: the product fits
+fn bound(ratio: f64) -> u64 {
+    (ratio * (1_u64 << (u64::BITS - RATIO_SHIFT)) as f64) as u64
+}
+
+/// How traces are exported.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ExportSettings {
+    /// Which requests are traced.
+    pub sampler: Sampler,
+    /// Whether the environment names the service, so that our own name does not.
+    pub service_named: bool,
+}
+
+/// What the environment asks for: none if no export. What was not understood is added to `warnings`.
+pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Option<ExportSettings> {
+    // An empty value counts as absent, says the specification.
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+
+    if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let endpoint = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    match variable("OTEL_TRACES_EXPORTER").as_deref() {
+        Some("otlp") => {}
+        None if endpoint.is_some() => {}
+        None | Some("none") => return None,
+        Some(other) => {
+            warnings.push(format!("OTEL_TRACES_EXPORTER={other} is not supported, only otlp: traces are not exported"));
+            return None;
+        }
+    }
+    let protocol = variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| variable("OTEL_EXPORTER_OTLP_PROTOCOL"));
+    if let Some(other) = protocol.filter(|protocol| protocol != "grpc") {
+        warnings.push(format!("the OTLP protocol {other} is not supported, only grpc: traces are not exported"));
+        return None;
+    }
+    let sampler = match variable("OTEL_TRACES_SAMPLER") {
+        None => Sampler::PARENT_BASED_ALWAYS_ON,
+        Some(name) => Sampler::parse(&name, variable("OTEL_TRACES_SAMPLER_ARG").as_deref()).unwrap_or_else(|reason| {
+            warnings.push(format!("{reason}: the default sampler is used"));
+            Sampler::PARENT_BASED_ALWAYS_ON
+        }),
+    };
+    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let service_named = variable("OTEL_SERVICE_NAME").is_some()
+        || attributes.split(',').any(|pair| pair.trim_start().starts_with("service.name="));
+    Some(ExportSettings { sampler, service_named })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+
+    fn read_pairs(pairs: &[(&str, &str)]) -> (Option<ExportSettings>, Vec<String>) {
+        let mut warnings = Vec::new();
+        let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let settings = read(&lookup, &mut warnings);
+        (settings, warnings)
+    }
+
+    #[test]
+    fn nothing_is_exported_unless_asked_for() {
+        for pairs in [
+            &[][..],
+            &[("OTEL_SERVICE_NAME", "x"), ("OTEL_TRACES_SAMPLER", "always_on")],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317"), ("OTEL_TRACES_EXPORTER", "none")],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317"), ("OTEL_SDK_DISABLED", "TRUE")],
+        ] {
+            assert_eq!(read_pairs(pairs), (None, Vec::new()), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn each_way_to_ask_for_export_works() {
+        for pairs in [
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317")][..],
+            &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://h:4317")],
+            &[("OTEL_TRACES_EXPORTER", "otlp")],
+            &[("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+        ] {
+            let expected = ExportSettings { sampler: Sampler::PARENT_BASED_ALWAYS_ON, service_named: false };
+            assert_eq!(read_pairs(pairs), (Some(expected), Vec::new()), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_warned_of() {
+        for pairs in [
+            &[("OTEL_TRACES_EXPORTER", "zipkin")][..],
+            &[("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+        ] {
+            let (settings, warnings) = read_pairs(pairs);
+            assert_eq!((settings, warnings.len()), (None, 1), "{pairs:?}");
+        }
+        for sampler in [("OTEL_TRACES_SAMPLER", "xray"), ("OTEL_TRACES_SAMPLER_ARG", "1.5")] {
+            let base = [("OTEL_TRACES_EXPORTER", "otlp"), sampler, ("OTEL_TRACES_SAMPLER", "traceidratio")];
+            let (settings, warnings) = read_pairs(&base);
+            let settings = settings.expect("traces are exported all the same");
+            assert_eq!((settings.sampler, warnings.len()), (Sampler::PARENT_BASED_ALWAYS_ON, 1));
+        }
+    }
+
+    #[test]
+    fn the_service_is_named_by_either_variable() {
+        let on = ("OTEL_TRACES_EXPORTER", "otlp");
+        for named in [("OTEL_SERVICE_NAME", "x"), ("OTEL_RESOURCE_ATTRIBUTES", "a=b, service.name=x")] {
+            assert!(read_pairs(&[on, named]).0.expect("exported").service_named);
+        }
+        let other = ("OTEL_RESOURCE_ATTRIBUTES", "my.service.name=x");
+        assert!(!read_pairs(&[on, other]).0.expect("exported").service_named);
+    }
+
+    #[test]
+    fn each_sampler_decides_as_specified() {
+        let sampled = Parent::parse(SAMPLED);
+        let unsampled = Parent::parse(UNSAMPLED);
+        // Sampler, argument; decisions for: no parent, sampled parent, unsampled parent.
+        for (name, argument, expected) in [
+            ("always_on", None, [true, true, true]),
+            ("always_off", None, [false, false, false]),
+            ("traceidratio", None, [true, true, true]),
+            ("traceidratio", Some("0"), [false, false, false]),
+            ("parentbased_always_on", None, [true, true, false]),
+            ("parentbased_always_off", None, [false, true, false]),
+            ("parentbased_traceidratio", Some("0"), [false, true, false]),
+            ("parentbased_traceidratio", Some("1"), [true, true, false]),
+        ] {
+            let sampler = Sampler::parse(name, argument).expect("known");
+            let decisions = [None, sampled.as_ref(), unsampled.as_ref()].map(|parent| sampler.samples(parent, || 0));
+            assert_eq!(decisions, expected, "{name} {argument:?}");
+        }
+    }
+
+    #[test]
+    fn a_sampler_is_shown_as_the_environment_names_it() {
+        for name in ["always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_traceidratio"] {
+            assert_eq!(Sampler::parse(name, Some("0.5")).expect("known").to_string(), name);
+        }
+    }
+
+    #[test]
+    fn a_ratio_takes_its_part_of_the_numbers() {
+        let sampler = Sampler::parse("traceidratio", Some("0.25")).expect("known");
+        let step = u64::MAX / 1000;
+        let taken = (0..1000).filter(|n| sampler.samples(None, || n * step)).count();
+        assert!((249..=251).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_ratio_with_a_parent_looks_at_the_traces_id_and_draws_nothing() {
+        let parent = Parent::parse("00-0af7651916cd43dd0000000000000001-b7ad6b7169203331-00").expect("well-formed");
+        let sampler = Sampler::parse("traceidratio", Some("0.01")).expect("known");
+        assert!(sampler.samples(Some(&parent), || unreachable!("nothing is drawn")));
+    }
+
+    #[test]
+    fn arguments_that_are_no_probability_are_refused() {
+        for argument in ["-0.1", "1.1", "NaN", "inf", "x"] {
+            assert!(Sampler::parse("traceidratio", Some(argument)).is_err(), "{argument}");
+        }
+    }
+}

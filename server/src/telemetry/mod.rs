@@ -1,0 +1,29 @@
+//! Traces and logs: what a node tells about itself.
+//!
+//! Logs are [`tracing`] events on standard error. Traces are OpenTelemetry spans, exported over OTLP when the standard
+//! `OTEL_*` environment asks for it; they are built directly and not from `tracing` spans, because a span object costs
+//! several microseconds even when nobody records it, a tenth of a whole request. So whether a request is traced is
+//! decided before anything is built for it: a [`RequestSpan`] of an unsampled request is an empty value.
+//!
+//! A sampled request is followed by its [`TraceContext`]: it travels in request metadata from client to node
+//! ([`server_span`]), from node to node ([`inject`]), and beside log entries to the followers ([`child_span`]).
+//!
+//! What leaves the node can never slow it down: spans go through a bounded queue to a thread of their own, and are
+//! dropped when it is full.
+
+mod context;
+mod environment;
+mod init;
+mod pulse;
+mod reporting;
+mod span;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{TraceContext, extract, inject};
+pub use environment::{ExportSettings, Sampler};
+pub use init::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
+pub use opentelemetry::trace::SpanKind;
+pub use pulse::Pulse;
+pub use span::{RequestSpan, child_span, server_span};

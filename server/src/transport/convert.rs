@@ -1,0 +1,292 @@
+//! Raft's messages as Protobuf and back: the one place that knows both.
+//!
+//! What comes from a peer is checked only for its shape here (fields present, numbers in their types); whether it makes
+//! sense is for the core to say.
+
+use proto::raft::v1 as wire;
+use raft::{AppendResult, Body, Entry, Index, Message, NodeId, Payload, Term};
+
+use super::link::Lane;
+use crate::telemetry::TraceContext;
+
+/// A `traceparent` of the known version has 55 bytes; a later one may have a few fields more.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+
+/// Why a frame is no message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Malformed {
+    /// A `oneof` is empty, or of a kind that this version does not know.
+    #[error("a part of the message is missing or unknown")]
+    PartMissing,
+}
+
+/// The trace contexts of sampled entries, by the entry's index.
+pub type Traces = Vec<(Index, TraceContext)>;
+
+/// A message in the form of the stream that carries it.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Frame {
+    /// From a leader, in bulk.
+    AppendRequest(wire::AppendEntriesRequest),
+    /// A follower's answer to it.
+    AppendResponse(wire::AppendEntriesResponse),
+    /// Ahead of bulk.
+    ControlRequest(wire::ControlRequest),
+    /// The answer to it.
+    ControlResponse(wire::ControlResponse),
+}
+
+impl Frame {
+    /// Which stream carries the frame.
+    #[must_use]
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            Self::AppendRequest(_) => Lane::AppendRequests,
+            Self::AppendResponse(_) => Lane::AppendResponses,
+            Self::ControlRequest(_) => Lane::ControlRequests,
+            Self::ControlResponse(_) => Lane::ControlResponses,
+        }
+    }
+}
+
+/// A message as a frame.
+#[must_use]
+pub(super) fn to_frame(message: Message, traces: Traces) -> Frame {
+    use wire::control_request::Body as Request;
+    use wire::control_response::Body as Response;
+    let term = message.term.get();
+    match message.body {
+        Body::AppendEntries { prev_log_index, prev_log_term, entries, leader_commit } => {
+            Frame::AppendRequest(wire::AppendEntriesRequest {
+                term,
+                prev_log_index: prev_log_index.get(),
+                prev_log_term: prev_log_term.get(),
+                entries: entries.into_iter().map(entry_to_wire).collect(),
+                leader_commit: leader_commit.get(),
+                traces: traces.into_iter().map(trace_to_wire).collect(),
+            })
+        }
+        Body::AppendEntriesResponse(result) => {
+            Frame::AppendResponse(wire::AppendEntriesResponse { term, result: Some(result_to_wire(result)) })
+        }
+        Body::RequestVote { pre_vote, last_log_index, last_log_term, leadership_transfer } => control_request(
+            term,
+            Request::RequestVote(wire::RequestVote {
+                pre_vote,
+                last_log_index: last_log_index.get(),
+                last_log_term: last_log_term.get(),
+                leadership_transfer,
+            }),
+        ),
+        Body::Heartbeat { commit_index, round } => {
+            control_request(term, Request::Heartbeat(wire::Heartbeat { commit_index: commit_index.get(), round }))
+        }
+        Body::TimeoutNow => control_request(term, Request::TimeoutNow(wire::TimeoutNow {})),
+        Body::RequestVoteResponse { pre_vote, granted } => {
+            control_response(term, Response::RequestVote(wire::RequestVoteResponse { pre_vote, granted }))
+        }
+        Body::HeartbeatResponse { round } => {
+            control_response(term, Response::Heartbeat(wire::HeartbeatResponse { round }))
+        }
+    }
+}
+
+fn control_request(term: u64, body: wire::control_request::Body) -> Frame {
+    Frame::ControlRequest(wire::ControlRequest { term, body: Some(body) })
+}
+
+fn control_response(term: u64, body: wire::control_response::Body) -> Frame {
+    Frame::ControlResponse(wire::ControlResponse { term, body: Some(body) })
+}
+
+/// A leader's AppendEntries, and the traces that came with it.
+///
+/// # Errors
+///
+/// Fails on an entry without a payload that is known here.
+pub(super) fn append_request(
+    from: NodeId,
+    to: NodeId,
+    request: wire::AppendEntriesRequest,
+) -> Result<(Message, Traces), Malformed> {
+    let entries = request.entries.into_iter().map(entry_from_wire).collect::<Result<Vec<_>, _>>()?;
+    let traces = request.traces.into_iter().filter_map(trace_from_wire).collect();
+    let body = Body::AppendEntries {
+        prev_log_index: Index::new(request.prev_log_index),
+        prev_log_term: Term::new(request.prev_log_term),
+        entries,
+        leader_commit: Index::new(request.leader_commit),
+    };
+    Ok((Message { from, to, term: Term::new(request.term), body }, traces))
+}
+
+/// A follower's answer to AppendEntries.
+///
+/// # Errors
+///
+/// Fails if it says neither yes nor no.
+pub(super) fn append_response(
+    from: NodeId,
+    to: NodeId,
+    response: wire::AppendEntriesResponse,
+) -> Result<Message, Malformed> {
+    use wire::append_entries_response::Result as Outcome;
+    let result = match response.result.ok_or(Malformed::PartMissing)? {
+        Outcome::Accepted(accepted) => AppendResult::Accepted { match_index: Index::new(accepted.match_index) },
+        Outcome::Rejected(rejected) => AppendResult::Rejected {
+            prev_log_index: Index::new(rejected.prev_log_index),
+            hint_index: Index::new(rejected.hint_index),
+            hint_term: Term::new(rejected.hint_term),
+        },
+    };
+    Ok(Message { from, to, term: Term::new(response.term), body: Body::AppendEntriesResponse(result) })
+}
+
+/// A vote request, a heartbeat or a handover.
+///
+/// # Errors
+///
+/// Fails if it is none of those.
+pub(super) fn control_request_message(
+    from: NodeId,
+    to: NodeId,
+    request: wire::ControlRequest,
+) -> Result<Message, Malformed> {
+    use wire::control_request::Body as Request;
+    let body = match request.body.ok_or(Malformed::PartMissing)? {
+        Request::RequestVote(vote) => Body::RequestVote {
+            pre_vote: vote.pre_vote,
+            last_log_index: Index::new(vote.last_log_index),
+            last_log_term: Term::new(vote.last_log_term),
+            leadership_transfer: vote.leadership_transfer,
+        },
+        Request::Heartbeat(heartbeat) => {
+            Body::Heartbeat { commit_index: Index::new(heartbeat.commit_index), round: heartbeat.round }
+        }
+        Request::TimeoutNow(wire::TimeoutNow {}) => Body::TimeoutNow,
+    };
+    Ok(Message { from, to, term: Term::new(request.term), body })
+}
+
+/// The answer to a vote request or to a heartbeat.
+///
+/// # Errors
+///
+/// Fails if it is none of those.
+pub(super) fn control_response_message(
+    from: NodeId,
+    to: NodeId,
+    response: wire::ControlResponse,
+) -> Result<Message, Malformed> {
+    use wire::control_response::Body as Response;
+    let body = match response.body.ok_or(Malformed::PartMissing)? {
+        Response::RequestVote(vote) => Body::RequestVoteResponse { pre_vote: vote.pre_vote, granted: vote.granted },
+        Response::Heartbeat(heartbeat) => Body::HeartbeatResponse { round: heartbeat.round },
+    };
+    Ok(Message { from, to, term: Term::new(response.term), body })
+}
+
+fn entry_to_wire(entry: Entry) -> wire::Entry {
+    let payload = match entry.payload {
+        Payload::Noop => wire::entry::Payload::Noop(wire::Noop {}),
+        Payload::Command(command) => wire::entry::Payload::Command(command),
+    };
+    wire::Entry { term: entry.term.get(), index: entry.index.get(), payload: Some(payload) }
+}
+
+fn entry_from_wire(entry: wire::Entry) -> Result<Entry, Malformed> {
+    let payload = match entry.payload.ok_or(Malformed::PartMissing)? {
+        wire::entry::Payload::Noop(wire::Noop {}) => Payload::Noop,
+        // Decoded bytes are a slice of the network frame. The log and the state keep the command for long, and would
+        // keep the whole frame alive with it.
+        wire::entry::Payload::Command(command) => Payload::Command(bytes::Bytes::copy_from_slice(&command)),
+    };
+    Ok(Entry { term: Term::new(entry.term), index: Index::new(entry.index), payload })
+}
+
+fn result_to_wire(result: AppendResult) -> wire::append_entries_response::Result {
+    use wire::append_entries_response as response;
+    match result {
+        AppendResult::Accepted { match_index } => {
+            response::Result::Accepted(response::Accepted { match_index: match_index.get() })
+        }
+        AppendResult::Rejected { prev_log_index, hint_index, hint_term } => {
+            response::Result::Rejected(response::Rejected {
+                prev_log_index: prev_log_index.get(),
+                hint_index: hint_index.get(),
+                hint_term: hint_term.get(),
+            })
+        }
+    }
+}
+
+/// A context that is too long to be one is not kept.
+fn trace_from_wire(trace: wire::TraceContext) -> Option<(Index, TraceContext)> {
+    let plausible = trace.traceparent.len() <= TRACEPARENT_BYTES_MAX;
+    plausible.then(|| (Index::new(trace.index), TraceContext::new(trace.traceparent)))
+}
+
+fn trace_to_wire((index, trace): (Index, TraceContext)) -> wire::TraceContext {
+    wire::TraceContext { index: index.get(), traceparent: trace.as_str().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).expect("not zero")
+    }
+
+    fn there_and_back(message: Message) -> Message {
+        let (from, to) = (message.from, message.to);
+        match to_frame(message, Vec::new()) {
+            Frame::AppendRequest(request) => append_request(from, to, request).expect("whole").0,
+            Frame::AppendResponse(response) => append_response(from, to, response).expect("whole"),
+            Frame::ControlRequest(request) => control_request_message(from, to, request).expect("whole"),
+            Frame::ControlResponse(response) => control_response_message(from, to, response).expect("whole"),
+        }
+    }
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        let (one, two) = (Index::new(1), Index::new(2));
+        let term = Term::new(7);
+        let entries = vec![
+            Entry { term, index: one, payload: Payload::Noop },
+            Entry { term, index: two, payload: Payload::Command(Bytes::from_static(b"set")) },
+        ];
+        let bodies = [
+            Body::AppendEntries { prev_log_index: one, prev_log_term: term, entries, leader_commit: two },
+            Body::AppendEntriesResponse(AppendResult::Accepted { match_index: two }),
+            Body::AppendEntriesResponse(AppendResult::Rejected {
+                prev_log_index: two,
+                hint_index: one,
+                hint_term: term,
+            }),
+            Body::RequestVote { pre_vote: true, last_log_index: two, last_log_term: term, leadership_transfer: true },
+            Body::RequestVoteResponse { pre_vote: true, granted: false },
+            Body::Heartbeat { commit_index: two, round: 9 },
+            Body::HeartbeatResponse { round: 9 },
+            Body::TimeoutNow,
+        ];
+        for body in bodies {
+            let message = Message { from: node(1), to: node(2), term, body };
+            assert_eq!(there_and_back(message.clone()), message);
+        }
+    }
+
+    #[test]
+    fn a_frame_without_its_part_is_malformed() {
+        let entry = wire::Entry { term: 1, index: 1, payload: None };
+        let append = wire::AppendEntriesRequest { entries: vec![entry], ..Default::default() };
+        assert_eq!(append_request(node(1), node(2), append), Err(Malformed::PartMissing));
+        let response = wire::AppendEntriesResponse::default();
+        assert_eq!(append_response(node(1), node(2), response), Err(Malformed::PartMissing));
+        let request = wire::ControlRequest::default();
+        assert_eq!(control_request_message(node(1), node(2), request), Err(Malformed::PartMissing));
+        let response = wire::ControlResponse::default();
+        assert_eq!(control_response_message(node(1), node(2), response), Err(Malformed::PartMissing));
+    }
+}

@@ -1,0 +1,70 @@
+//! What arrives from peers, on its way to the node's loop.
+
+use raft::{Message, NodeId};
+use tokio::sync::mpsc;
+
+use super::convert::Traces;
+use super::link::Lane;
+
+/// How many messages may wait that bulk must not delay: each of some ten peers sends a handful a heartbeat.
+const CONTROL_MESSAGES_MAX: usize = 1024;
+
+/// How many AppendEntries and answers may wait: a few peers' whole windows of messages in flight. Beyond, the streams
+/// are not read, and flow control holds the senders.
+const APPEND_MESSAGES_MAX: usize = 256;
+
+/// Something that arrived from a peer, or that became known of it.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A message for the core.
+    Message {
+        /// The message; its sender is the one that its stream was opened by.
+        message: Message,
+        /// The traces of sampled entries in it.
+        traces: Traces,
+    },
+    /// A stream to the peer ended: what was sent on it may be lost.
+    Unreachable(NodeId),
+    /// A frame was dropped before it became a message, and why.
+    Dropped(&'static str),
+}
+
+/// Where arrivals are put.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    control: mpsc::Sender<Inbound>,
+    append: mpsc::Sender<Inbound>,
+}
+
+/// Where arrivals are taken.
+#[derive(Debug)]
+pub struct InboxReceivers {
+    /// Votes, heartbeats, lost streams: to be taken first.
+    pub control: mpsc::Receiver<Inbound>,
+    /// Entries and their answers. Order holds within this channel only.
+    pub append: mpsc::Receiver<Inbound>,
+}
+
+impl Inbox {
+    /// A new inbox and its receivers.
+    #[must_use]
+    pub fn new() -> (Self, InboxReceivers) {
+        let (control, control_receiver) = mpsc::channel(CONTROL_MESSAGES_MAX);
+        let (append, append_receiver) = mpsc::channel(APPEND_MESSAGES_MAX);
+        (Self { control, append }, InboxReceivers { control: control_receiver, append: append_receiver })
+    }
+
+    /// Puts what arrived on a lane; waits while there is no room. False: the node has stopped.
+    pub async fn put(&self, lane: Lane, inbound: Inbound) -> bool {
+        let queue = match lane {
+            Lane::ControlRequests | Lane::ControlResponses => &self.control,
+            Lane::AppendRequests | Lane::AppendResponses => &self.append,
+        };
+        queue.send(inbound).await.is_ok()
+    }
+
+    /// Says that what was sent to a peer may be lost. False: the node has stopped.
+    pub async fn unreachable(&self, peer: NodeId) -> bool {
+        self.control.send(Inbound::Unreachable(peer)).await.is_ok()
+    }
+}

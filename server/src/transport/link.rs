@@ -1,0 +1,167 @@
+//! The lanes to each peer, and the choice of the lane for a message.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proto::raft::v1::{AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse};
+use raft::{Message, NodeId};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::convert::{Frame, Traces, to_frame};
+
+/// How many messages may wait in a lane for their stream: more than the core keeps in flight to one follower, so that
+/// it fills only when the peer has stopped reading.
+const LANE_MESSAGES_MAX: usize = 256;
+
+/// One direction of one stream between two nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// AppendEntries, on the stream that we opened.
+    AppendRequests,
+    /// Answers to AppendEntries, on the stream that the peer opened.
+    AppendResponses,
+    /// Votes, heartbeats and handovers, on the stream that we opened.
+    ControlRequests,
+    /// Answers to those, on the stream that the peer opened.
+    ControlResponses,
+}
+
+/// A message could not be handed to its stream: it is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Undelivered {
+    /// Whom it was for.
+    pub to: NodeId,
+    /// Where it should have gone.
+    pub lane: Lane,
+}
+
+/// A lane's sender, present while its stream is open.
+#[derive(Debug)]
+pub(super) struct Slot<T> {
+    sender: Mutex<Option<mpsc::Sender<T>>>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self { sender: Mutex::new(None) }
+    }
+}
+
+impl<T> Slot<T> {
+    /// Opens the lane anew, closing the stream that it had before.
+    pub(super) fn open(&self) -> mpsc::Receiver<T> {
+        self.open_both().1
+    }
+
+    /// The same, for a stream whose other direction is read here: with the sender, its reader can tell whether the lane
+    /// is still its own.
+    pub(super) fn open_both(&self) -> (mpsc::Sender<T>, mpsc::Receiver<T>) {
+        let (sender, receiver) = mpsc::channel(LANE_MESSAGES_MAX);
+        *self.lock() = Some(sender.clone());
+        (sender, receiver)
+    }
+
+    /// Whether the lane is still the stream of this sender.
+    pub(super) fn is_of(&self, sender: &mpsc::Sender<T>) -> bool {
+        self.lock().as_ref().is_some_and(|current| current.same_channel(sender))
+    }
+
+    /// Closes the lane if it is still the stream of this sender.
+    pub(super) fn close_of(&self, sender: &mpsc::Sender<T>) {
+        let mut current = self.lock();
+        if current.as_ref().is_some_and(|current| current.same_channel(sender)) {
+            *current = None;
+        }
+    }
+
+    /// Closes the lane.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    fn send(&self, message: T) -> bool {
+        self.lock().as_ref().is_some_and(|sender| sender.try_send(message).is_ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<mpsc::Sender<T>>> {
+        // The guarded value is replaced whole, so a panic elsewhere cannot have left it half changed.
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lanes to one peer.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub(super) append_requests: Slot<AppendEntriesRequest>,
+    pub(super) append_responses: Slot<Result<AppendEntriesResponse, Status>>,
+    pub(super) control_requests: Slot<ControlRequest>,
+    pub(super) control_responses: Slot<Result<ControlResponse, Status>>,
+}
+
+/// The lanes to all peers.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    by_node: Arc<BTreeMap<NodeId, Link>>,
+}
+
+impl Links {
+    /// Closed lanes to each of `peers`.
+    #[must_use]
+    pub fn new(peers: impl IntoIterator<Item = NodeId>) -> Self {
+        Self { by_node: Arc::new(peers.into_iter().map(|peer| (peer, Link::default())).collect()) }
+    }
+
+    /// Hands a message to the stream that it belongs on; never waits.
+    ///
+    /// # Errors
+    ///
+    /// The message is lost if there is no such peer, or if its lane is closed or full.
+    pub fn send(&self, message: Message, traces: Traces) -> Result<(), Undelivered> {
+        let to = message.to;
+        let frame = to_frame(message, traces);
+        let lane = frame.lane();
+        let sent = self.by_node.get(&to).is_some_and(|link| match frame {
+            Frame::AppendRequest(request) => link.append_requests.send(request),
+            Frame::AppendResponse(response) => link.append_responses.send(Ok(response)),
+            Frame::ControlRequest(request) => link.control_requests.send(request),
+            Frame::ControlResponse(response) => link.control_responses.send(Ok(response)),
+        });
+        if sent { Ok(()) } else { Err(Undelivered { to, lane }) }
+    }
+
+    pub(super) fn get(&self, peer: NodeId) -> Option<&Link> {
+        self.by_node.get(&peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::{Body, Term};
+
+    fn heartbeat(to: NodeId) -> Message {
+        let from = NodeId::new(1).expect("not zero");
+        Message { from, to, term: Term::new(1), body: Body::HeartbeatResponse { round: 1 } }
+    }
+
+    #[test]
+    fn a_message_for_a_closed_or_full_lane_is_undelivered() {
+        let peer = NodeId::new(2).expect("not zero");
+        let links = Links::new([peer]);
+        let undelivered = Err(Undelivered { to: peer, lane: Lane::ControlResponses });
+        assert_eq!(links.send(heartbeat(peer), Vec::new()), undelivered);
+
+        let receiver = links.get(peer).expect("it is a peer").control_responses.open();
+        for _ in 0..LANE_MESSAGES_MAX {
+            assert_eq!(links.send(heartbeat(peer), Vec::new()), Ok(()));
+        }
+        assert_eq!(links.send(heartbeat(peer), Vec::new()), undelivered);
+
+        drop(receiver);
+        assert_eq!(links.send(heartbeat(peer), Vec::new()), undelivered);
+        let stranger = NodeId::new(3).expect("not zero");
+        let undelivered = Err(Undelivered { to: stranger, lane: Lane::ControlResponses });
+        assert_eq!(links.send(heartbeat(stranger), Vec::new()), undelivered);
+    }
+}

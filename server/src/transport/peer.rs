@@ -1,0 +1,234 @@
+//! The client side of a link: two tasks a peer that keep its two streams open.
+//!
+//! Each task connects, says who it is, opens its stream, and reads answers until the stream ends; then it tells the
+//! core that what was under way may be lost, and tries again, for ever.
+
+use std::sync::Arc;
+
+use engine::identity::{Cluster, Member};
+use proto::raft::v1::raft_service_client::RaftServiceClient;
+use raft::NodeId;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Streaming};
+use tracing::{debug, info, warn};
+
+use super::connect::{BackOff, connect};
+use super::convert::{append_response, control_response_message};
+use super::identify::{Board, ask_who_on, error_chain};
+use super::inbox::{Inbound, Inbox};
+use super::link::{Lane, Links};
+use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, TO_KEY};
+
+/// A member, and where to reach it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerAddress {
+    /// Who it is.
+    pub member: Member,
+    /// Its DNS name or address, and port.
+    pub address: String,
+}
+
+/// Starts the tasks that keep the streams to `peers` open. They end when the set is dropped or the node stops.
+pub fn spawn_peers(
+    cluster: &Cluster,
+    own: NodeId,
+    peers: Vec<PeerAddress>,
+    board: &Board,
+    links: &Links,
+    inbox: &Inbox,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for peer in peers {
+        let session = Arc::new(Session {
+            cluster_id: cluster.id(),
+            own,
+            peer,
+            board: board.clone(),
+            links: links.clone(),
+            inbox: inbox.clone(),
+        });
+        tasks.spawn(keep_open(Arc::clone(&session), Kind::Append));
+        tasks.spawn(keep_open(session, Kind::Control));
+    }
+    tasks
+}
+
+/// Which of the two streams a task keeps open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Append,
+    Control,
+}
+
+/// What both tasks of a peer need.
+struct Session {
+    cluster_id: [u8; 16],
+    own: NodeId,
+    peer: PeerAddress,
+    board: Board,
+    links: Links,
+    inbox: Inbox,
+}
+
+/// Why a stream is not open.
+#[derive(Debug)]
+enum Closed {
+    /// It broke, or could not be opened: try again.
+    Broken(String),
+    /// The node has stopped.
+    Stopped,
+}
+
+async fn keep_open(session: Arc<Session>, kind: Kind) {
+    let mut back_off = BackOff::new();
+    let mut last_reason = String::new();
+    let name = session.peer.member.name.clone();
+    loop {
+        let mut opened = false;
+        let closed = match kind {
+            Kind::Append => session.append(&mut opened).await,
+            Kind::Control => session.control(&mut opened).await,
+        };
+        let Closed::Broken(reason) = closed else { return };
+        session.close(kind);
+        if opened {
+            back_off.reset();
+            if !session.inbox.unreachable(session.peer.member.incarnation).await {
+                return;
+            }
+        }
+        // One line when something changes, not one per attempt.
+        if reason == last_reason {
+            debug!(peer = name, stream = ?kind, reason, "still no stream to the peer");
+        } else {
+            warn!(peer = name, stream = ?kind, reason, "no stream to the peer, trying again");
+            last_reason = reason;
+        }
+        back_off.wait().await;
+    }
+}
+
+impl Session {
+    async fn append(&self, opened: &mut bool) -> Closed {
+        let channel = match connect(&self.peer.address).await {
+            Ok(channel) => channel,
+            Err(error) => return Closed::Broken(error_chain(&error)),
+        };
+        let Some(link) = self.links.get(self.peer.member.incarnation) else { return Closed::Stopped };
+        let requests = ReceiverStream::new(link.append_requests.open());
+        let answers = match client(channel).append_entries(self.introduced(requests)).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return Closed::Broken(status_text(&status)),
+        };
+        self.note_open(Kind::Append, opened);
+        self.read_append_answers(answers).await
+    }
+
+    async fn read_append_answers(&self, mut answers: Streaming<proto::raft::v1::AppendEntriesResponse>) -> Closed {
+        loop {
+            let answer = match answers.message().await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Closed::Broken("the peer closed the stream".to_owned()),
+                Err(status) => return Closed::Broken(status_text(&status)),
+            };
+            let inbound = match append_response(self.peer.member.incarnation, self.own, answer) {
+                Ok(message) => Inbound::Message { message, traces: Vec::new() },
+                Err(_) => Inbound::Dropped("malformed"),
+            };
+            if !self.inbox.put(Lane::AppendResponses, inbound).await {
+                return Closed::Stopped;
+            }
+        }
+    }
+
+    async fn control(&self, opened: &mut bool) -> Closed {
+        let channel = match connect(&self.peer.address).await {
+            Ok(channel) => channel,
+            Err(error) => return Closed::Broken(error_chain(&error)),
+        };
+        if let Err(reason) = self.meet(channel.clone()).await {
+            return Closed::Broken(reason);
+        }
+        let Some(link) = self.links.get(self.peer.member.incarnation) else { return Closed::Stopped };
+        let requests = ReceiverStream::new(link.control_requests.open());
+        let answers = match client(channel).control(self.introduced(requests)).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return Closed::Broken(status_text(&status)),
+        };
+        self.note_open(Kind::Control, opened);
+        self.read_control_answers(answers).await
+    }
+
+    async fn read_control_answers(&self, mut answers: Streaming<proto::raft::v1::ControlResponse>) -> Closed {
+        loop {
+            let answer = match answers.message().await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Closed::Broken("the peer closed the stream".to_owned()),
+                Err(status) => return Closed::Broken(status_text(&status)),
+            };
+            let inbound = match control_response_message(self.peer.member.incarnation, self.own, answer) {
+                Ok(message) => Inbound::Message { message, traces: Vec::new() },
+                Err(_) => Inbound::Dropped("malformed"),
+            };
+            if !self.inbox.put(Lane::ControlResponses, inbound).await {
+                return Closed::Stopped;
+            }
+        }
+    }
+
+    /// Makes sure that the peer is who we think it is, and learns where clients reach it.
+    async fn meet(&self, channel: Channel) -> Result<(), String> {
+        let introduction = ask_who_on(channel, &self.board.own()).await?;
+        let (met, expected) = (&introduction.identity.member, &self.peer.member);
+        if met != expected {
+            return Err(format!(
+                "{} answers as {} with the incarnation {:016x}, but the cluster's member is {} with {:016x}: its disk was \
+                 emptied or it is another node",
+                self.peer.address,
+                met.name,
+                met.incarnation.get(),
+                expected.name,
+                expected.incarnation.get()
+            ));
+        }
+        self.board.remember(&introduction);
+        Ok(())
+    }
+
+    fn introduced<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        metadata.insert(CLUSTER_ID_KEY, hexadecimal(format!("{:032x}", u128::from_be_bytes(self.cluster_id))));
+        metadata.insert(FROM_KEY, hexadecimal(format!("{:016x}", self.own.get())));
+        metadata.insert(TO_KEY, hexadecimal(format!("{:016x}", self.peer.member.incarnation.get())));
+        request
+    }
+
+    fn note_open(&self, kind: Kind, opened: &mut bool) {
+        *opened = true;
+        info!(peer = self.peer.member.name, stream = ?kind, "stream to the peer is open");
+    }
+
+    fn close(&self, kind: Kind) {
+        let Some(link) = self.links.get(self.peer.member.incarnation) else { return };
+        match kind {
+            Kind::Append => link.append_requests.close(),
+            Kind::Control => link.control_requests.close(),
+        }
+    }
+}
+
+fn client(channel: Channel) -> RaftServiceClient<Channel> {
+    RaftServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+pub(super) fn hexadecimal(digits: String) -> MetadataValue<Ascii> {
+    digits.try_into().expect("hexadecimal digits are valid in a header")
+}
+
+fn status_text(status: &tonic::Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
