@@ -86,7 +86,7 @@ pub struct NodeStatus {
     pub revision: u64,
     /// How many keys there are.
     pub key_count: u64,
-    /// The sum of the hashes of all keys with their values.
+    /// The hash of the whole state; equal on nodes with an equal applied index.
     pub state_hash: u128,
     /// Why the node is not ready; none if it is.
     pub not_ready: Option<String>,

@@ -12,6 +12,9 @@ use crate::telemetry::TraceContext;
 /// A `traceparent` of the known version has 55 bytes; a later one may have a few fields more.
 const TRACEPARENT_BYTES_MAX: usize = 128;
 
+/// What a frame that is no message is counted as.
+pub(super) const MALFORMED: &str = "malformed";
+
 /// Why a frame is no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Malformed {

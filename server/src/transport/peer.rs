@@ -3,20 +3,21 @@
 //! Each task connects, says who it is, opens its stream, and reads answers until the stream ends; then it tells the
 //! core that what was under way may be lost, and tries again, for ever.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use engine::identity::{Cluster, Member};
 use proto::raft::v1::raft_service_client::RaftServiceClient;
-use raft::NodeId;
+use raft::{Message, NodeId};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Streaming};
+use tonic::{Request, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::connect::{BackOff, connect};
-use super::convert::{append_response, control_response_message};
+use super::convert::{MALFORMED, Malformed, append_response, control_response_message};
 use super::identify::{Board, ask_who_on, error_chain};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Links};
@@ -92,7 +93,7 @@ async fn keep_open(session: Arc<Session>, kind: Kind) {
             Kind::Append => session.append(&mut opened).await,
             Kind::Control => session.control(&mut opened).await,
         };
-        let Closed::Broken(reason) = closed else { return };
+        let Err(Closed::Broken(reason)) = closed else { return };
         session.close(kind);
         if opened {
             back_off.reset();
@@ -112,69 +113,46 @@ async fn keep_open(session: Arc<Session>, kind: Kind) {
 }
 
 impl Session {
-    async fn append(&self, opened: &mut bool) -> Closed {
-        let channel = match connect(&self.peer.address).await {
-            Ok(channel) => channel,
-            Err(error) => return Closed::Broken(error_chain(&error)),
-        };
-        let Some(link) = self.links.get(self.peer.member.incarnation) else { return Closed::Stopped };
+    /// Keeps the stream of entries until it ends.
+    async fn append(&self, opened: &mut bool) -> Result<Infallible, Closed> {
+        let channel = self.connect().await?;
+        let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
         let requests = ReceiverStream::new(link.append_requests.open());
-        let answers = match client(channel).append_entries(self.introduced(requests)).await {
-            Ok(answers) => answers.into_inner(),
-            Err(status) => return Closed::Broken(status_text(&status)),
-        };
+        let answers = client(channel).append_entries(self.introduced(requests)).await.map_err(broken)?;
         self.note_open(Kind::Append, opened);
-        self.read_append_answers(answers).await
+        self.read_answers(answers.into_inner(), Lane::AppendResponses, append_response).await
     }
 
-    async fn read_append_answers(&self, mut answers: Streaming<proto::raft::v1::AppendEntriesResponse>) -> Closed {
-        loop {
-            let answer = match answers.message().await {
-                Ok(Some(answer)) => answer,
-                Ok(None) => return Closed::Broken("the peer closed the stream".to_owned()),
-                Err(status) => return Closed::Broken(status_text(&status)),
-            };
-            let inbound = match append_response(self.peer.member.incarnation, self.own, answer) {
-                Ok(message) => Inbound::Message { message, traces: Vec::new() },
-                Err(_) => Inbound::Dropped("malformed"),
-            };
-            if !self.inbox.put(Lane::AppendResponses, inbound).await {
-                return Closed::Stopped;
-            }
-        }
-    }
-
-    async fn control(&self, opened: &mut bool) -> Closed {
-        let channel = match connect(&self.peer.address).await {
-            Ok(channel) => channel,
-            Err(error) => return Closed::Broken(error_chain(&error)),
-        };
-        if let Err(reason) = self.meet(channel.clone()).await {
-            return Closed::Broken(reason);
-        }
-        let Some(link) = self.links.get(self.peer.member.incarnation) else { return Closed::Stopped };
+    /// Keeps the stream of everything that bulk must not delay until it ends.
+    async fn control(&self, opened: &mut bool) -> Result<Infallible, Closed> {
+        let channel = self.connect().await?;
+        self.meet(channel.clone()).await.map_err(Closed::Broken)?;
+        let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
         let requests = ReceiverStream::new(link.control_requests.open());
-        let answers = match client(channel).control(self.introduced(requests)).await {
-            Ok(answers) => answers.into_inner(),
-            Err(status) => return Closed::Broken(status_text(&status)),
-        };
+        let answers = client(channel).control(self.introduced(requests)).await.map_err(broken)?;
         self.note_open(Kind::Control, opened);
-        self.read_control_answers(answers).await
+        self.read_answers(answers.into_inner(), Lane::ControlResponses, control_response_message).await
     }
 
-    async fn read_control_answers(&self, mut answers: Streaming<proto::raft::v1::ControlResponse>) -> Closed {
+    async fn connect(&self) -> Result<Channel, Closed> {
+        connect(&self.peer.address).await.map_err(|error| Closed::Broken(error_chain(&error)))
+    }
+
+    async fn read_answers<A>(
+        &self,
+        mut answers: Streaming<A>,
+        lane: Lane,
+        to_message: fn(NodeId, NodeId, A) -> Result<Message, Malformed>,
+    ) -> Result<Infallible, Closed> {
         loop {
-            let answer = match answers.message().await {
-                Ok(Some(answer)) => answer,
-                Ok(None) => return Closed::Broken("the peer closed the stream".to_owned()),
-                Err(status) => return Closed::Broken(status_text(&status)),
-            };
-            let inbound = match control_response_message(self.peer.member.incarnation, self.own, answer) {
+            let ended = || Closed::Broken("the peer closed the stream".to_owned());
+            let answer = answers.message().await.map_err(broken)?.ok_or_else(ended)?;
+            let inbound = match to_message(self.peer.member.incarnation, self.own, answer) {
                 Ok(message) => Inbound::Message { message, traces: Vec::new() },
-                Err(_) => Inbound::Dropped("malformed"),
+                Err(_) => Inbound::Dropped(MALFORMED),
             };
-            if !self.inbox.put(Lane::ControlResponses, inbound).await {
-                return Closed::Stopped;
+            if !self.inbox.put(lane, inbound).await {
+                return Err(Closed::Stopped);
             }
         }
     }
@@ -229,6 +207,6 @@ pub(super) fn hexadecimal(digits: String) -> MetadataValue<Ascii> {
     digits.try_into().expect("hexadecimal digits are valid in a header")
 }
 
-fn status_text(status: &tonic::Status) -> String {
-    format!("{:?}: {}", status.code(), status.message())
+fn broken(status: Status) -> Closed {
+    Closed::Broken(format!("{:?}: {}", status.code(), status.message()))
 }

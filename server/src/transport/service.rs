@@ -21,7 +21,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::convert::{append_request, control_request_message};
+use super::convert::{MALFORMED, append_request, control_request_message};
 use super::identify::{Board, answer, introduction};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Link, Links, Slot};
@@ -31,9 +31,6 @@ use crate::{grpc_timeout, telemetry};
 
 /// A forwarded request without a deadline gets this one; our own nodes always send one.
 const FORWARD_DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
-
-/// A frame was a message in form and not in content.
-const MALFORMED: &str = "malformed";
 
 /// A frame was no message at all.
 const UNDECODABLE: &str = "undecodable";

@@ -230,6 +230,38 @@ async fn a_frame_that_is_no_message_is_dropped_and_ends_the_stream_on_both_sides
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_closes_the_lane_and_counts_as_nothing_dropped() {
+    let (runtime, theirs) = (runtime(), runtime());
+    let (listener, address) = listen();
+    let mut side = Side::new(member("n2", 2), &member("n1", 1)).join();
+    serve(&runtime, listener, side.service.clone());
+    let (_sender, requests) = mpsc::channel::<ControlRequest>(8);
+    let who = (u128::from_be_bytes(cluster().id()), 1, 2);
+    let request = introduced(ReceiverStream::new(requests), who);
+    let at = address.clone();
+    let open = theirs.spawn(async move { client(&address).await.control(request).await.expect("a peer may") });
+    let _answers = open.await.expect("it does not panic");
+    let answer = || side.links.send(message(2, 1, Body::HeartbeatResponse { round: 3 }), Vec::new());
+    assert_eq!(answer(), Ok(()));
+
+    theirs.shutdown_background();
+    let closed = async {
+        while answer().is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    in_time("the end of the lane", closed).await;
+    let (sender, requests) = mpsc::channel(8);
+    let _answers =
+        client(&at).await.control(introduced(ReceiverStream::new(requests), who)).await.expect("it may again");
+    let body = Some(control_request::Body::Heartbeat(Heartbeat { commit_index: 0, round: 7 }));
+    sender.send(ControlRequest { term: 1, body }).await.expect("the stream is open");
+    let arrival = in_time("the heartbeat", side.arrivals.control.recv()).await;
+    assert!(matches!(arrival, Some(Inbound::Message { .. })), "{arrival:?}");
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
 async fn a_stream_that_was_replaced_gets_no_more_answers() {
     let runtime = runtime();
     let (listener, address) = listen();
@@ -282,10 +314,13 @@ async fn streams_come_back_after_the_peer() {
 
         runtime.shutdown_background();
         let unreachable = async {
-            while !matches!(here.arrivals.control.recv().await, Some(Inbound::Unreachable(node)) if node == second.incarnation)
-            {
+            loop {
+                match here.arrivals.control.recv().await {
+                    Some(Inbound::Unreachable(node)) => return node,
+                    other => assert!(other.is_some(), "the peer's tasks go on"),
+                }
             }
         };
-        in_time("the loss of the streams", unreachable).await;
+        assert_eq!(in_time("the loss of the streams", unreachable).await, second.incarnation);
     }
 }
