@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use engine::disk::Disk;
 use engine::identity::{Cluster, FILE_NAME as IDENTITY_FILE_NAME, Identity, IdentityError, Member};
-use engine::wal::WalOptions;
+use engine::wal::{WalError, WalOptions};
 use engine::{Engine, EngineError, EngineOptions};
 use raft::{Configuration, Index, NodeId, Term};
 use tokio::sync::{mpsc, watch};
@@ -105,17 +105,11 @@ pub fn identify(disk: &dyn Disk, name: &str) -> Result<Identity, IdentityError> 
     if let Some(identity) = Identity::load(disk, name)? {
         return Ok(identity);
     }
-    let identity = draw_identity(name);
-    identity.store(disk)?;
-    let incarnation = format!("{:016x}", identity.member.incarnation.get());
-    info!(name, incarnation, "first start in an empty data directory");
-    Ok(identity)
-}
-
-/// A new incarnation of the node `name`, not yet a member of anything.
-fn draw_identity(name: &str) -> Identity {
     let incarnation = NodeId::new(rand::random_range(1..=u64::MAX)).expect("the range begins at 1");
-    Identity { member: Member { name: name.to_owned(), incarnation }, cluster: None }
+    let identity = Identity { member: Member { name: name.to_owned(), incarnation }, cluster: None };
+    identity.store(disk)?;
+    info!(name, incarnation = format!("{:016x}", incarnation.get()), "first start in an empty data directory");
+    Ok(identity)
 }
 
 /// A handle to a node that has not started yet: it answers that the node is not ready.
@@ -224,23 +218,14 @@ async fn stay_outside(
 /// part: the inner error says so.
 async fn open_engine(setup: &Setup, cluster: &Cluster) -> Result<Result<engine::Opened, String>, NodeError> {
     let known = setup.identity.cluster.is_some();
-    // Asked before the log is opened: opening begins one, and the next start could not tell it from the one that is
-    // gone.
-    if known && only_identity(setup.disk.as_ref())? {
-        return Ok(Err(log_is_gone(&setup.identity)));
-    }
     let (disk, options) = (Arc::clone(&setup.disk), engine_options(setup, cluster));
     let opened = tokio::task::spawn_blocking(move || Engine::open(&disk, options))
         .await
-        .expect("opening the log does not panic")?;
-    if known && opened.fresh {
-        // Something was left of the log, but not a record. Now there is one, so only the identity can remember the
-        // loss.
-        let identity = draw_identity(&setup.identity.member.name);
-        identity.store(setup.disk.as_ref())?;
-        setup.board.set_identity(identity);
-        return Ok(Err(log_is_gone(&setup.identity)));
-    }
+        .expect("opening the log does not panic");
+    let opened = match opened {
+        Err(EngineError::Wal(WalError::Missing)) => return Ok(Err(log_is_gone(&setup.identity))),
+        opened => opened?,
+    };
     let raft = opened.engine.raft();
     if !known && (raft.last_index() > Index::ZERO || raft.current_term() > Term::ZERO) {
         return Ok(Err(format!(
@@ -263,12 +248,6 @@ async fn open_engine(setup: &Setup, cluster: &Cluster) -> Result<Result<engine::
         "the log is recovered"
     );
     Ok(Ok(opened))
-}
-
-/// Whether a data directory holds nothing but the identity.
-fn only_identity(disk: &dyn Disk) -> Result<bool, IdentityError> {
-    let names = disk.list().map_err(|source| IdentityError::Io { action: "look for the log beside", source })?;
-    Ok(names.iter().all(|name| name.starts_with(IDENTITY_FILE_NAME)))
 }
 
 fn log_is_gone(identity: &Identity) -> String {
@@ -300,7 +279,13 @@ fn engine_options(setup: &Setup, cluster: &Cluster) -> EngineOptions {
     let voters = cluster.members().iter().map(|member| member.incarnation);
     EngineOptions {
         raft,
-        wal: WalOptions { segment_bytes: setup.segment_bytes, salt: rand::random(), ..WalOptions::default() },
+        wal: WalOptions {
+            segment_bytes: setup.segment_bytes,
+            salt: rand::random(),
+            // A member's log holds its votes: where it is gone, another must not take its place.
+            must_exist: setup.identity.cluster.is_some(),
+            ..WalOptions::default()
+        },
         configuration: Configuration::new(voters),
     }
 }

@@ -131,12 +131,14 @@ pub struct WalOptions {
     /// A number that sets this log's records apart from those of all others and cannot be guessed by clients: drawn at
     /// random by the caller. Only used when a log is begun.
     pub salt: u32,
+    /// Whether there must be a log: then none is begun where none is found.
+    pub must_exist: bool,
 }
 
 impl Default for WalOptions {
-    /// Segments of 64 MiB, a place for each 64 KiB, and no salt.
+    /// Segments of 64 MiB, a place for each 64 KiB, no salt, and a new log where there is none.
     fn default() -> WalOptions {
-        WalOptions { segment_bytes: 64 << 20, index_every_bytes: 64 << 10, salt: 0 }
+        WalOptions { segment_bytes: 64 << 20, index_every_bytes: 64 << 10, salt: 0, must_exist: false }
     }
 }
 
@@ -226,6 +228,9 @@ pub enum WalError {
         /// What is wrong there, and what proves it.
         reason: String,
     },
+    /// There is no log, and there must be one. Nothing was written.
+    #[error("the log is gone")]
+    Missing,
     /// The log was written by another version of the program.
     #[error("{file} has format version {found}, and this program knows only {known}")]
     Version {

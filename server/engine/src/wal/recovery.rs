@@ -33,7 +33,7 @@ static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 ///
 /// # Errors
 /// [`WalError::Corrupt`] if something that was durable is damaged (nothing on the disk was changed then),
-/// [`WalError::Version`], [`WalError::Options`], or [`WalError::Io`].
+/// [`WalError::Version`], [`WalError::Missing`], [`WalError::Options`], or [`WalError::Io`].
 pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Replayed)) -> Result<Opened, WalError> {
     options.validate()?;
     let segments = list_segments(disk.as_ref())?;
@@ -59,6 +59,9 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
         unused = behind;
     }
     let rests = recovery.inspect_rests(unused)?;
+    if options.must_exist && recovery.current.segment == 0 {
+        return Err(WalError::Missing);
+    }
     recovery.repair(&rests)?;
     let Recovery { state, replayed_hard_state, salt, previous, current, end, index, report, .. } = recovery;
     if state.hard_state != replayed_hard_state {

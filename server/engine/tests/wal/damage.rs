@@ -2,13 +2,14 @@
 //! the exact valid prefix. Never a panic, never silently less.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use engine::disk::{MemoryDisk, SECTOR_BYTES};
-use engine::wal::{Replayed, WalError};
+use engine::disk::{Disk, MemoryDisk, SECTOR_BYTES};
+use engine::wal::{self, Replayed, WalError, WalOptions};
 
 use super::harness::{
-    Model, Numbers, RawRecord, batch, entry, hard_state, open, random_batch, raw_records, records_of, run, run_all,
-    segment_files,
+    Model, Numbers, RawRecord, batch, entry, hard_state, open, options, random_batch, raw_records, records_of, run,
+    run_all, segment_files,
 };
 
 /// A log that was written without a crash, with what is in it and images of its files from time to time.
@@ -451,5 +452,23 @@ fn noise_is_refused_or_an_empty_log() {
         disk.plant("wal-0000000001.log", specimen_bytes);
         let (opened, replayed) = open(&disk, 4096).unwrap_or_else(|error| panic!("{round}: {error}"));
         assert!(opened.fresh && replayed.is_empty());
+    }
+}
+
+/// A log that must be there is not begun anew where it is gone, or where no record of it is left.
+#[test]
+fn a_log_that_is_gone_is_not_begun_anew() {
+    for scraps in [None, Some(vec![0; 4096]), Some(vec![0xab; 4096])] {
+        let disk = MemoryDisk::new();
+        if let Some(bytes) = scraps {
+            disk.plant("wal-0000000001.log", bytes);
+        }
+        let changes = disk.changes();
+        let options = WalOptions { must_exist: true, ..options(4096) };
+        let dyn_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let error = wal::open(&dyn_disk, options, &mut |_| panic!("nothing is there")).map(|_| ()).unwrap_err();
+        assert!(matches!(error, WalError::Missing), "{error}");
+        assert_eq!(disk.changes(), changes, "nothing was written");
+        assert!(open(&disk, 4096).unwrap().0.fresh, "where it may be begun, it is");
     }
 }

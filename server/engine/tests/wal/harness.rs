@@ -11,7 +11,7 @@ use raft::{Batch, BatchNumber, Entry, HardState, Index, NodeId, Payload, Term};
 pub(crate) const SALT: u32 = 0x5a17_0001;
 
 pub(crate) fn options(segment_bytes: u64) -> WalOptions {
-    WalOptions { segment_bytes, index_every_bytes: 512, salt: SALT }
+    WalOptions { segment_bytes, index_every_bytes: 512, salt: SALT, must_exist: false }
 }
 
 /// Opens the log and collects what is replayed.
