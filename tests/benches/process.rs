@@ -1,0 +1,75 @@
+//! What processes use, from `/proc` and `/sys`.
+
+use anyhow::Context as _;
+use std::{fs, os::linux::fs::MetadataExt as _, path::Path, time::Duration};
+
+/// The unit of CPU times in `/proc/PID/stat`: `USER_HZ`, 100 a second on every architecture that Rust and Linux share.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The unit of `/sys/dev/block/…/stat`, whatever the device's own is.
+const SECTOR_BYTES: u64 = 512;
+
+/// What some processes have used together, since their start or between two looks.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Usage {
+    /// CPU time, in user and kernel mode, of all threads.
+    pub(crate) cpu: Duration,
+    /// Bytes written to the device on which they keep their data, by whomever: the kernel's count for a process takes
+    /// every large page that it touches for written.
+    pub(crate) written_bytes: u64,
+    /// The largest resident memory of one of them, now.
+    pub(crate) resident_bytes_max: u64,
+}
+
+impl Usage {
+    /// Adds up what these processes have used since their start; `data` is where they keep their data, if they do.
+    ///
+    /// # Errors
+    /// One of them has ended.
+    pub(crate) fn of(process_ids: &[u32], data: Option<&Path>) -> anyhow::Result<Usage> {
+        // Not readable everywhere; then it counts as nothing.
+        let written_bytes = data.and_then(device_written_bytes).unwrap_or(0);
+        let mut sum = Usage { written_bytes, ..Usage::default() };
+        for process_id in process_ids {
+            let read = |file: &str| {
+                let path = format!("/proc/{process_id}/{file}");
+                fs::read_to_string(&path).with_context(|| format!("read {path}"))
+            };
+            sum.cpu += cpu_time(&read("stat")?).context("/proc/PID/stat has another form")?;
+            let resident = field(&read("status")?, "VmRSS:").unwrap_or(0) * 1024;
+            sum.resident_bytes_max = sum.resident_bytes_max.max(resident);
+        }
+        Ok(sum)
+    }
+
+    /// What was used since an earlier look; memory is a state and stays what it is now.
+    pub(crate) fn since(&self, earlier: &Usage) -> Usage {
+        Usage {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+            resident_bytes_max: self.resident_bytes_max,
+        }
+    }
+}
+
+/// Fields 14 and 15, counted behind the program's name, which is in parentheses and may hold anything.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    Some(TICK * (ticks()? + ticks()?))
+}
+
+/// What was written to the device of a file's file system since the machine started.
+fn device_written_bytes(path: &Path) -> Option<u64> {
+    let device = fs::metadata(path).ok()?.st_dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * SECTOR_BYTES)
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}

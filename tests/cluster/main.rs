@@ -1,0 +1,13 @@
+//! Black-box tests: clusters of real processes, driven through gRPC, signals and their command lines only.
+
+mod command_line;
+mod durability;
+mod grpcurl;
+mod hostile;
+mod lifecycle;
+mod load;
+mod operator;
+mod probes;
+mod quorum;
+mod semantics;
+mod traces;

@@ -1,0 +1,192 @@
+//! What a majority can do without the others, and what the others say.
+
+use proto::admin::v1::{TransferLeadershipRequest, admin_service_client::AdminServiceClient};
+use std::fs;
+use tests::{
+    cluster::{Cluster, Options},
+    rpc::{self, Failure, Outcome},
+    wait::wait_for,
+};
+use tonic::Code;
+
+/// Long enough for an election, short enough to wait for in a test that must see it pass.
+const REQUEST_TIMEOUT: [&str; 2] = ["--request-timeout-ms", "2000"];
+
+/// Panics unless a put that could not reach a majority says so in one of the two honest ways; returns which.
+fn expect_honest(failure: &Failure) -> Outcome {
+    let reason = failure.reason.as_deref().unwrap_or_else(|| panic!("not a typed error: {failure:?}"));
+    match (failure.code, reason) {
+        // The second: the deadline passed before anything was proposed.
+        (Code::Unavailable, "NO_QUORUM" | "NOT_LEADER" | "PROPOSAL_DROPPED")
+        | (Code::DeadlineExceeded, "DEADLINE_EXCEEDED") => {
+            failure.expect_outcome(Outcome::NotApplied);
+            Outcome::NotApplied
+        }
+        (Code::DeadlineExceeded | Code::Unknown, "OUTCOME_UNKNOWN") => {
+            failure.expect_outcome(Outcome::Unknown);
+            Outcome::Unknown
+        }
+        _ => panic!("neither certainly not applied nor unknown: {failure:?}"),
+    }
+}
+
+/// Puts several keys through a node without a majority, each refused honestly; the keys that were certainly not
+/// applied.
+async fn refused_puts(cluster: &Cluster, node: usize) -> Vec<String> {
+    let mut not_applied = Vec::new();
+    for number in 0..4 {
+        let key = format!("refused-{number}");
+        let failure = rpc::failure(cluster.put(node, &key, "v").await);
+        if expect_honest(&failure) == Outcome::NotApplied {
+            not_applied.push(key);
+        }
+    }
+    not_applied
+}
+
+/// Kills two of three, leaving the leader or a follower; tries puts; starts them again.
+async fn two_of_three_down(survivor_leads: bool) {
+    let mut cluster = Cluster::start(Options::default().with_flags(&REQUEST_TIMEOUT)).await;
+    cluster.put(0, "before", "v").await.expect("the key is new");
+    let leader = cluster.leader().await;
+    let survivor = if survivor_leads { leader } else { cluster.others(leader)[0] };
+    for node in cluster.others(survivor) {
+        cluster.nodes[node].kill();
+    }
+    let not_applied = refused_puts(&cluster, survivor).await;
+    // A leader that has lost its followers finds out, and from then on knows before it proposes.
+    wait_for("the survivor says that there is no quorum", async || {
+        let failure = rpc::failure(cluster.put(survivor, "probe", "v").await);
+        expect_honest(&failure);
+        (failure.reason.as_deref() == Some("NO_QUORUM")).then_some(())
+    })
+    .await;
+
+    cluster.start_all();
+    cluster.ready().await;
+    for node in 0..3 {
+        assert_eq!(cluster.get(node, "before").await.expect("it was acknowledged"), "v");
+        for key in &not_applied {
+            let answer = rpc::failure(cluster.get(node, key).await);
+            assert_eq!(answer.code, Code::NotFound, "{key} was said to be not applied: {answer:?}");
+        }
+    }
+    cluster.put(survivor, "after", "v").await.expect("the cluster has healed");
+    cluster.converged().await;
+}
+
+#[tokio::test]
+async fn a_leader_without_its_followers_labels_puts_honestly_and_heals() {
+    two_of_three_down(true).await;
+}
+
+#[tokio::test]
+async fn a_follower_alone_labels_puts_honestly_and_heals() {
+    two_of_three_down(false).await;
+}
+
+#[tokio::test]
+async fn a_get_without_a_majority_is_refused_and_never_stale() {
+    let mut cluster = Cluster::start(Options::default().with_flags(&REQUEST_TIMEOUT)).await;
+    cluster.put(0, "k", "v").await.expect("the key is new");
+    let leader = cluster.leader().await;
+    for node in cluster.others(leader) {
+        cluster.nodes[node].kill();
+    }
+    for _ in 0..2 {
+        let failure = rpc::failure(cluster.get(leader, "k").await);
+        assert!(matches!(failure.code, Code::Unavailable | Code::DeadlineExceeded), "{failure:?}");
+        assert!(failure.reason.is_some(), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_leader_is_replaced_and_serves_nothing_stale_when_it_wakes() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.put(0, "k", "old").await.expect("the key is new");
+    let paused = cluster.leader().await;
+    let other = cluster.others(paused)[0];
+    cluster.nodes[paused].pause();
+    let successor = cluster.leader().await;
+    assert_ne!(successor, paused);
+    cluster.delete(other, "k").await.expect("the majority goes on");
+    cluster.put(other, "k", "new").await.expect("the majority goes on");
+    cluster.nodes[paused].resume();
+    assert_eq!(cluster.get(paused, "k").await.expect("it asks the others first"), "new");
+    cluster.put(paused, "k2", "v").await.expect("it forwards to the new leader");
+    cluster.ready().await;
+    cluster.converged().await;
+}
+
+#[tokio::test]
+async fn a_paused_follower_catches_up_when_it_wakes() {
+    let mut cluster = Cluster::of_three().await;
+    let leader = cluster.leader().await;
+    let paused = cluster.others(leader)[0];
+    cluster.nodes[paused].pause();
+    for number in 0..50 {
+        cluster.put(leader, &format!("k{number}"), "v").await.expect("the majority goes on");
+    }
+    cluster.nodes[paused].resume();
+    assert_eq!(cluster.converged().await.key_count, 50);
+}
+
+/// Puts a key until it is acknowledged. While leadership moves, one attempt's answer may be lost; then the next one
+/// finds the key.
+async fn put_until_acknowledged(cluster: &Cluster, node: usize, key: &str, value: &str) {
+    let mut attempted = false;
+    wait_for(&format!("{key} is acknowledged"), async || match cluster.put(node, key, value).await {
+        Ok(_) => Some(()),
+        Err(status) => {
+            let own = attempted && status.code() == Code::AlreadyExists;
+            let failure = Failure::of(&status);
+            attempted |= failure.outcome() == Outcome::Unknown;
+            assert!(own || failure.code != Code::AlreadyExists, "{failure:?}");
+            own.then_some(())
+        }
+    })
+    .await;
+}
+
+/// Moves leadership to a node unless it leads already.
+async fn lead(cluster: &Cluster, wanted: usize) {
+    let leader = cluster.leader().await;
+    if leader != wanted {
+        let request = TransferLeadershipRequest { target: cluster.nodes[wanted].name().to_owned() };
+        let mut admin = AdminServiceClient::new(cluster.nodes[leader].channel());
+        rpc::bounded(admin.transfer_leadership(request)).await.expect("leadership can be handed over");
+        assert_eq!(cluster.leader().await, wanted);
+    }
+}
+
+/// The quorum scenario: what was acknowledged while `peer2` was paused is read from `peer2` as soon as it is continued.
+async fn quorum_scenario(leader: usize) {
+    let mut cluster = Cluster::discovered();
+    cluster.start_all();
+    cluster.ready().await;
+    lead(&cluster, leader).await;
+
+    cluster.nodes[2].pause();
+    put_until_acknowledged(&cluster, 0, "k1", "alpha").await;
+    put_until_acknowledged(&cluster, 1, "k2", "beta").await;
+    cluster.nodes[2].resume();
+
+    let mut result = String::new();
+    for key in ["k1", "k2"] {
+        let value = cluster.get(2, key).await.expect("an acknowledged write is read from any node");
+        result.push_str(&format!("{key}={value}\n"));
+    }
+    let path = cluster.directory().join("result.txt");
+    fs::write(&path, result).expect("the result can be written");
+    assert_eq!(fs::read(&path).expect("the result can be read"), b"k1=alpha\nk2=beta\n");
+}
+
+#[tokio::test]
+async fn what_two_acknowledged_while_peer2_was_paused_is_read_from_peer2() {
+    quorum_scenario(0).await;
+}
+
+#[tokio::test]
+async fn what_two_acknowledged_while_peer2_the_leader_was_paused_is_read_from_peer2() {
+    quorum_scenario(2).await;
+}
