@@ -27,6 +27,9 @@ use tonic_prost::ProstCodec;
 /// The path of the one method.
 pub(crate) const PATH: &str = "/bench.Echo/Echo";
 
+/// The file of the running program, even if a build has put another in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// The server's limit of concurrent calls on a connection, as a real one has it.
 const STREAMS_MAX: u32 = 4096;
 
@@ -90,7 +93,7 @@ impl System for Echo {
         Box::pin(async move {
             let subnet = Subnet::reserve();
             let address = subnet.address(0);
-            let mut command = Command::new(std::env::current_exe()?);
+            let mut command = Command::new(OWN_PROGRAM);
             command.args(["echo-server", "--listen", &address.to_string()]).stdin(Stdio::null());
             let child = command.spawn()?;
             let process_ids = vec![child.id()];

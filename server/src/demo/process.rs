@@ -52,7 +52,7 @@ struct Node {
 impl Cluster {
     /// Chooses the ports and makes the folders. Nothing runs yet.
     pub(super) fn prepare(names: Vec<String>, data_dir: Option<&Path>, teller: Teller) -> Result<Self, DemoError> {
-        let program = std::env::current_exe().map_err(DemoError::io("find this program's file"))?;
+        let program = own_program()?;
         let folder = Folder::make(data_dir).map_err(DemoError::io("make a folder for the nodes' data"))?;
         let ports = ports::free(names.len()).map_err(DemoError::io("find ports for the nodes"))?;
         let node = |(name, port): (String, u16)| {
@@ -91,6 +91,7 @@ impl Cluster {
         let log = log.map_err(DemoError::io("open a node's log"))?;
         let mut command = Command::new(&self.program);
         command
+            .arg0("quorate-server")
             .arg("run")
             .args(["--name", &node.name])
             .args(["--listen", &node.address()])
@@ -231,4 +232,13 @@ impl Drop for Folder {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// What starts this program again: on Linux the very file that runs, even if a build has put another in its place.
+fn own_program() -> Result<PathBuf, DemoError> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        return Ok(running);
+    }
+    std::env::current_exe().map_err(DemoError::io("find this program's file"))
 }
