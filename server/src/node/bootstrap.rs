@@ -16,6 +16,9 @@ use crate::transport::{Board, Introduction, ask_who};
 /// How long to wait before everyone is asked again.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
+/// The same for a node that the cluster does not know, where nothing is expected to change soon.
+const OUTSIDE_PAUSE: Duration = Duration::from_millis(1_000);
+
 /// What a node is to the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
@@ -33,26 +36,30 @@ enum Round {
     Waiting(String),
 }
 
-/// Asks the other members until it is known which cluster this node belongs to. `others` are their addresses by name;
-/// `waiting` is told whom it waits for, each time that changes.
+/// Asks the other members until this node is known to be a member of a cluster. `others` are their addresses by name;
+/// `told` learns why it is none yet, each time that changes.
+///
+/// A node that is outside goes on asking: the answer may have come from a wrong address, and if it did not, asking
+/// again gives the same answer and does no harm.
 pub(super) async fn find_cluster(
     board: &Board,
     others: &BTreeMap<String, String>,
-    mut waiting: impl FnMut(&str),
-) -> Standing {
+    mut told: impl FnMut(&str),
+) -> Cluster {
     let mut last = String::new();
     loop {
         let own = board.own();
         let answers = ask_all(others, &own).await;
-        match judge(&own.identity.member, others, &answers) {
-            Round::Found(standing) => return standing,
-            Round::Waiting(text) if text != last => {
-                waiting(&text);
-                last = text;
-            }
-            Round::Waiting(_) => {}
+        let (text, pause) = match judge(&own.identity.member, others, &answers) {
+            Round::Found(Standing::Member(cluster)) => return cluster,
+            Round::Found(Standing::Outside(text)) => (text, OUTSIDE_PAUSE),
+            Round::Waiting(text) => (text, ROUND_PAUSE),
+        };
+        if text != last {
+            told(&text);
+            last = text;
         }
-        tokio::time::sleep(ROUND_PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

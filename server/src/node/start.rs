@@ -193,11 +193,11 @@ async fn standing(seat: &Seat, setup: &Setup, others: &BTreeMap<String, String>)
             Some(reason) => Standing::Outside(reason),
         };
     }
-    find_cluster(&setup.board, others, |waiting| {
-        info!("{waiting}");
-        seat.status.send_replace(outside(&setup.identity, waiting));
-    })
-    .await
+    let cluster = find_cluster(&setup.board, others, |reason| {
+        warn!(reason, "this node does not take part yet");
+        seat.status.send_replace(outside(&setup.identity, reason));
+    });
+    Standing::Member(cluster.await)
 }
 
 async fn stay_outside(

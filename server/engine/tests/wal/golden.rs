@@ -1,5 +1,5 @@
 //! The bytes of a small log, as they were when the format was fixed. A difference here is a change of the format:
-//! `QUORATE_REWRITE_GOLDEN=1` rewrites the file, and whoever does it must be able to say why old logs still open.
+//! `QUORATE_GOLDEN=rewrite` rewrites the file, and whoever does it must be able to say why old logs still open.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -64,7 +64,7 @@ fn the_format_has_not_changed() {
         .collect();
 
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wal_format.txt");
-    if std::env::var_os("QUORATE_REWRITE_GOLDEN").is_some() {
+    if std::env::var("QUORATE_GOLDEN").is_ok_and(|value| value == "rewrite") {
         std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
         std::fs::write(&golden, &shown).unwrap();
     }
