@@ -1,0 +1,121 @@
+//! How often each fault fired and each rare state was reached, so that a simulation that no longer reaches them is red.
+
+use std::collections::BTreeMap;
+
+/// Counts, by name.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Coverage {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
+pub(crate) const DEMANDED: [(&str, u64); 56] = [
+    ("partition: isolate leader", 100),
+    ("partition: isolate follower", 100),
+    ("partition: isolate minority", 100),
+    ("partition: majority split", 100),
+    ("partition: all apart", 100),
+    ("partition: one-way in", 100),
+    ("partition: one-way out", 100),
+    ("partition: ring of majorities", 100),
+    ("partition: bridge", 100),
+    ("partition: bridge with old leader", 100),
+    ("partition: chain", 100),
+    ("partition: hub only", 100),
+    ("partition: flapping", 100),
+    ("message lost", 1000),
+    ("message cut off", 1000),
+    ("message doubled", 1000),
+    ("message overtook another", 1000),
+    ("loss told to the sender", 100),
+    ("burst of losses", 100),
+    ("burst of delays", 100),
+    ("crash of a leader", 100),
+    ("crash of a follower", 100),
+    ("crash of a minority", 100),
+    ("crash of all nodes", 100),
+    ("crash while the disk works", 100),
+    ("crash that lost unsynced data", 100),
+    ("crash during recovery", 20),
+    ("kill of a process", 100),
+    ("crash in a step", 100),
+    ("pause", 100),
+    ("pause of a leader", 100),
+    ("disk stall", 100),
+    ("disk error planned", 100),
+    ("disk error stopped a node", 100),
+    ("clock rate changed", 100),
+    ("clock jumped", 100),
+    ("many ticks at once", 50),
+    ("leadership transfer asked for", 100),
+    ("leadership transfer started", 50),
+    ("fetch from disk", 100),
+    ("fetch failed", 20),
+    ("truncation", 100),
+    ("truncation of two or more entries", 50),
+    ("election beside a stale leader", 100),
+    ("follower ahead of its leader", 50),
+    ("older entry on a majority but not committed (Figure 8)", 20),
+    ("write dropped", 20),
+    ("write in doubt", 100),
+    ("write refused", 100),
+    ("read aborted", 20),
+    ("overloaded", 10),
+    ("compare failed", 100),
+    ("vote split", 20),
+    ("quorum lost", 100),
+    ("segment rolled", 100),
+    ("applied before its own disk had it", 20),
+];
+
+impl Coverage {
+    /// It happened once more.
+    pub(crate) fn hit(&mut self, name: &'static str) {
+        *self.counts.entry(name).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// Adds the counts of another run.
+    pub(crate) fn merge(&mut self, other: &Coverage) {
+        for (name, count) in &other.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+    }
+
+    /// Everything that was counted, by name.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.counts.iter().map(|(name, count)| (*name, *count))
+    }
+
+    /// What `seeds` runs should have reached and did not: name, count, how many there should be at least. One hit is
+    /// always demanded.
+    pub(crate) fn missing(&self, seeds: u64) -> Vec<(&'static str, u64, u64)> {
+        let demanded = DEMANDED.iter().map(|(name, per_thousand)| (*name, (seeds * per_thousand / 1000).max(1)));
+        demanded
+            .map(|(name, least)| (name, self.count(name), least))
+            .filter(|(_, count, least)| count < least)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_reached_is_told() {
+        let mut coverage = Coverage::default();
+        for (name, least) in DEMANDED {
+            (0..least).for_each(|_| coverage.hit(name));
+        }
+        assert_eq!(coverage.missing(1000), []);
+        assert_eq!(Coverage::default().missing(10).len(), DEMANDED.len());
+        let mut twice = coverage.clone();
+        twice.merge(&coverage);
+        assert_eq!(twice.count("pause"), 200);
+    }
+}

@@ -1,0 +1,166 @@
+//! What must hold after every step, whatever happens: computed from outside, from what leaves the nodes and from what
+//! their disks give back.
+//!
+//! | property | where it is from | TLA+ | file |
+//! |---|---|---|---|
+//! | Election Safety | §5.2 | `ElectionSafety` | `election_safety` |
+//! | Leader Append-Only | §5.3 | `LeaderAppendOnly` | `leader_append_only` |
+//! | Log Matching | §5.3 | `LogMatching` | `log_matching` |
+//! | Leader Completeness | §5.4 | `LeaderCompleteness` | `leader_completeness` |
+//! | State Machine Safety, committed | §5.4.3 | `StateMachineSafety` | `committed_agreement` |
+//! | State Machine Safety, applied | §5.4.3 | `StateMachineSafety` | `state_machine_safety` |
+//! | Monotonic Term | §5.1 | `MonotonicCurrentTerm` | `monotonic_term` |
+//! | Monotonic Commit, nothing committed taken back | Figure 2 | `MonotonicCommitIndex` | `monotonic_commit` |
+//! | One vote per term, across restarts | §5.2 | `votedFor` | `one_vote_per_term` |
+//! | A leader's vote is its own | §5.2 | | `leader_votes_for_itself` |
+//! | Committed entries are on a majority of disks | §5.3 | `CommittedEntriesDurable` | `committed_is_durable` |
+//! | Promises are durable first, and survive | Figure 2 | | `promises_survive` |
+//! | `match` and `next` are true | Figure 2 | `matchIndex`, `nextIndex` | `match_is_true` |
+//! | Commit only through the own term | §5.4.2 | `AdvanceCommitIndex` | `leader_commits_own_term` |
+//! | Terms along a log never fall | §5.3 | `LogTermsMonotonic` | `terms_in_order` |
+//! | Equal logs, equal states | §2 | | `state_hash` |
+//! | Answers are true: once, committed if acknowledged, never if dropped | §8 | | `answers_are_true` |
+//! | Real-time order of revisions over all keys | §8 | | `real_time_order` |
+//! | Bounded queues | | | `bounded_queues` |
+//!
+//! That histories are linearizable is checked at the end of a run, in `history`.
+
+mod answers_are_true;
+mod bounded_queues;
+mod committed_agreement;
+mod committed_is_durable;
+mod election_safety;
+mod leader_append_only;
+mod leader_commits_own_term;
+mod leader_completeness;
+mod leader_votes_for_itself;
+mod log_matching;
+mod match_is_true;
+mod monotonic_commit;
+mod monotonic_term;
+mod one_vote_per_term;
+mod promises_survive;
+mod real_time_order;
+mod state_hash;
+mod state_machine_safety;
+mod terms_in_order;
+mod view;
+
+use engine::{Answer, AppliedKind, Engine, Ticket};
+use raft::{Body, Index, Message, Term};
+
+use crate::violation::Violation;
+
+pub(crate) use real_time_order::RealTimeOrder;
+pub(crate) use view::{Change, View, position};
+
+/// All invariants, and what they need to remember.
+pub(crate) struct Observer {
+    pub(crate) views: Vec<View>,
+    election_safety: election_safety::ElectionSafety,
+    log_matching: log_matching::LogMatching,
+    committed: committed_agreement::CommittedLog,
+    leader_completeness: leader_completeness::LeaderCompleteness,
+    committed_is_durable: committed_is_durable::CommittedIsDurable,
+    state_machine_safety: state_machine_safety::StateMachineSafety,
+    one_vote_per_term: one_vote_per_term::OneVotePerTerm,
+    promises_survive: promises_survive::PromisesSurvive,
+    state_hash: state_hash::StateHash,
+    answers_are_true: answers_are_true::AnswersAreTrue,
+    pub(crate) real_time_order: RealTimeOrder,
+}
+
+impl Observer {
+    /// Nothing was seen yet of `size` nodes.
+    pub(crate) fn new(size: usize) -> Observer {
+        Observer {
+            views: (0..size).map(|_| View::new()).collect(),
+            election_safety: election_safety::ElectionSafety::default(),
+            log_matching: log_matching::LogMatching::default(),
+            committed: committed_agreement::CommittedLog::default(),
+            leader_completeness: leader_completeness::LeaderCompleteness::default(),
+            committed_is_durable: committed_is_durable::CommittedIsDurable::default(),
+            state_machine_safety: state_machine_safety::StateMachineSafety::new(size),
+            one_vote_per_term: one_vote_per_term::OneVotePerTerm::default(),
+            promises_survive: promises_survive::PromisesSurvive::new(size),
+            state_hash: state_hash::StateHash::default(),
+            answers_are_true: answers_are_true::AnswersAreTrue::default(),
+            real_time_order: RealTimeOrder::default(),
+        }
+    }
+
+    /// A process started from its disk.
+    pub(crate) fn started(&mut self, node: usize, engine: &Engine) -> Result<(), Violation> {
+        let before = self.views[node].clone();
+        let change = self.views[node].update(node, true, engine.raft(), engine.status());
+        self.state_machine_safety.started(node, &self.views[node]);
+        self.promises_survive.restarted(node, &before, &self.views[node])?;
+        if engine.store().recompute_hash() != engine.store().state_hash() {
+            return Err(Violation::HashWrong { node: crate::node::node_id(node) });
+        }
+        self.check(&change)
+    }
+
+    /// A process is gone.
+    pub(crate) fn stopped(&mut self, node: usize) {
+        self.views[node].up = false;
+    }
+
+    /// A node did something. Returns what changed.
+    pub(crate) fn acted(&mut self, node: usize, engine: &Engine) -> Result<Change, Violation> {
+        let status = engine.status();
+        bounded_queues::check(node, &status)?;
+        let change = self.views[node].update(node, false, engine.raft(), status);
+        self.check(&change)?;
+        Ok(change)
+    }
+
+    fn check(&mut self, change: &Change) -> Result<(), Violation> {
+        let views = &self.views;
+        self.election_safety.check(views, change)?;
+        leader_append_only::check(views, change)?;
+        self.log_matching.check(views, change)?;
+        terms_in_order::check(views, change)?;
+        monotonic_term::check(views, change)?;
+        monotonic_commit::check(views, change)?;
+        leader_votes_for_itself::check(views, change)?;
+        leader_commits_own_term::check(views, change)?;
+        self.committed.check(views, change)?;
+        self.leader_completeness.check(views, change, &self.committed)?;
+        self.committed_is_durable.check(views, change, &self.committed)?;
+        match_is_true::check(views, change)?;
+        state_machine_safety::StateMachineSafety::check(views, change)?;
+        self.state_hash.check(views, change)?;
+        self.answers_are_true.check(&self.committed)
+    }
+
+    /// A message leaves a node that was just looked at.
+    pub(crate) fn sent(&mut self, node: usize, message: &Message) -> Result<(), Violation> {
+        self.one_vote_per_term.sent(message)?;
+        self.promises_survive.sent(node, &self.views[node], message)?;
+        if let Body::AppendEntries { prev_log_term, entries, .. } = &message.body {
+            self.log_matching.sent(*prev_log_term, entries)?;
+        }
+        Ok(())
+    }
+
+    /// A node applied an entry.
+    pub(crate) fn applied(&mut self, node: usize, at: (Index, Term), what: AppliedKind) -> Result<(), Violation> {
+        self.state_machine_safety.applied(node, at, what)
+    }
+
+    /// A node was asked for something.
+    pub(crate) fn asked(&mut self, ticket: Ticket) {
+        self.answers_are_true.asked(ticket);
+    }
+
+    /// A node answered.
+    pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, answer: &Answer) -> Result<(), Violation> {
+        self.answers_are_true.answered(node, ticket, answer, &self.committed)
+    }
+
+    /// How many events are planned.
+    pub(crate) fn planned(&self, node: usize, count: usize) -> Result<(), Violation> {
+        bounded_queues::check_events(node, count)
+    }
+}

@@ -1,0 +1,56 @@
+//! The deterministic simulator: a cluster of real engines (consensus core, write-ahead log, state machine) in one
+//! thread, in virtual time, over disks and a network that fail in every way that they may.
+//!
+//! One seed is one run, byte for byte: time is a number, all randomness comes from the seed, and nothing depends on the
+//! order of a hash map or on a thread. [`run`] runs one, [`run_all`] many.
+//!
+//! # A run
+//!
+//! A seed first draws what kind of run it is: the size of the cluster, how large windows, tails and segments are, how
+//! good network and disks are, which kinds of faults there are and how often. Each kind is on or off for a whole run,
+//! so that a run has something to say and is not a thin soup of everything.
+//!
+//! In the first phase faults happen: partitions of all shapes, lost, doubled, late and overtaking messages, power cuts
+//! that lose any subset of what was not synced, killed and paused processes, disks that stall or fail, clocks that are
+//! wrong. Clients write and read meanwhile. After every step the invariants are checked, which look at the cluster from
+//! outside. In the second phase a random majority is healed, the other nodes stay down or cut off in some way, and the
+//! majority has to elect a leader, to serve, and to become equal, in bounded time. In the end the history of all
+//! clients has to be linearizable.
+//!
+//! # The fault model
+//!
+//! - Messages may be lost, doubled, delayed and reordered; they are not damaged or made up.
+//! - What a disk has synced survives; of what it was not asked to sync, or has not finished, any 512-byte sectors and
+//!   any names do. A failed sync ends the process. Synced bytes do not rot.
+//! - A process may end or stand still between any two of its steps; it is never between two calls of one input.
+//! - A node's clock may have any rate from half to double, and jump by up to an hour in both directions.
+//! - No node lies.
+
+mod campaign;
+mod client_events;
+mod clients;
+mod clock;
+mod coverage;
+mod drive;
+mod history;
+mod invariants;
+mod liveness;
+mod nemesis;
+mod network;
+mod node;
+mod partition;
+mod plan;
+mod queue;
+mod random;
+mod run;
+mod settings;
+mod shrink;
+mod trace;
+mod violation;
+mod words;
+mod world;
+
+pub use campaign::{Totals, run_all};
+pub use run::{FAULTS_SECONDS, Outcome, RunOptions, plan_of, replay, run};
+pub use shrink::shrink;
+pub use trace::Line;

@@ -1,0 +1,219 @@
+//! The network: links that delay, lose, double and reorder messages, and that can be cut one by one.
+
+use crate::coverage::Coverage;
+use crate::random::Random;
+
+/// How good the network of a run is. Times in microseconds, chances in thousandths.
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkSettings {
+    /// The shortest and the longest usual delay.
+    pub(crate) delay_us: (u64, u64),
+    /// How many messages take up to `spike_us` longer.
+    pub(crate) spikes: u64,
+    /// The longest additional delay.
+    pub(crate) spike_us: u64,
+    /// How many messages are lost.
+    pub(crate) loss: u64,
+    /// How many messages come twice.
+    pub(crate) duplicates: u64,
+    /// Whether a message may overtake an earlier one on its link.
+    pub(crate) reorders: bool,
+    /// In how many cases the sender is told of a loss.
+    pub(crate) loss_told: u64,
+}
+
+/// What becomes of one message.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    /// When each copy arrives.
+    pub(crate) arrivals_us: Vec<u64>,
+    /// The sender will be told that it was lost.
+    pub(crate) loss_told: bool,
+}
+
+/// All links of a cluster.
+pub(crate) struct Network {
+    size: usize,
+    settings: NetworkSettings,
+    /// How many partitions cut each link, by `from * size + to`.
+    cut_counts: Vec<u32>,
+    /// When the last message on each link arrives.
+    last_arrival_us: Vec<u64>,
+    /// Every partition of the run: its links, and whether it is in force.
+    partitions: Vec<(Vec<(usize, usize)>, bool)>,
+    /// Losses in addition to the usual ones, in thousandths.
+    burst_loss: u64,
+    /// Delays in addition to the usual ones.
+    burst_delay_us: u64,
+    /// Numbers the bursts, so that the end of an old one does not end a later one.
+    burst: u64,
+    random: Random,
+}
+
+impl Network {
+    /// A whole network.
+    pub(crate) fn new(size: usize, settings: NetworkSettings, random: Random) -> Network {
+        Network {
+            size,
+            settings,
+            cut_counts: vec![0; size * size],
+            last_arrival_us: vec![0; size * size],
+            partitions: Vec::new(),
+            burst_loss: 0,
+            burst_delay_us: 0,
+            burst: 0,
+            random,
+        }
+    }
+
+    /// Whether messages from one node to the other pass.
+    pub(crate) fn is_open(&self, from: usize, to: usize) -> bool {
+        self.cut_counts[from * self.size + to] == 0
+    }
+
+    /// A message leaves at `now_us`.
+    pub(crate) fn send(&mut self, now_us: u64, from: usize, to: usize, coverage: &mut Coverage) -> Fate {
+        let lost = if !self.is_open(from, to) {
+            coverage.hit("message cut off");
+            true
+        } else {
+            let lost = self.random.chance(self.settings.loss + self.burst_loss);
+            if lost {
+                coverage.hit("message lost");
+            }
+            lost
+        };
+        if lost {
+            let loss_told = self.settings.loss_told > 0 && self.random.chance(self.settings.loss_told);
+            return Fate { arrivals_us: Vec::new(), loss_told };
+        }
+        let mut arrivals_us = vec![self.arrival_us(now_us, from, to, coverage)];
+        if self.settings.duplicates > 0 && self.random.chance(self.settings.duplicates) {
+            coverage.hit("message doubled");
+            arrivals_us.push(self.arrival_us(now_us, from, to, coverage));
+        }
+        Fate { arrivals_us, loss_told: false }
+    }
+
+    fn arrival_us(&mut self, now_us: u64, from: usize, to: usize, coverage: &mut Coverage) -> u64 {
+        let NetworkSettings { delay_us, spikes, spike_us, reorders, .. } = self.settings;
+        let mut delay = self.random.between(delay_us);
+        if spikes > 0 && self.random.chance(spikes) {
+            delay += self.random.below(spike_us);
+        }
+        if self.burst_delay_us > 0 {
+            delay += self.random.below(self.burst_delay_us);
+        }
+        let last = &mut self.last_arrival_us[from * self.size + to];
+        let mut arrival = now_us + delay;
+        if arrival < *last {
+            if reorders {
+                coverage.hit("message overtook another");
+            } else {
+                arrival = *last;
+            }
+        }
+        *last = arrival.max(*last);
+        arrival
+    }
+
+    /// Adds a partition that is not in force yet. Returns its number.
+    pub(crate) fn add_partition(&mut self, cuts: Vec<(usize, usize)>) -> usize {
+        self.partitions.push((cuts, false));
+        self.partitions.len() - 1
+    }
+
+    /// Puts a partition in force, or ends it.
+    pub(crate) fn set_partition(&mut self, number: usize, in_force: bool) {
+        let Some((cuts, was)) = self.partitions.get_mut(number) else { return };
+        if *was == in_force {
+            return;
+        }
+        *was = in_force;
+        for (from, to) in cuts {
+            let count = &mut self.cut_counts[*from * self.size + *to];
+            *count = if in_force { *count + 1 } else { *count - 1 };
+        }
+    }
+
+    /// Losses and delays beyond the usual ones, until the burst of the returned number is calmed.
+    pub(crate) fn begin_burst(&mut self, loss: u64, delay_us: u64) -> u64 {
+        (self.burst_loss, self.burst_delay_us) = (loss, delay_us);
+        self.burst += 1;
+        self.burst
+    }
+
+    /// Ends a burst, unless a later one has begun.
+    pub(crate) fn calm(&mut self, burst: u64) {
+        if self.burst == burst {
+            (self.burst_loss, self.burst_delay_us) = (0, 0);
+        }
+    }
+
+    /// Ends all faults for good, but for the links cut by `partition`.
+    pub(crate) fn heal(&mut self, cuts: Vec<(usize, usize)>) {
+        for number in 0..self.partitions.len() {
+            self.set_partition(number, false);
+        }
+        // What was planned for the old partitions finds none of them.
+        self.partitions.clear();
+        (self.burst_loss, self.burst_delay_us) = (0, 0);
+        self.settings = NetworkSettings { spikes: 0, loss: 0, duplicates: 0, loss_told: 0, ..self.settings };
+        for (from, to) in cuts {
+            self.cut_counts[from * self.size + to] += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(loss: u64, reorders: bool) -> Network {
+        let settings = NetworkSettings {
+            delay_us: (100, 10_000),
+            spikes: 0,
+            spike_us: 0,
+            loss,
+            duplicates: 0,
+            reorders,
+            loss_told: 0,
+        };
+        Network::new(3, settings, Random::new(1))
+    }
+
+    #[test]
+    fn cuts_are_counted_and_one_way() {
+        let mut network = network(0, false);
+        let first = network.add_partition(vec![(0, 1)]);
+        let second = network.add_partition(vec![(0, 1), (1, 2)]);
+        network.set_partition(first, true);
+        network.set_partition(second, true);
+        network.set_partition(first, false);
+        assert!(!network.is_open(0, 1) && network.is_open(1, 0) && !network.is_open(1, 2));
+        assert!(network.send(0, 0, 1, &mut Coverage::default()).arrivals_us.is_empty());
+        network.heal(vec![(2, 0)]);
+        network.set_partition(second, true);
+        assert!(network.is_open(0, 1) && !network.is_open(2, 0));
+    }
+
+    #[test]
+    fn order_is_kept_only_where_it_is_promised() {
+        let arrivals = |reorders| {
+            let mut network = network(0, reorders);
+            let mut coverage = Coverage::default();
+            (0..50).map(|at| network.send(at, 0, 1, &mut coverage).arrivals_us[0]).collect::<Vec<_>>()
+        };
+        assert!(arrivals(false).is_sorted());
+        assert!(!arrivals(true).is_sorted());
+    }
+
+    #[test]
+    fn a_burst_loses_everything_until_it_is_calmed() {
+        let mut network = network(0, false);
+        let burst = network.begin_burst(1000, 0);
+        assert!(network.send(0, 0, 1, &mut Coverage::default()).arrivals_us.is_empty());
+        network.calm(burst);
+        assert_eq!(network.send(0, 0, 1, &mut Coverage::default()).arrivals_us.len(), 1);
+    }
+}

@@ -1,0 +1,121 @@
+//! Which faults a run has, and when: drawn before it begins, so that a plan can be looked at and made smaller.
+//!
+//! An action carries a seed of its own for what it still has to draw (whom it hits, for how long), so that leaving one
+//! out does not change the others.
+
+use std::fmt;
+
+use crate::partition::PartitionKind;
+use crate::random::Random;
+
+/// A kind of fault.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Fault {
+    /// Links are cut for a while.
+    Partition(PartitionKind),
+    /// Links are cut and mended again and again.
+    Flapping(PartitionKind),
+    /// More messages are lost for a while.
+    LossBurst,
+    /// Messages take much longer for a while.
+    DelayBurst,
+    /// The leader's machine loses its power.
+    CrashLeader,
+    /// The machine of another node loses its power.
+    CrashFollower,
+    /// Fewer than half lose their power together.
+    CrashMinority,
+    /// All lose their power together.
+    CrashAll,
+    /// A process dies; what it wrote is still there.
+    Kill,
+    /// A node's power fails soon, between what a step decided and what of it would have left.
+    CrashInStep,
+    /// A process stands still.
+    Pause,
+    /// The leader's process stands still.
+    PauseLeader,
+    /// A disk stands still.
+    StallDisk,
+    /// A call to the disk will fail.
+    DiskError,
+    /// A clock gets faster or slower.
+    ClockRate,
+    /// A clock jumps.
+    ClockJump,
+    /// The leader is asked to hand over.
+    Transfer,
+}
+
+/// A fault at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Action {
+    /// Since the run began.
+    pub(crate) at_us: u64,
+    pub(crate) fault: Fault,
+    /// For what is still to be drawn.
+    pub(crate) seed: u64,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:>10.3} ms {:?}", self.at_us as f64 / 1000.0, self.fault)
+    }
+}
+
+/// The faults other than partitions.
+const OTHERS: [Fault; 15] = [
+    Fault::LossBurst,
+    Fault::DelayBurst,
+    Fault::CrashLeader,
+    Fault::CrashFollower,
+    Fault::CrashMinority,
+    Fault::CrashAll,
+    Fault::Kill,
+    Fault::CrashInStep,
+    Fault::Pause,
+    Fault::PauseLeader,
+    Fault::StallDisk,
+    Fault::DiskError,
+    Fault::ClockRate,
+    Fault::ClockJump,
+    Fault::Transfer,
+];
+
+/// The faults of a seed, in order, until `end_us`.
+pub(crate) fn draw(seed: u64, end_us: u64) -> Vec<Action> {
+    let mut random = Random::for_purpose(seed, "plan");
+    let mut kinds: Vec<Fault> = OTHERS.into_iter().filter(|_| random.chance(400)).collect();
+    if random.chance(700) {
+        let shapes: Vec<PartitionKind> = PartitionKind::ALL.into_iter().filter(|_| random.chance(350)).collect();
+        kinds.extend(shapes.iter().map(|kind| Fault::Partition(*kind)));
+        kinds.extend(shapes.iter().filter(|_| random.chance(300)).map(|kind| Fault::Flapping(*kind)));
+    }
+    if kinds.is_empty() {
+        return Vec::new();
+    }
+    let gap_us = random.pick(&[500_000, 2_000_000, 5_000_000]);
+    let mut actions = Vec::new();
+    // The first leader gets some time.
+    let mut at_us = 2_000_000 + random.below(gap_us);
+    while at_us < end_us {
+        actions.push(Action { at_us, fault: random.pick(&kinds), seed: random.bits() });
+        at_us += random.between((gap_us / 10, 2 * gap_us));
+    }
+    actions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_differ_and_stay_in_time() {
+        let plans: Vec<Vec<Action>> = (0..200).map(|seed| draw(seed, 60_000_000)).collect();
+        assert_eq!(plans[7], draw(7, 60_000_000));
+        let all: std::collections::BTreeSet<Fault> = plans.iter().flatten().map(|action| action.fault).collect();
+        assert_eq!(all.len(), OTHERS.len() + 2 * PartitionKind::ALL.len(), "every fault is in some plan");
+        assert!(plans.iter().any(Vec::is_empty) || plans.iter().any(|plan| plan.len() < 15));
+        assert!(plans.iter().flatten().all(|action| action.at_us < 60_000_000));
+    }
+}

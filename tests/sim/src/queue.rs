@@ -1,0 +1,124 @@
+//! What will happen, ordered by time and, at one time, by when it was planned.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use raft::{Fetch, Message};
+
+use crate::clients::{Attempt, Request};
+use engine::Answer;
+
+/// Something that happens at a moment. `life` names the process that it belongs to: if that has ended, nothing happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A node's timer.
+    Tick { node: usize, life: u64 },
+    /// A message reaches its node.
+    Deliver(Message),
+    /// A commit or a preparation reaches the disk.
+    DiskDone { node: usize, life: u64, background: bool },
+    /// Entries were read from a log, or could not be.
+    FetchDone { node: usize, life: u64, fetch: Fetch, failed: bool },
+    /// The sender learns that a message to `peer` was lost.
+    Lost { node: usize, life: u64, peer: usize },
+    /// A process starts again.
+    Restart { node: usize },
+    /// A paused process goes on.
+    Resume { node: usize, pause: u64 },
+    /// A stalled disk goes on.
+    Unstall { node: usize, stall: u64 },
+    /// An action of the plan.
+    Act(usize),
+    /// The links of a partition are cut.
+    Cut { partition: usize },
+    /// They work again.
+    Mend { partition: usize },
+    /// The network is as it was before a burst of losses or delays.
+    Calm { burst: u64 },
+    /// A client begins an operation.
+    Begin { client: usize },
+    /// A client's request reaches a node.
+    Request(Box<Request>),
+    /// A node's answer reaches a client.
+    Answer { attempt: Attempt, answer: Answer },
+    /// A client tries again after a refusal.
+    Retry { attempt: Attempt },
+    /// A client waits no more.
+    GiveUp { client: usize, operation: u64 },
+}
+
+struct Planned {
+    at_us: u64,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Planned) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Planned {}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Planned) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Planned {
+    /// The heap gives the greatest first, so the earliest is the greatest.
+    fn cmp(&self, other: &Planned) -> Ordering {
+        (other.at_us, other.sequence).cmp(&(self.at_us, self.sequence))
+    }
+}
+
+/// The events to come.
+#[derive(Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Planned>,
+    sequence: u64,
+}
+
+impl Queue {
+    /// Plans an event.
+    pub(crate) fn push(&mut self, at_us: u64, event: Event) {
+        self.sequence += 1;
+        self.heap.push(Planned { at_us, sequence: self.sequence, event });
+    }
+
+    /// The next event, if it is not after `until_us`.
+    pub(crate) fn pop(&mut self, until_us: u64) -> Option<(u64, Event)> {
+        if self.heap.peek()?.at_us > until_us {
+            return None;
+        }
+        self.heap.pop().map(|planned| (planned.at_us, planned.event))
+    }
+
+    /// How many are planned.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_by_time_and_then_as_planned() {
+        let mut queue = Queue::default();
+        for (at_us, node) in [(5, 1), (3, 2), (5, 3), (3, 4), (9, 5)] {
+            queue.push(at_us, Event::Restart { node });
+        }
+        let order: Vec<usize> = std::iter::from_fn(|| queue.pop(8))
+            .map(|(_, event)| match event {
+                Event::Restart { node } => node,
+                other => panic!("{other:?} was never planned"),
+            })
+            .collect();
+        assert_eq!(order, [2, 4, 1, 3]);
+        assert_eq!(queue.len(), 1);
+    }
+}

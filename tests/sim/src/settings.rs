@@ -1,0 +1,171 @@
+//! What kind of run a seed is: the size of the cluster, its options, how good network and disks are, which faults there
+//! are and how often. Everything is drawn once per run, so that each run has some faults in force and not a thin soup
+//! of all of them.
+
+use engine::EngineOptions;
+use engine::wal::WalOptions;
+use raft::{Configuration, NodeId};
+
+use crate::network::NetworkSettings;
+use crate::node::node_id;
+use crate::random::Random;
+
+/// The largest cluster.
+pub(crate) const SIZE_MAX: u64 = 7;
+
+/// What a run is like. Times in microseconds, chances in thousandths.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// How many nodes there are.
+    pub(crate) size: usize,
+    /// The time between two ticks of a node whose clock is right.
+    pub(crate) tick_us: u64,
+    /// The consensus core, but for its name and seed.
+    pub(crate) raft: raft::Options,
+    /// The size of the log's segments in bytes.
+    pub(crate) segment_bytes: u64,
+    pub(crate) network: NetworkSettings,
+    pub(crate) disk: DiskSettings,
+    pub(crate) clients: ClientSettings,
+    /// Whether clocks of nodes differ in their rates from the beginning.
+    pub(crate) uneven_clocks: bool,
+}
+
+/// What disks are like.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskSettings {
+    /// How long a commit takes.
+    pub(crate) commit_us: (u64, u64),
+    /// How long it takes to prepare a segment.
+    pub(crate) prepare_us: (u64, u64),
+    /// How long it takes to read entries back.
+    pub(crate) read_us: (u64, u64),
+    /// How many reads fail.
+    pub(crate) read_failures: u64,
+    /// Of what was not synced, how much survives a crash; 1001 stands for: drawn anew for each crash.
+    pub(crate) survival: u64,
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientSettings {
+    pub(crate) count: usize,
+    /// How many keys are in use at a time.
+    pub(crate) keys: usize,
+    /// The time between the end of an operation and the next one.
+    pub(crate) think_us: (u64, u64),
+    /// How long a client waits for an answer.
+    pub(crate) timeout_us: u64,
+    /// The delay between a client and a node, each way.
+    pub(crate) delay_us: (u64, u64),
+    /// How many values are large.
+    pub(crate) large_values: u64,
+    /// The length of a large value in bytes.
+    pub(crate) large_bytes: (u64, u64),
+    /// How many operations are reads.
+    pub(crate) reads: u64,
+}
+
+impl Settings {
+    /// The settings of a seed.
+    pub(crate) fn draw(seed: u64) -> Settings {
+        let mut random = Random::for_purpose(seed, "settings");
+        let random = &mut random;
+        // Three and five are what people run; the others find what depends on a number.
+        let size = random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, SIZE_MAX]);
+        let slow_ticks = random.chance(700);
+        let (tick_us, heartbeat_ticks, shortest) = if slow_ticks { (50_000, 2, 10) } else { (25_000, 4, 20) };
+        let raft = raft::Options {
+            id: node_id(0),
+            election_timeout_ticks_min: shortest,
+            election_timeout_ticks_max: 2 * shortest,
+            heartbeat_ticks,
+            append_bytes_max: random.pick(&[64, 256, 1 << 10, 8 << 10]),
+            inflight_messages_max: random.pick(&[1, 2, 8, 64]),
+            uncommitted_bytes_max: random.pick(&[512, 4 << 10, 64 << 10, 1 << 20]),
+            tail_bytes_max: random.pick(&[0, 512, 4 << 10, 64 << 10]),
+            apply_bytes_max: random.pick(&[1, 256, 4 << 10, 64 << 10]),
+            seed: 0,
+        };
+        Settings {
+            size: usize::try_from(size).expect("at most SIZE_MAX"),
+            tick_us,
+            raft,
+            segment_bytes: random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            network: draw_network(random),
+            disk: draw_disk(random),
+            clients: draw_clients(random),
+            uneven_clocks: random.chance(400),
+        }
+    }
+
+    /// What a node is opened with.
+    pub(crate) fn engine_options(&self, id: NodeId, seed: u64, salt: u32) -> EngineOptions {
+        EngineOptions {
+            raft: raft::Options { id, seed, ..self.raft.clone() },
+            wal: WalOptions { segment_bytes: self.segment_bytes, index_every_bytes: 1 << 10, salt, must_exist: false },
+            configuration: Configuration::new((0..self.size).map(node_id)),
+        }
+    }
+
+    /// The longest election timeout of a node whose clock is right.
+    pub(crate) fn election_timeout_us(&self) -> u64 {
+        self.tick_us * u64::from(self.raft.election_timeout_ticks_max)
+    }
+}
+
+fn draw_network(random: &mut Random) -> NetworkSettings {
+    let often = |random: &mut Random, choices: &[u64]| if random.chance(500) { random.pick(choices) } else { 0 };
+    NetworkSettings {
+        delay_us: random.pick(&[(100, 500), (200, 5_000), (1_000, 30_000)]),
+        spikes: often(random, &[5, 50]),
+        spike_us: random.pick(&[50_000, 1_000_000]),
+        loss: often(random, &[5, 30, 150]),
+        duplicates: often(random, &[10, 100]),
+        reorders: random.chance(500),
+        loss_told: often(random, &[300, 1000]),
+    }
+}
+
+fn draw_disk(random: &mut Random) -> DiskSettings {
+    DiskSettings {
+        commit_us: random.pick(&[(50, 200), (500, 5_000), (5_000, 60_000)]),
+        prepare_us: random.pick(&[(1_000, 5_000), (10_000, 300_000)]),
+        read_us: random.pick(&[(50, 500), (1_000, 200_000)]),
+        read_failures: random.pick(&[0, 0, 50]),
+        survival: random.pick(&[0, 500, 1000, 1001]),
+    }
+}
+
+fn draw_clients(random: &mut Random) -> ClientSettings {
+    let count = usize::try_from(random.between((2, 6))).expect("a small number");
+    // A dozen operations a second or four times as many, however many clients there are.
+    let think = random.pick(&[20_000, 80_000]) * count as u64;
+    ClientSettings {
+        count,
+        keys: random.pick(&[1, 2, 4]),
+        think_us: (think / 10, 2 * think),
+        timeout_us: random.pick(&[800_000, 2_000_000, 5_000_000]),
+        delay_us: random.pick(&[(50, 300), (500, 20_000)]),
+        large_values: random.pick(&[0, 50, 200]),
+        large_bytes: random.pick(&[(200, 600), (1_000, 5_000)]),
+        reads: random.pick(&[150, 350, 600]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_drawn_and_every_draw_can_start() {
+        let mut sizes = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let settings = Settings::draw(seed);
+            sizes.insert(settings.size);
+            assert!(settings.raft.election_timeout_ticks_min > settings.raft.heartbeat_ticks);
+            assert!(settings.election_timeout_us() >= 1_000_000);
+        }
+        assert_eq!(sizes.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    }
+}

@@ -1,0 +1,98 @@
+//! The ways in which a run can be wrong, each with its evidence.
+
+use engine::AppliedKind;
+use raft::{Index, NodeId, Term};
+use thiserror::Error;
+
+/// A broken promise.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(crate) enum Violation {
+    #[error("Election Safety (§5.2): {first} and {second} both lead term {term}")]
+    ElectionSafety { term: Term, first: NodeId, second: NodeId },
+    #[error("Leader Append-Only (§5.3): {node} leads term {term} and changed its log behind index {after}")]
+    LeaderAppendOnly { node: NodeId, term: Term, after: Index },
+    #[error("Log Matching (§5.3): entry {index} of term {term} follows terms {first} and {second}")]
+    LogMatching { index: Index, term: Term, first: Term, second: Term },
+    #[error("Log Matching (§5.3): two different commands are entry {index} of term {term}")]
+    LogMatchingCommand { index: Index, term: Term },
+    #[error("Leader Completeness (§5.4): {node} leads term {term} without entry {index}, committed in term {in_term}")]
+    LeaderCompleteness { node: NodeId, term: Term, index: Index, in_term: Term },
+    #[error("State Machine Safety (§5.4.3): {node} committed entry {index} of term {found}, others of term {first}")]
+    CommittedDiffers { node: NodeId, index: Index, first: Term, found: Term },
+    #[error("State Machine Safety (§5.4.3): {node} applied {found:?} at {index}, others {first:?}")]
+    AppliedDiffers { node: NodeId, index: Index, first: Box<(Term, AppliedKind)>, found: Box<(Term, AppliedKind)> },
+    #[error("State Machine Safety (§5.3): {node} applied entry {found} where {expected} was due")]
+    ApplyOrder { node: NodeId, expected: Index, found: Index },
+    #[error("{node} went from term {from} back to {to}")]
+    TermFell { node: NodeId, from: Term, to: Term },
+    #[error("{node} went from commit index {from} back to {to}")]
+    CommitFell { node: NodeId, from: Index, to: Index },
+    #[error("{node} has commit index {commit_index}, beyond its last entry {last_index}")]
+    CommitBeyondLog { node: NodeId, commit_index: Index, last_index: Index },
+    #[error("{node} changed its log behind {after}, below its commit index {commit_index}")]
+    CommittedTruncated { node: NodeId, after: Index, commit_index: Index },
+    #[error("{node} voted for {first} and for {second} in term {term}")]
+    VotedTwice { node: NodeId, term: Term, first: NodeId, second: NodeId },
+    #[error("{node} leads term {term}, but its vote is for {voted_for:?}")]
+    LeaderWithoutOwnVote { node: NodeId, term: Term, voted_for: Option<NodeId> },
+    #[error("committed entry {index} is on {holders} disks of {size}")]
+    CommittedNotDurable { index: Index, holders: usize, size: usize },
+    #[error("{node} accepted up to {promised} in term {term}, but only {durable} is on its disk")]
+    AcceptedBeforeDurable { node: NodeId, term: Term, promised: Index, durable: Index },
+    #[error("{node} restarted without entry {index}, which was on its disk")]
+    DurableEntryLost { node: NodeId, index: Index },
+    #[error("{node} restarted in term {found}, after it had promised something in term {promised}")]
+    TermForgotten { node: NodeId, promised: Term, found: Term },
+    #[error("{node} restarted with vote {found:?} in term {term}, after it had voted for {promised}")]
+    VoteForgotten { node: NodeId, term: Term, promised: NodeId, found: Option<NodeId> },
+    #[error("{node} takes {peer} to match up to {match_index} with {next_index} next; its log ends at {last_index}")]
+    ProgressOutOfRange { node: NodeId, peer: NodeId, match_index: Index, next_index: Index, last_index: Index },
+    #[error("{node} leads term {term} and takes {peer} to match up to {match_index}, which {peer} does not hold")]
+    MatchIsWrong { node: NodeId, peer: NodeId, term: Term, match_index: Index },
+    #[error("{node} leads term {term} and committed up to {index}, an entry of term {entry_term} (§5.4.2)")]
+    CommittedOlderTerm { node: NodeId, term: Term, index: Index, entry_term: Term },
+    #[error("{node} is in term {term}, and the terms of its log go from {before} to {found} at {index}")]
+    TermsOutOfOrder { node: NodeId, term: Term, index: Index, before: Term, found: Term },
+    #[error("{node} has another state than others after entry {index}")]
+    StateDiffers { node: NodeId, index: Index },
+    #[error("{node} applied up to {applied} but knows only {commit_index} to be committed")]
+    AppliedBeyondCommit { node: NodeId, applied: Index, commit_index: Index },
+    #[error("{node} acknowledged the write at {index} of term {term}, which is not committed there")]
+    AcknowledgedNotCommitted { node: NodeId, index: Index, term: Term },
+    #[error("the write at {index} of term {term} was reported dropped, and is committed")]
+    DroppedCommitted { index: Index, term: Term },
+    #[error("{node} answered ticket {ticket} without being asked, or twice")]
+    AnsweredTwice { node: NodeId, ticket: u64 },
+    #[error("an answer shows revision {found}, after another client had already been shown {floor}")]
+    RevisionFell { floor: u64, found: u64 },
+    #[error("{node}: {what} is at {count}, above its bound {bound}")]
+    Unbounded { node: NodeId, what: &'static str, count: u64, bound: u64 },
+    #[error("{node} stopped without a failure of its disk: {reason}")]
+    Stopped { node: NodeId, reason: String },
+    #[error("{node} cannot start: {reason}")]
+    CannotStart { node: NodeId, reason: String },
+    #[error("the recovered state of {node} does not have its hash")]
+    HashWrong { node: NodeId },
+    #[error("the history is not linearizable: {explanation}")]
+    NotLinearizable { explanation: String },
+    #[error("the checker ran out of budget: {explanation}")]
+    Undecided { explanation: String },
+    #[error("no leader {waited_ms} ms after the network healed; election timeouts are up to {timeout_ms} ms")]
+    NoLeader { waited_ms: u64, timeout_ms: u64 },
+    #[error("no {what} was acknowledged {waited_ms} ms after a leader was there")]
+    NotServing { what: &'static str, waited_ms: u64 },
+    #[error("the members of the healed majority did not become equal within {waited_ms} ms: {state}")]
+    NotConverged { waited_ms: u64, state: String },
+    #[error("{count} operations still wait for an answer at the end")]
+    Unanswered { count: usize },
+    #[error("panic: {message}")]
+    Panic { message: String },
+}
+
+impl Violation {
+    /// What kind of thing is wrong, without the evidence.
+    pub(crate) fn kind(&self) -> String {
+        let text = format!("{self:?}");
+        text.chars().take_while(|letter| letter.is_alphanumeric()).collect()
+    }
+}

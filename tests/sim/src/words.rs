@@ -1,0 +1,119 @@
+//! What happened, in words: for the stories of runs.
+
+use raft::{AppendResult, Body, Event, Message};
+
+use crate::history::{Call, Mode, Output};
+use crate::settings::Settings;
+
+/// An event of the consensus core.
+pub(crate) fn event(event: &Event) -> String {
+    match event {
+        Event::PreCampaign { term } => format!("hears of no leader, asks whether it would win term {term}"),
+        Event::Campaign { term } => format!("campaigns in term {term}"),
+        Event::VoteGranted { term, candidate } => format!("votes for {candidate} in term {term}"),
+        Event::VoteReceived { term, from } => format!("has the vote of {from} in term {term}"),
+        Event::BecameLeader { term } => format!("leads term {term}"),
+        Event::BecameFollower { term, leader: Some(leader) } => format!("follows {leader} in term {term}"),
+        Event::BecameFollower { term, leader: None } => format!("is in term {term} without a leader"),
+        Event::Truncated { after } => format!("drops its entries behind {after}"),
+        Event::TransferStarted { target } => format!("hands leadership to {target}"),
+        Event::TransferAborted { target } => format!("keeps leadership, {target} did not take over"),
+        Event::QuorumLost { term } => format!("hears of no majority, gives up term {term}"),
+    }
+}
+
+/// A message, by its receiver.
+pub(crate) fn message(message: &Message) -> String {
+    let Message { from, term, body, .. } = message;
+    let said = match body {
+        Body::RequestVote { last_log_index, last_log_term, .. } => {
+            format!("with a log up to {last_log_index} of term {last_log_term}")
+        }
+        Body::RequestVoteResponse { granted, .. } => if *granted { "granted" } else { "refused" }.to_owned(),
+        Body::AppendEntries { prev_log_index, prev_log_term, entries, leader_commit } => format!(
+            "{} entries behind {prev_log_index} of term {prev_log_term}, committed {leader_commit}",
+            entries.len()
+        ),
+        Body::AppendEntriesResponse(AppendResult::Accepted { match_index }) => format!("accepted up to {match_index}"),
+        Body::AppendEntriesResponse(AppendResult::Rejected { prev_log_index, hint_index, hint_term }) => {
+            format!("rejected {prev_log_index}, try {hint_index} of term {hint_term}")
+        }
+        Body::Heartbeat { commit_index, round } => format!("committed {commit_index}, round {round}"),
+        Body::HeartbeatResponse { round } => format!("round {round}"),
+        Body::TimeoutNow => "campaign at once".to_owned(),
+    };
+    format!("{} from {from} in term {term}: {said}", body.kind())
+}
+
+/// What a client asks for.
+pub(crate) fn call(call: &Call) -> String {
+    match call {
+        Call::Get => "get".to_owned(),
+        Call::Delete { expected_revision: None } => "delete".to_owned(),
+        Call::Delete { expected_revision: Some(revision) } => format!("delete if of revision {revision}"),
+        Call::Put { value, mode } => {
+            let condition = match mode {
+                Mode::Create => " if missing".to_owned(),
+                Mode::Upsert => String::new(),
+                Mode::Update => " if there".to_owned(),
+                Mode::Compare(revision) => format!(" if of revision {revision}"),
+            };
+            format!("put v{value}{condition}")
+        }
+    }
+}
+
+/// What a client is told.
+pub(crate) fn output(output: &Output) -> String {
+    match output {
+        Output::Written { revision, version } => format!("written, revision {revision}, version {version}"),
+        Output::Deleted { .. } => "deleted".to_owned(),
+        Output::Found { value, revision, version } => format!("v{value} of revision {revision}, version {version}"),
+        Output::Missing => "missing".to_owned(),
+        Output::Exists { revision } => format!("exists, revision {revision}"),
+        Output::Mismatch { actual } => format!("not so, it is of revision {actual}"),
+    }
+}
+
+/// What kind of run it is.
+pub(crate) fn settings(settings: &Settings) -> [String; 3] {
+    let Settings { size, tick_us, raft, segment_bytes, network, disk, clients, .. } = settings;
+    let timeouts = [raft.election_timeout_ticks_min, raft.election_timeout_ticks_max];
+    let [shortest, longest] = timeouts.map(|ticks| u64::from(ticks) * tick_us / 1000);
+    [
+        format!(
+            "{size} nodes, election timeouts {shortest} to {longest} ms; {} bytes an append, {} in flight, {} \
+             uncommitted, {} in the tail, segments of {segment_bytes}",
+            raft.append_bytes_max, raft.inflight_messages_max, raft.uncommitted_bytes_max, raft.tail_bytes_max
+        ),
+        format!(
+            "delays of {:?} us, of a thousand messages {} are lost, {} doubled, {} late, overtaking: {}; commits take \
+             {:?} us",
+            network.delay_us, network.loss, network.duplicates, network.spikes, network.reorders, disk.commit_us
+        ),
+        format!(
+            "{} clients on {} keys, which wait {} ms for an answer",
+            clients.count,
+            clients.keys,
+            clients.timeout_us / 1000
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::node_id;
+    use raft::Term;
+
+    #[test]
+    fn words_name_what_matters() {
+        let granted = Body::RequestVoteResponse { pre_vote: true, granted: true };
+        let told = Message { from: node_id(1), to: node_id(0), term: Term::new(4), body: granted };
+        assert_eq!(message(&told), "RequestPreVoteResponse from n2 in term 4: granted");
+        assert_eq!(event(&Event::BecameLeader { term: Term::new(4) }), "leads term 4");
+        let put = Call::Put { value: 7, mode: Mode::Compare(3) };
+        assert_eq!(call(&put), "put v7 if of revision 3");
+        assert_eq!(output(&Output::Missing), "missing");
+    }
+}
