@@ -9,7 +9,7 @@ use alloc::collections::BTreeSet;
 use core::fmt;
 
 /// The members of the cluster.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Configuration {
     voters: BTreeSet<NodeId>,
     /// The voters of the configuration that is being left; not empty exactly while the configuration is joint.

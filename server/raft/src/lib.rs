@@ -109,6 +109,7 @@ extern crate alloc;
 extern crate std;
 
 mod configuration;
+mod digest;
 mod election;
 mod error;
 mod follower;

@@ -16,14 +16,14 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// The entries from `first` to just before the next run have this term.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 struct Run {
     first: Index,
     term: Term,
 }
 
 /// The log of one node.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Log {
     /// Ascending by index and by term; the first run begins at index 1.
     runs: Vec<Run>,

@@ -9,7 +9,7 @@ use crate::types::{Entry, Index, NodeId, Term};
 use alloc::vec::Vec;
 
 /// A message from one node to another.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Message {
     /// Who sends it.
     pub from: NodeId,
@@ -24,7 +24,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Body {
     /// A candidate asks for a vote (§5.2, §5.4.1), or, with `pre_vote`, whether it would get one (thesis §9.6). The
     /// candidate's own vote is durable before a real request leaves.

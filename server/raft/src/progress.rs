@@ -26,7 +26,7 @@ use crate::types::Index;
 use alloc::collections::VecDeque;
 
 /// How entries are sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Flow {
     Probe {
         /// The one message is in flight.
@@ -48,7 +48,7 @@ impl Flow {
 
 /// The one read that the driver may be doing for this member. It outlives changes of [`Flow`], so that a member that
 /// goes to and fro never costs more than one read at a time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Reading {
     Idle,
     /// Asked for the entries from here, not answered yet.
@@ -69,7 +69,7 @@ pub(crate) enum Due {
 }
 
 /// A leader's account of one other member, new in every term.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Progress {
     /// The last entry known to be the same, and durable, on both. Never falls.
     pub(crate) match_index: Index,

@@ -24,7 +24,7 @@ use bytes::Bytes;
 const TERMS_AHEAD_MAX: u64 = 1 << 32;
 
 /// One node's part in the consensus: inputs in, [`Ready`] out. See the crate's documentation for the contract.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     pub(crate) options: Options,
     pub(crate) configuration: Configuration,
@@ -48,7 +48,7 @@ pub struct Raft {
 }
 
 /// What belongs to a role and dies with it.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) enum State {
     Follower {
         leader: Option<NodeId>,
@@ -64,7 +64,7 @@ pub(crate) enum State {
 }
 
 /// What waits to leave with the next [`Ready`].
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) messages: Vec<Message>,
     pub(crate) messages_after_persist: Vec<Message>,

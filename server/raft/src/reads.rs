@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 pub const READS_MAX: usize = 65_536;
 
 /// The reads of one leadership.
-#[derive(Debug, Default)]
+#[derive(Clone, Hash, Debug, Default)]
 pub(crate) struct Reads {
     /// The last round started in this term.
     round: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Reads {
 }
 
 /// Reads that wait for a majority to answer the last round.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct Round {
     /// The commit index when the round began.
     index: Index,

@@ -14,13 +14,13 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// What a leader keeps while it leads; built anew in every term.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Leadership {
     /// Every other member.
     pub(crate) progress: BTreeMap<NodeId, Progress>,
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
-    heartbeat_elapsed_ticks: u32,
+    pub(crate) heartbeat_elapsed_ticks: u32,
 }
 
 impl Leadership {

@@ -18,7 +18,7 @@ use crate::types::{BatchNumber, HardState, Index, NodeId, Term};
 use alloc::collections::VecDeque;
 
 /// A batch handed out and not yet known to be durable.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 struct InFlight {
     number: BatchNumber,
     /// When this batch is durable, so are all entries up to here; zero if it says nothing about entries.
@@ -28,7 +28,7 @@ struct InFlight {
 }
 
 /// The node's account of its disk.
-#[derive(Debug)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Staging {
     /// The last batch handed out.
     last_batch: BatchNumber,
@@ -132,6 +132,16 @@ impl Staging {
             self.durable = self.durable.max(index);
             self.durable_ballot = batch.ballot.unwrap_or(self.durable_ballot);
         }
+    }
+
+    /// Numbers the batches from 1 again, the oldest that is not durable first; how many numbers fell away.
+    pub(crate) fn renumber(&mut self) -> u64 {
+        let durable_count = self.last_batch.get() - self.in_flight.len() as u64;
+        self.last_batch = BatchNumber::new(self.in_flight.len() as u64);
+        for batch in &mut self.in_flight {
+            batch.number = BatchNumber::new(batch.number.get() - durable_count);
+        }
+        durable_count
     }
 
     pub(crate) fn check_invariants(&self, log: &Log, hard_state: HardState) {

@@ -8,11 +8,11 @@ use crate::ready::Event;
 use crate::types::{NodeId, Term};
 
 /// A transfer under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 pub(crate) struct Transfer {
     target: NodeId,
     /// The tick in which it is given up.
-    ends_at: u64,
+    pub(crate) ends_at: u64,
 }
 
 impl Raft {
