@@ -40,19 +40,19 @@ use crate::node::NodeHandle;
 
 pub use drain::Drain;
 pub use health::{Probes, Vital};
+pub use node::Node;
 
 use admin_service::AdminApi;
 use kv_service::KvApi;
 use labels::Labelled;
 use leader::LeaderHint;
 use limits::{InFlight, MESSAGE_BYTES_MAX};
-use node::Node;
 use router::Router;
 
 /// What the services are made of.
-pub struct ApiParts {
+pub struct ApiParts<N = NodeHandle> {
     /// The node that they speak for.
-    pub node: NodeHandle,
+    pub node: N,
     /// How requests reach the leader.
     pub forwarder: Arc<dyn Forwarder>,
     /// Tells when to refuse new requests.
@@ -88,7 +88,7 @@ pub struct Api {
 
 /// Makes the services. It is called in the runtime: a task that ends with the node keeps the health service up to date.
 #[must_use]
-pub fn services(parts: ApiParts) -> Api {
+pub fn services<N: Node + Clone>(parts: ApiParts<N>) -> Api {
     let ApiParts { node, forwarder, drain, vitals, options } = parts;
     services_of(node, forwarder, drain, vitals, &options)
 }

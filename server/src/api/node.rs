@@ -1,4 +1,4 @@
-//! What the services need of a node: the seam at which tests put another.
+//! What the services need of a node: the seam at which tests and fuzz targets put another.
 
 use std::future::Future;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::node::{Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, WriteError};
 
 /// A node, as [`NodeHandle`] describes it.
-pub(super) trait Node: Send + Sync + 'static {
+pub trait Node: Send + Sync + 'static {
     /// See [`NodeHandle::write`].
     fn write(
         &self,

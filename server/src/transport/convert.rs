@@ -17,7 +17,7 @@ pub(super) const MALFORMED: &str = "malformed";
 
 /// Why a frame is no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Malformed {
+pub enum Malformed {
     /// A `oneof` is empty, or of a kind that this version does not know.
     #[error("a part of the message is missing or unknown")]
     PartMissing,
@@ -28,7 +28,7 @@ pub type Traces = Vec<(Index, TraceContext)>;
 
 /// A message in the form of the stream that carries it.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Frame {
+pub enum Frame {
     /// From a leader, in bulk.
     AppendRequest(wire::AppendEntriesRequest),
     /// A follower's answer to it.
@@ -42,7 +42,7 @@ pub(super) enum Frame {
 impl Frame {
     /// Which stream carries the frame.
     #[must_use]
-    pub(super) fn lane(&self) -> Lane {
+    pub fn lane(&self) -> Lane {
         match self {
             Self::AppendRequest(_) => Lane::AppendRequests,
             Self::AppendResponse(_) => Lane::AppendResponses,
@@ -54,7 +54,7 @@ impl Frame {
 
 /// A message as a frame.
 #[must_use]
-pub(super) fn to_frame(message: Message, traces: Traces) -> Frame {
+pub fn to_frame(message: Message, traces: Traces) -> Frame {
     use wire::control_request::Body as Request;
     use wire::control_response::Body as Response;
     let term = message.term.get();
@@ -107,7 +107,7 @@ fn control_response(term: u64, body: wire::control_response::Body) -> Frame {
 /// # Errors
 ///
 /// Fails on an entry without a payload that is known here.
-pub(super) fn append_request(
+pub fn append_request(
     from: NodeId,
     to: NodeId,
     request: wire::AppendEntriesRequest,
@@ -128,11 +128,7 @@ pub(super) fn append_request(
 /// # Errors
 ///
 /// Fails if it says neither yes nor no.
-pub(super) fn append_response(
-    from: NodeId,
-    to: NodeId,
-    response: wire::AppendEntriesResponse,
-) -> Result<Message, Malformed> {
+pub fn append_response(from: NodeId, to: NodeId, response: wire::AppendEntriesResponse) -> Result<Message, Malformed> {
     use wire::append_entries_response::Result as Outcome;
     let result = match response.result.ok_or(Malformed::PartMissing)? {
         Outcome::Accepted(accepted) => AppendResult::Accepted { match_index: Index::new(accepted.match_index) },
@@ -150,11 +146,7 @@ pub(super) fn append_response(
 /// # Errors
 ///
 /// Fails if it is none of those.
-pub(super) fn control_request_message(
-    from: NodeId,
-    to: NodeId,
-    request: wire::ControlRequest,
-) -> Result<Message, Malformed> {
+pub fn control_request_message(from: NodeId, to: NodeId, request: wire::ControlRequest) -> Result<Message, Malformed> {
     use wire::control_request::Body as Request;
     let body = match request.body.ok_or(Malformed::PartMissing)? {
         Request::RequestVote(vote) => Body::RequestVote {
@@ -176,7 +168,7 @@ pub(super) fn control_request_message(
 /// # Errors
 ///
 /// Fails if it is none of those.
-pub(super) fn control_response_message(
+pub fn control_response_message(
     from: NodeId,
     to: NodeId,
     response: wire::ControlResponse,

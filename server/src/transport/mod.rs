@@ -11,7 +11,7 @@
 //! Names are resolved each time a connection is made; no address is ever stored.
 
 mod connect;
-mod convert;
+pub mod convert;
 mod forwarder;
 mod identify;
 mod inbox;

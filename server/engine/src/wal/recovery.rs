@@ -107,6 +107,18 @@ fn list_segments(disk: &dyn Disk) -> Result<Vec<u32>, WalError> {
     Ok(segments)
 }
 
+/// Opens a segment, whether it is in use or not: one that is too short would be used some day, and the next start would
+/// refuse what was made durable in it.
+fn open_segment(disk: &dyn Disk, segment: u32) -> Result<Window, WalError> {
+    let window = Window::open(disk, segment, CHUNK_BYTES)?;
+    if window.length < SEGMENT_BYTES_MIN {
+        // Its size is durable before its name: no crash does this.
+        let reason = format!("{} bytes are too few for a segment: the file was cut", window.length);
+        return Err(WalError::corrupt(Position::new(segment, 0), reason));
+    }
+    Ok(window)
+}
+
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     replay: &'a mut dyn FnMut(Replayed),
@@ -139,13 +151,8 @@ impl Recovery<'_> {
     /// Replays the records of the next segment up to the first that is not valid or does not follow. Returns whether
     /// there was any.
     fn replay_segment(&mut self, segment: u32) -> Result<bool, WalError> {
-        let mut window = Window::open(self.disk, segment, CHUNK_BYTES)?;
+        let mut window = open_segment(self.disk, segment)?;
         let mut position = Position::new(segment, 0);
-        if window.length < SEGMENT_BYTES_MIN {
-            // Its size is durable before its name: no crash does this.
-            let reason = format!("{} bytes are too few for a segment: the file was cut", window.length);
-            return Err(WalError::corrupt(position, reason));
-        }
         while let Some(valid) = window.record(position.offset(), self.salt)? {
             let header = valid.header;
             if header.previous != self.previous {
@@ -214,7 +221,7 @@ impl Recovery<'_> {
         let mut rests: Vec<Rest> = Vec::new();
         let in_use = Some(self.current.segment).filter(|&segment| segment > 0);
         for segment in in_use.into_iter().chain(unused.iter().copied()) {
-            let mut window = Window::open(self.disk, segment, CHUNK_BYTES)?;
+            let mut window = open_segment(self.disk, segment)?;
             let mut from = 0;
             if segment == self.current.segment {
                 window.length = window.length.min(u64::from(self.current.bytes));

@@ -1,0 +1,150 @@
+//! Requests out of arbitrary bytes: as raw Protobuf, or built and then damaged.
+
+use bytes::Bytes;
+use engine::kv::VALUE_BYTES_MAX;
+use prost::Message as _;
+use proto::admin::v1::TransferLeadershipRequest;
+use proto::kv::v1::{DeleteRequest, GetRequest, PutRequest};
+use proto::raft::v1::ForwardRequest;
+use proto::raft::v1::forward_request::Request;
+
+use super::shell::NAME;
+use crate::input::Input;
+use crate::model::Model;
+
+/// A call's method is its first byte modulo this.
+pub const METHODS: u8 = 8;
+/// `kv.v1.KvService/Put`.
+pub const PUT: u8 = 0;
+/// `kv.v1.KvService/Get`.
+pub const GET: u8 = 1;
+/// `kv.v1.KvService/Delete`.
+pub const DELETE: u8 = 2;
+/// What another node forwards.
+pub const FORWARD: u8 = 3;
+/// `admin.v1.AdminService/TransferLeadership`.
+pub const TRANSFER: u8 = 4;
+/// `admin.v1.AdminService/Status`.
+pub const ADMIN_STATUS: u8 = 5;
+/// `admin.v1.AdminService/ListMembers`.
+pub const LIST_MEMBERS: u8 = 6;
+/// A method that there is not.
+pub const UNKNOWN: u8 = 7;
+
+/// Of a call's form: its message is built from the bytes that follow. Otherwise a length and so many bytes follow.
+pub const BUILT: u8 = 1 << 0;
+/// Some bytes of the message are then replaced: a byte says how many; each is a place and a byte.
+pub const DAMAGED: u8 = 1 << 1;
+/// The frame around it is then damaged.
+pub const FRAMED: u8 = 1 << 2;
+/// It has a deadline.
+pub const TIMED: u8 = 1 << 3;
+
+/// A value length byte from here on is one at the limit.
+const LARGE: u8 = 0xfa;
+
+/// The path of a method.
+pub(super) fn method(kind: u8) -> &'static str {
+    match kind {
+        PUT => "kv.v1.KvService/Put",
+        GET => "kv.v1.KvService/Get",
+        DELETE => "kv.v1.KvService/Delete",
+        FORWARD => "raft.v1.RaftService/Forward",
+        TRANSFER => "admin.v1.AdminService/TransferLeadership",
+        ADMIN_STATUS => "admin.v1.AdminService/Status",
+        LIST_MEMBERS => "admin.v1.AdminService/ListMembers",
+        _ => "kv.v1.KvService/Nothing",
+    }
+}
+
+/// The bytes of a call's message.
+pub(super) fn body(kind: u8, form: u8, model: &Model, input: &mut Input<'_>) -> Bytes {
+    if form & BUILT == 0 {
+        let count = usize::from(input.u8());
+        return Bytes::copy_from_slice(input.bytes(count));
+    }
+    let mut body = build(kind, model, input);
+    if form & DAMAGED != 0 && !body.is_empty() {
+        for _ in 0..input.below(6) {
+            let at = usize::from(input.u8()) % body.len();
+            body[at] = input.u8();
+        }
+    }
+    body.into()
+}
+
+fn build(kind: u8, model: &Model, input: &mut Input<'_>) -> Vec<u8> {
+    match kind {
+        PUT => put(model, input).encode_to_vec(),
+        GET => get(input).encode_to_vec(),
+        DELETE => delete(model, input).encode_to_vec(),
+        FORWARD => {
+            let request = match input.u8() % 4 {
+                0 => Some(Request::Put(put(model, input))),
+                1 => Some(Request::Get(get(input))),
+                2 => Some(Request::Delete(delete(model, input))),
+                _ => None,
+            };
+            ForwardRequest { from: key(input.u8()), request }.encode_to_vec()
+        }
+        TRANSFER => {
+            let target = match input.u8() {
+                0 => String::new(),
+                1 => NAME.to_owned(),
+                byte => key(byte),
+            };
+            TransferLeadershipRequest { target }.encode_to_vec()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn put(model: &Model, input: &mut Input<'_>) -> PutRequest {
+    let key = key(input.u8());
+    let value = match input.u8() {
+        byte @ LARGE.. => vec![0; VALUE_BYTES_MAX + usize::from(byte & 1)],
+        byte => vec![byte; usize::from(byte)],
+    };
+    let mode = mode(input.u8());
+    PutRequest { key, value: value.into(), mode, expected_revision: revision(model, input) }
+}
+
+fn get(input: &mut Input<'_>) -> GetRequest {
+    GetRequest { key: key(input.u8()), consistency: mode(input.u8()) % 3 }
+}
+
+fn delete(model: &Model, input: &mut Input<'_>) -> DeleteRequest {
+    let key = key(input.u8());
+    let expected_revision = revision(model, input);
+    DeleteRequest { key, expected_revision, return_previous: input.bool() }
+}
+
+/// Few keys, so that requests meet; some at the limits and beyond.
+fn key(byte: u8) -> String {
+    match byte {
+        0..0xe0 => char::from(b'a' + byte % 4).to_string(),
+        0xe0 => String::new(),
+        0xe1 => "\0".to_owned(),
+        0xe2 => "k".repeat(1024),
+        0xe3 => "k".repeat(1025),
+        0xe4 => "ä".repeat(512),
+        0xe5 => "ä".repeat(513),
+        _ => format!("../{byte}\u{10ffff}"),
+    }
+}
+
+fn mode(byte: u8) -> i32 {
+    match byte {
+        0..0xf0 => i32::from(byte % 5),
+        0xf0 => -1,
+        0xf1 => i32::MAX,
+        0xf2 => i32::MIN,
+        _ => 5,
+    }
+}
+
+/// Mostly none, because most modes take none.
+fn revision(model: &Model, input: &mut Input<'_>) -> Option<u64> {
+    let asks = input.u8();
+    (asks & 1 == 1).then(|| input.number([model.revision, 0, 2, 3]))
+}

@@ -1,0 +1,119 @@
+//! Requests of clients, other nodes and operators: valid ones, wrong ones, and bytes that are none.
+
+use fuzz::client_rpc::{
+    ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, LIST_MEMBERS, PUT, TIMED, TRANSFER, UNKNOWN,
+};
+
+use super::Seed;
+use super::bytes::{MAX, near};
+
+/// What the corpus has to reach: all methods, and all reasons that a node that leads has.
+pub(crate) const MARKS: &[&str] = &[
+    "kv.v1.KvService/Put",
+    "kv.v1.KvService/Get",
+    "kv.v1.KvService/Delete",
+    "admin.v1.AdminService/Status",
+    "admin.v1.AdminService/ListMembers",
+    "KEY_EXISTS",
+    "KEY_NOT_FOUND",
+    "REVISION_MISMATCH",
+    "KEY_EMPTY",
+    "KEY_TOO_LARGE",
+    "VALUE_TOO_LARGE",
+    "MODE_UNKNOWN",
+    "CONSISTENCY_UNKNOWN",
+    "EXPECTED_REVISION_MISSING",
+    "EXPECTED_REVISION_NOT_ALLOWED",
+    "EXPECTED_REVISION_ZERO",
+    "REQUEST_MISSING",
+    "MESSAGE_MALFORMED",
+    "TIMEOUT_MALFORMED",
+    "DEADLINE_EXCEEDED",
+    "NO_OTHER_VOTER",
+    "TARGET_LEADS_ALREADY",
+    "TARGET_NOT_VOTER",
+    "UNSUPPORTED",
+    "broken_frame",
+    "forwarded_and_answered",
+    "forwarded_and_malformed",
+];
+
+const CREATE: u8 = 0;
+const UPSERT: u8 = 2;
+const UPDATE: u8 = 3;
+const COMPARE: u8 = 4;
+const UNKNOWN_MODE: u8 = 0xff;
+
+/// Whether a revision follows.
+const NONE: u8 = 0;
+const SOME: u8 = 1;
+
+fn put(key: u8, value: u8, mode: u8) -> [u8; 6] {
+    [PUT, BUILT, key, value, mode, NONE]
+}
+
+fn put_expecting(mode: u8, revision: u8) -> [u8; 7] {
+    [PUT, BUILT, 0, 1, mode, SOME, revision]
+}
+
+fn get(key: u8) -> [u8; 4] {
+    [GET, BUILT, key, 0]
+}
+
+fn delete(key: u8) -> [u8; 5] {
+    [DELETE, BUILT, key, NONE, 1]
+}
+
+/// A message as it stands.
+fn raw(method: u8, message: &[u8]) -> Vec<u8> {
+    [&[method, 0, u8::try_from(message.len()).expect("short")], message].concat()
+}
+
+pub(crate) fn seeds() -> Vec<Seed> {
+    let life: [&[u8]; 12] = [
+        &put(0, 9, CREATE),
+        &put(0, 9, CREATE),
+        &get(0),
+        &put(0, 8, UPSERT),
+        &put(0, 7, UPDATE),
+        &put_expecting(COMPARE, near(0, 0)),
+        &put_expecting(COMPARE, near(0, 1)),
+        &get(0),
+        &delete(0),
+        &delete(0),
+        &get(0),
+        &put(0, 1, UPDATE),
+    ];
+    let timed = |kind: u8| -> Vec<u8> {
+        (0..8).flat_map(|timeout| [kind, BUILT | TIMED, timeout, 0, 1, UPSERT, NONE]).collect()
+    };
+    let frames: Vec<u8> = (0..8).flat_map(|damage| [PUT, BUILT | FRAMED, 0, 1, CREATE, NONE, damage, 0xff]).collect();
+    vec![
+        ("empty", Vec::new()),
+        ("life_of_a_key", life.concat()),
+        ("keys_at_the_limits", (0xe0..0xe7).flat_map(|key| [&put(key, 1, UPSERT)[..], &get(key)].concat()).collect()),
+        ("values_at_the_limits", [put(0, 0xfa, UPSERT), put(0, 0xfb, UPSERT), put(0, 0, UPSERT)].concat()),
+        ("modes_unknown", [put(0, 1, UNKNOWN_MODE), put(0, 1, 0xf0), put(0, 1, 0xf1), put(0, 1, 0xf2)].concat()),
+        ("consistency_unknown", vec![GET, BUILT, 0, UNKNOWN_MODE, GET, BUILT, 0, 2, GET, BUILT, 0, 0xf0]),
+        ("revision_missing", put(0, 1, COMPARE).to_vec()),
+        ("revision_zero", [&put_expecting(COMPARE, 0)[..], &[DELETE, BUILT, 0, SOME, 0, 0]].concat()),
+        ("revision_not_allowed", [put_expecting(CREATE, 1), put_expecting(UPDATE, MAX)].concat()),
+        ("revision_max", [&put(0, 1, UPSERT)[..], &put_expecting(COMPARE, MAX)].concat()),
+        ("forwarded", [&[FORWARD, BUILT, 0, 0, 1, CREATE, NONE, 0][..], &[FORWARD, BUILT, 1, 0, 0, 0]].concat()),
+        ("forwarded_nothing", vec![FORWARD, BUILT, 3, 0]),
+        ("forwarded_noise", raw(FORWARD, &[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f])),
+        ("handed_over_to_nobody", vec![TRANSFER, BUILT, 0, TRANSFER, BUILT, 1, TRANSFER, BUILT, 2]),
+        ("status_and_members", vec![ADMIN_STATUS, 0, 0, LIST_MEMBERS, 0, 0]),
+        ("status_with_unknown_fields", raw(ADMIN_STATUS, &[0xfa, 0x3f, 1, 0])),
+        ("no_such_method", vec![UNKNOWN, 0, 0]),
+        ("deadlines_of_puts", timed(PUT)),
+        ("deadlines_of_handovers", (0..8).flat_map(|timeout| [TRANSFER, BUILT | TIMED, timeout, 0]).collect()),
+        ("frames_broken", frames),
+        ("field_twice", raw(PUT, &[0x0a, 1, b'a', 0x0a, 1, b'b', 0x18, 2])),
+        ("key_not_text", raw(PUT, &[0x0a, 2, 0xff, 0xfe])),
+        ("length_field_damaged", raw(PUT, &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
+        ("varint_without_end", raw(GET, &[0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80])),
+        ("group_without_end", raw(DELETE, &[0x0b, 0x0b, 0x0b, 0x0b, 0x0b])),
+        ("bytes_of_a_put_replaced", vec![PUT, BUILT | DAMAGED, 0, 9, UPSERT, NONE, 2, 0, 0x12, 4, 0xff]),
+    ]
+}

@@ -1,0 +1,113 @@
+//! Commands of every kind, effect and damage.
+
+use fuzz::command::{DAMAGED, LARGE, RESIZED, VERBATIM};
+
+use super::Seed;
+use super::bytes::{MAX, near};
+
+/// What the corpus has to reach: all effects, and all reasons to refuse.
+pub(crate) const MARKS: &[&str] = &[
+    "created",
+    "updated",
+    "deleted",
+    "deleted_and_returned",
+    "key_exists",
+    "key_not_found",
+    "revision_mismatch",
+    "version",
+    "operation",
+    "mode",
+    "flags",
+    "truncated",
+    "key_length",
+    "value_length",
+    "trailing_bytes",
+];
+
+const BUILT: u8 = 0;
+
+// The operations, with their details.
+const CREATE: u8 = 0;
+const UPSERT: u8 = 1;
+const UPDATE: u8 = 2;
+const COMPARE: u8 = 3;
+const DELETE: u8 = 4;
+const DELETE_EXPECTED: u8 = 5;
+const DELETE_RETURNING: u8 = 6;
+
+// Where the fields of a put lie.
+const VERSION_AT: u8 = 0;
+const OPERATION_AT: u8 = 1;
+const DETAIL_AT: u8 = 2;
+const KEY_LENGTH_AT: u8 = 11;
+const VALUE_LENGTH_AT: u8 = 13;
+
+/// A put of one byte under key `a`, with a revision that only a compare has.
+fn put(kind: u8, expected: u8) -> [u8; 5] {
+    [kind, 1, 0, expected, 1]
+}
+
+fn delete(kind: u8, expected: u8) -> [u8; 4] {
+    [kind, 1, 0, expected]
+}
+
+fn built(command: &[u8]) -> Vec<u8> {
+    [&[BUILT], command].concat()
+}
+
+/// A put with a byte of it replaced.
+fn damaged(at: u8, byte: u8) -> Vec<u8> {
+    [&[DAMAGED], &put(CREATE, 0)[..], &[1, at, byte]].concat()
+}
+
+fn resized(change: i16) -> Vec<u8> {
+    [&[RESIZED], &put(CREATE, 0)[..], &change.to_le_bytes()].concat()
+}
+
+pub(crate) fn seeds() -> Vec<Seed> {
+    let life = [
+        built(&put(CREATE, 0)),
+        built(&put(CREATE, 0)),
+        built(&put(UPSERT, 0)),
+        built(&put(UPDATE, 0)),
+        built(&put(COMPARE, near(0, 0))),
+        built(&put(COMPARE, near(0, 1))),
+        built(&delete(DELETE_EXPECTED, MAX)),
+        built(&delete(DELETE_RETURNING, 0)),
+        built(&delete(DELETE, 0)),
+        built(&put(UPDATE, 0)),
+        built(&put(UPSERT, 0)),
+        built(&delete(DELETE, 0)),
+    ];
+    let times = [MAX, 0, near(0, 0)].map(|time| [BUILT, UPSERT, time, 0, 0, 3]);
+    let keys = [0xe0, 0xe1, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6].map(|key| [BUILT, CREATE, 1, key, 0, 1]);
+    let values = [0, 2, 1].map(|value| [BUILT, UPSERT, 1, 0, 0, LARGE + value]);
+    let shared = [3, 4].map(|value| [BUILT, UPSERT, 1, 0xe2, 0, LARGE + value]);
+    vec![
+        ("empty", Vec::new()),
+        ("life_of_a_key", life.concat()),
+        ("time_max", times.concat()),
+        ("keys_at_the_limits", keys.concat()),
+        ("values_at_the_limits", values.concat()),
+        ("key_shared_and_copied", shared.concat()),
+        (
+            "revision_zero",
+            [built(&put(UPSERT, 0)), built(&put(COMPARE, 0)), built(&delete(DELETE_EXPECTED, 0))].concat(),
+        ),
+        ("unknown_version", [damaged(VERSION_AT, 0), damaged(VERSION_AT, 2), damaged(VERSION_AT, 255)].concat()),
+        ("unknown_operation", [damaged(OPERATION_AT, 0), damaged(OPERATION_AT, 3)].concat()),
+        ("unknown_mode", [damaged(DETAIL_AT, 4), damaged(DETAIL_AT, 255)].concat()),
+        ("unknown_flags", [&[DAMAGED], &delete(DELETE, 0)[..], &[1, DETAIL_AT, 4]].concat()),
+        (
+            "length_field_damaged",
+            [damaged(KEY_LENGTH_AT, 0), damaged(KEY_LENGTH_AT, 2), damaged(KEY_LENGTH_AT + 1, 255)].concat(),
+        ),
+        (
+            "value_length_damaged",
+            [damaged(VALUE_LENGTH_AT, 2), damaged(VALUE_LENGTH_AT + 3, 255), damaged(VALUE_LENGTH_AT + 2, 16)].concat(),
+        ),
+        ("cut_off", [-1, -2, -6, -8, -17, -18, -19].map(resized).concat()),
+        ("goes_on", [1, 2, 300].map(resized).concat()),
+        ("as_it_stands", [&[VERBATIM, 19, 0, 1, 1, 0], &[0; 8][..], &[1, 0, 1, 0, 0, 0, b'k', b'v']].concat()),
+    ]
+}
