@@ -20,3 +20,9 @@ pub async fn wait_for<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<
         tokio::time::sleep(INTERVAL).await;
     }
 }
+
+/// Lets a moment pass before a client that was not served asks again, so that it does not take the processor from the
+/// nodes that have to recover. Nothing may depend on how long it is.
+pub async fn back_off() {
+    tokio::time::sleep(INTERVAL).await;
+}

@@ -2,27 +2,28 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Histories, Malformed, Value};
+use super::{Histories, Keys, Malformed, Value};
 use crate::{Completion, Operation, kv, register};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     process: u64,
     key: String,
     operation: Name,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     argument: serde_json::Value,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     result: serde_json::Value,
     outcome: Outcome,
     begin: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     end: Option<u64>,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Deserialize, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
 enum Name {
     Put,
@@ -33,23 +34,24 @@ enum Name {
     Cas,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[derive(Deserialize, Serialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
     Definite,
     Unknown,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct PutArgument {
     value: String,
     #[serde(default)]
     mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expected_revision: Option<u64>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
     #[default]
@@ -59,41 +61,48 @@ enum Mode {
     Compare,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
 struct DeleteArgument {
+    #[serde(skip_serializing_if = "Option::is_none")]
     expected_revision: Option<u64>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
 struct PutResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct GetResult {
     value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
 struct DeleteResult {
+    #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct ErrorResult {
     error: ErrorName,
+    #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "kebab-case")]
 enum ErrorName {
     KeyExists,
@@ -274,4 +283,67 @@ fn plain(value: serde_json::Value) -> Result<Value, String> {
             Err("the value of a register is null, a number or a string".to_owned())
         }
     }
+}
+
+/// A history of Quorate's keys as [`read`] reads it.
+pub(crate) fn write(keys: &Keys) -> String {
+    let mut text = String::new();
+    for (key, operation) in keys.operations() {
+        text += &serde_json::to_string(&line(key, operation)).expect("structs of strings and numbers can be written");
+        text.push('\n');
+    }
+    text
+}
+
+fn line(key: &str, operation: &Operation<kv::Call<String>, kv::Output<String>>) -> Line {
+    let Operation { process, call, completion, begin, end } = operation;
+    let (operation, argument) = written_call(call);
+    let (outcome, result) = match completion {
+        Completion::Unknown => (Outcome::Unknown, serde_json::Value::Null),
+        Completion::Failed => (Outcome::Definite, written_error(ErrorName::NotApplied, None)),
+        Completion::Definite(output) => (Outcome::Definite, written_output(output)),
+    };
+    // The search takes an end before the begin for the begin; a reader refuses it.
+    let end = (outcome == Outcome::Definite).then_some(*end.max(begin));
+    let key = key.to_owned();
+    Line { process: *process, key, operation, argument, result, outcome, begin: *begin, end }
+}
+
+fn written(value: impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("structs of strings and numbers can be written")
+}
+
+fn written_call(call: &kv::Call<String>) -> (Name, serde_json::Value) {
+    match call {
+        kv::Call::Put { value, mode } => {
+            let (mode, expected_revision) = match *mode {
+                kv::Mode::Create => (Mode::Create, None),
+                kv::Mode::Upsert => (Mode::Upsert, None),
+                kv::Mode::Update => (Mode::Update, None),
+                kv::Mode::Compare { expected } => (Mode::Compare, Some(expected)),
+            };
+            (Name::Put, written(PutArgument { value: value.clone(), mode, expected_revision }))
+        }
+        kv::Call::Get => (Name::Get, serde_json::Value::Null),
+        &kv::Call::Delete { expected: expected_revision } => {
+            (Name::Delete, written(DeleteArgument { expected_revision }))
+        }
+    }
+}
+
+fn written_output(output: &kv::Output<String>) -> serde_json::Value {
+    match output {
+        &kv::Output::Put { version, revision } => written(PutResult { version, revision }),
+        kv::Output::Found { value, version, revision } => {
+            written(GetResult { value: value.clone(), version: *version, revision: *revision })
+        }
+        kv::Output::Deleted { previous } => written(DeleteResult { previous: previous.clone() }),
+        kv::Output::Exists { revision } => written_error(ErrorName::KeyExists, *revision),
+        kv::Output::Missing => written_error(ErrorName::KeyMissing, None),
+        kv::Output::Mismatch { actual } => written_error(ErrorName::Mismatch, *actual),
+    }
+}
+
+fn written_error(error: ErrorName, revision: Option<u64>) -> serde_json::Value {
+    written(ErrorResult { error, revision })
 }

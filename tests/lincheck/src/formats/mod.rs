@@ -1,4 +1,4 @@
-//! Histories as text: what the command `lincheck` reads.
+//! Histories as text: what the command `lincheck` reads, and [`to_jsonl`] writes for it.
 //!
 //! - [`Format::Jepsen`]: the log of a register test, one event a line (`INFO jepsen.util - 3 :invoke :write 5`, with
 //!   tabs). The register starts at `nil`. A `:fail` of a cas is a failed comparison, unless it says `:timed-out`; one
@@ -58,6 +58,16 @@ pub struct Malformed {
     pub reason: String,
 }
 
+/// A history of Quorate's keys, each missing in the beginning.
+pub type Keys = History<String, kv::Call<String>, kv::Output<String>>;
+
+/// Writes a history of Quorate's keys in [`Format::Jsonl`], one line for each operation in the order of their record.
+///
+/// Read again it has the same operations, but that the end of one of unknown outcome, which says nothing, is left out.
+pub fn to_jsonl(keys: &Keys) -> String {
+    jsonl::write(keys)
+}
+
 /// What a text says was done, each key with the model that its operations belong to.
 ///
 /// The lines of [`Format::Jsonl`] are objects with these members:
@@ -78,7 +88,7 @@ pub struct Histories {
     /// Texts that start empty.
     pub texts: History<String, text::Call, text::Output>,
     /// Keys of Quorate, missing in the beginning.
-    pub keys: History<String, kv::Call<String>, kv::Output<String>>,
+    pub keys: Keys,
 }
 
 impl Histories {
