@@ -85,7 +85,7 @@ pub fn root() -> PathBuf {
     here.ancestors().nth(2).expect("this crate lies two folders below the root").to_owned()
 }
 
-/// All mutants, by name. Their places in this list, counted from 1, are the numbers of their switches.
+/// All mutants, by row and name. Their places in this list, counted from 1, are the numbers of their switches.
 ///
 /// # Errors
 /// If one cannot be read, or is not in the format.
@@ -102,6 +102,9 @@ pub fn all() -> Result<Vec<Mutant>, MutantError> {
             mutants.push(Mutant::parse(&name, &text)?);
         }
     }
-    mutants.sort_by(|first, second| (&first.row, &first.name).cmp(&(&second.row, &second.name)));
+    mutants.sort_by_key(|mutant| {
+        let (section, number) = mutant.row.split_at(1.min(mutant.row.len()));
+        (section.to_owned(), number.parse::<u32>().unwrap_or(0), mutant.name.clone())
+    });
     Ok(mutants)
 }

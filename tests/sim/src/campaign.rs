@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::coverage::Coverage;
 use crate::run::{Outcome, RunOptions, run};
@@ -29,6 +29,8 @@ pub struct Totals {
     /// How long each healed majority took to have a leader, in thousandths of an election timeout, with its seed; in no
     /// order.
     pub leader_timeouts_per_mille: Vec<(u64, u64)>,
+    /// How often a member of each healed majority became leader after it was healed, with its seed; in no order.
+    pub leader_changes_after_heal: Vec<(u64, u64)>,
     coverage: Coverage,
 }
 
@@ -52,6 +54,8 @@ impl Totals {
         }
         let leader = outcome.leader_timeouts_per_mille.map(|timeouts| (timeouts, outcome.seed));
         self.leader_timeouts_per_mille.extend(leader);
+        let changes = outcome.leader_changes_after_heal.map(|changes| (changes, outcome.seed));
+        self.leader_changes_after_heal.extend(changes);
         self.coverage.merge(&outcome.coverage);
     }
 
@@ -68,31 +72,39 @@ impl Totals {
     /// The time to a leader that so many of a thousand runs did not exceed, in thousandths of an election timeout, with
     /// the seed that took it.
     pub fn leader_timeouts(&self, of_a_thousand: usize) -> Option<(u64, u64)> {
-        let mut sorted = self.leader_timeouts_per_mille.clone();
-        sorted.sort_unstable();
-        let at = (sorted.len() * of_a_thousand).div_ceil(1000).saturating_sub(1);
-        sorted.get(at).copied()
+        not_exceeded(&self.leader_timeouts_per_mille, of_a_thousand)
+    }
+
+    /// The leader changes after healing that so many of a thousand runs did not exceed, with the seed that had them.
+    pub fn leader_changes(&self, of_a_thousand: usize) -> Option<(u64, u64)> {
+        not_exceeded(&self.leader_changes_after_heal, of_a_thousand)
     }
 }
 
-/// Runs the seeds from `first` to before `end`, in order, on so many threads, until all are done or `failures_max` have
-/// failed. `watch` is called after each run, on any of the threads.
+/// What so many of a thousand measures do not exceed, with its seed.
+fn not_exceeded(measures: &[(u64, u64)], of_a_thousand: usize) -> Option<(u64, u64)> {
+    let mut sorted = measures.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len() * of_a_thousand).div_ceil(1000).saturating_sub(1);
+    sorted.get(at).copied()
+}
+
+/// Runs seeds, in order, on so many threads, until all are done or `failures_max` have failed; when the last one is
+/// told to stop, all seeds before the first failure have been run. `watch` is called after each run, on any of the
+/// threads.
 pub fn run_all(
-    (first, end): (u64, u64),
+    seeds: &[u64],
     threads: usize,
     failures_max: usize,
     options: RunOptions,
     watch: &(dyn Fn(&Totals) + Sync),
 ) -> Totals {
-    let next = AtomicU64::new(first);
+    let next = AtomicUsize::new(0);
     let enough = AtomicBool::new(false);
     let totals = Mutex::new(Totals::default());
     let work = || {
         while !enough.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return;
-            }
+            let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             let outcome = run(seed, options);
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
             totals.add(&outcome);

@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 56] = [
+pub(crate) const DEMANDED: [(&str, u64); 73] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -42,7 +42,23 @@ pub(crate) const DEMANDED: [(&str, u64); 56] = [
     ("pause", 100),
     ("pause of a leader", 100),
     ("disk stall", 100),
+    ("bit rot: a bit flipped", 100),
+    ("bit rot: a sector zeroed", 60),
+    ("bit rot: a sector rolled back", 60),
+    ("bit rot: a sector misdirected", 100),
+    ("bit rot found at start", 100),
+    ("bit rot in an older segment", 50),
+    ("bit rot harmless", 100),
     ("disk error planned", 100),
+    ("disk full", 100),
+    ("disk full for a moment", 100),
+    ("disk full stopped a node", 100),
+    ("disk full at start", 10),
+    ("completion overtook an earlier one: commit", 100),
+    ("completion overtook an earlier one: preparation", 100),
+    ("completion overtook an earlier one: read", 100),
+    ("run with a learner", 50),
+    ("transfer to a learner refused", 10),
     ("disk error stopped a node", 100),
     ("clock rate changed", 100),
     ("clock jumped", 100),
@@ -66,6 +82,7 @@ pub(crate) const DEMANDED: [(&str, u64); 56] = [
     ("quorum lost", 100),
     ("segment rolled", 100),
     ("applied before its own disk had it", 20),
+    ("deaf to a leader that is well", 100),
 ];
 
 impl Coverage {

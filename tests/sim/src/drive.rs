@@ -1,14 +1,15 @@
 //! Drives the engines as the server's shell does: starts them, carries out what they ask for, hands results back.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use engine::disk::Disk;
-use engine::{Engine, EngineError, Event as EngineEvent, Opened, Output};
-use raft::{Event as RaftEvent, Fetch, Role};
+use engine::{Engine, EngineError, Event as EngineEvent, Opened};
+use raft::{Event as RaftEvent, Role};
 
 use crate::invariants::{Change, position};
+use crate::jobs::is_full;
 use crate::node::{Process, node_id, node_number};
 use crate::queue::Event;
 use crate::violation::Violation;
@@ -22,7 +23,7 @@ pub(crate) const IDLE_TICKS: u32 = 4;
 const RESTART_US: (u64, u64) = (50_000, 3_000_000);
 
 /// An error with what caused it, as one line.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -40,12 +41,14 @@ impl World {
         let options = self.settings.engine_options(node_id(number), seed, salt);
         let node = &mut self.nodes[number];
         let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
+        let changes = node.disk.changes();
         let Opened { mut engine, executor, reader, report, .. } = match Engine::open(&disk, options) {
             Ok(opened) => opened,
-            Err(error) if node.expects_disk_error && is_io(&error) => {
-                self.coverage.hit("crash during recovery");
+            Err(error) if self.is_expected(number, &error) => {
+                self.coverage.hit(if is_full(&error) { "disk full at start" } else { "crash during recovery" });
                 return self.stopped_by_disk(number, &error);
             }
+            Err(error) if self.nodes[number].is_rotten() => return self.refused_to_start(number, &error, changes),
             Err(error) => {
                 return Err(Violation::CannotStart { node: node_id(number), reason: chain(&error) });
             }
@@ -54,6 +57,7 @@ impl World {
         node.life += 1;
         let life = node.life;
         self.observer.started(number, &engine)?;
+        self.started_on_disk(number)?;
         self.trace.tell(
             self.now_us,
             Some(number),
@@ -66,8 +70,8 @@ impl World {
             background: executor.background(),
             executor,
             reader,
-            commits: VecDeque::new(),
-            preparations: VecDeque::new(),
+            jobs: BTreeMap::new(),
+            jobs_begun: 0,
             owed: Vec::new(),
             idle_ticks: 0,
         });
@@ -79,7 +83,7 @@ impl World {
     /// Carries out what a node's engine asks for, then looks at it.
     pub(crate) fn drain(&mut self, number: usize) -> Result<(), Violation> {
         let Some(process) = &mut self.nodes[number].process else { return Ok(()) };
-        let output = match process.engine.output() {
+        let mut output = match process.engine.output() {
             Ok(output) => output,
             Err(error) => return self.stopped(number, &error),
         };
@@ -88,95 +92,26 @@ impl World {
         if self.is_last_step(number) {
             return self.crash_in_step(number, output);
         }
-        let Output { messages, work, fetches, answers, events } = output;
-        for event in events {
+        for event in std::mem::take(&mut output.events) {
             self.narrated(number, event)?;
         }
-        for message in messages {
+        for message in std::mem::take(&mut output.messages) {
             self.observer.sent(number, &message)?;
             self.send(number, message);
         }
-        for work in work {
-            let background = work.is_background();
-            let disk = &self.settings.disk;
-            let delay_us = self.disk_random.between(if background { disk.prepare_us } else { disk.commit_us });
-            if background {
-                self.coverage.hit("segment rolled");
-            }
-            let node = &mut self.nodes[number];
-            let life = node.life;
-            if let Some(process) = &mut node.process {
-                process.idle_ticks = 0;
-                if background { process.preparations.push_back(work) } else { process.commits.push_back(work) }
-            }
-            self.queue.push(self.now_us + delay_us, Event::DiskDone { node: number, life, background });
-        }
-        for fetch in fetches {
-            self.coverage.hit("fetch from disk");
-            let delay_us = self.disk_random.between(self.settings.disk.read_us);
-            let failed = self.faults && self.disk_random.chance(self.settings.disk.read_failures);
-            let life = self.nodes[number].life;
-            self.queue.push(self.now_us + delay_us, Event::FetchDone { node: number, life, fetch, failed });
-        }
-        for (ticket, answer) in answers {
+        self.ask_disk(number, &mut output)?;
+        for (ticket, answer) in output.answers {
             self.answered(number, ticket, answer)?;
         }
         Ok(())
     }
 
-    /// The disk has done a piece of work, unless it stalls.
-    pub(crate) fn disk_done(&mut self, number: usize, life: u64, background: bool) -> Result<(), Violation> {
-        let node = &mut self.nodes[number];
-        if node.life != life {
-            return Ok(());
-        }
-        let stalled = node.stalled.is_some();
-        let Some(process) = &mut node.process else { return Ok(()) };
-        if stalled {
-            process.owed.push(background);
-            return Ok(());
-        }
-        let completion = if background {
-            process.preparations.pop_front().map(|work| process.background.run(work))
-        } else {
-            process.commits.pop_front().map(|work| process.executor.run(work))
-        };
-        let Some(completion) = completion else { return Ok(()) };
-        match process.engine.completed(completion) {
-            Ok(()) => self.drain(number),
-            Err(error) => self.stopped(number, &error),
-        }
-    }
-
-    /// Entries were read back, or could not be.
-    pub(crate) fn fetch_done(&mut self, number: usize, life: u64, fetch: Fetch, failed: bool) -> Result<(), Violation> {
-        let node = &mut self.nodes[number];
-        if node.life != life {
-            return Ok(());
-        }
-        let Some(process) = &mut node.process else { return Ok(()) };
-        let entries = if failed {
-            self.coverage.hit("fetch failed");
-            Vec::new()
-        } else {
-            match process.reader.read(fetch.from, fetch.bytes_max) {
-                Ok(entries) => entries,
-                Err(_) if node.expects_disk_error => Vec::new(),
-                Err(error) => {
-                    return Err(Violation::Stopped { node: node_id(number), reason: chain(&error) });
-                }
-            }
-        };
-        process.engine.fetched(fetch, entries);
-        self.drain(number)
-    }
-
     /// An engine returned an error: right if its disk was to fail, wrong otherwise.
-    fn stopped(&mut self, number: usize, error: &EngineError) -> Result<(), Violation> {
-        if !(self.nodes[number].expects_disk_error && is_io(error)) {
+    pub(crate) fn stopped(&mut self, number: usize, error: &EngineError) -> Result<(), Violation> {
+        if !self.is_expected(number, error) {
             return Err(Violation::Stopped { node: node_id(number), reason: chain(error) });
         }
-        self.coverage.hit("disk error stopped a node");
+        self.coverage.hit(if is_full(error) { "disk full stopped a node" } else { "disk error stopped a node" });
         self.stopped_by_disk(number, error)
     }
 
@@ -203,6 +138,7 @@ impl World {
             EngineEvent::Raft(event) => {
                 self.trace.tell(self.now_us, Some(number), "raft", format_args!("{}", words::event(&event)));
                 match event {
+                    RaftEvent::BecameLeader { .. } if self.core.contains(&number) => self.leader_changes += 1,
                     RaftEvent::QuorumLost { .. } => self.coverage.hit("quorum lost"),
                     RaftEvent::TransferStarted { .. } => self.coverage.hit("leadership transfer started"),
                     RaftEvent::Campaign { term } => {
@@ -243,7 +179,8 @@ impl World {
                 self.coverage.hit("follower ahead of its leader");
             }
         }
-        let mut matches: Vec<usize> = view.progress.iter().map(|(_, peer)| position(peer.match_index)).collect();
+        let voters = view.progress.iter().filter(|(peer, _)| node_number(*peer) < self.settings.voters);
+        let mut matches: Vec<usize> = voters.map(|(_, peer)| position(peer.match_index)).collect();
         matches.push(view.durable);
         matches.sort_unstable();
         let on_majority = matches[(matches.len() - 1) / 2];
@@ -257,11 +194,14 @@ impl World {
         let Some(process) = &mut self.nodes[from].process else { return Ok(()) };
         self.coverage.hit("leadership transfer asked for");
         let result = process.engine.transfer_leadership(node_id(to));
+        if to >= self.settings.voters && result.is_err() {
+            self.coverage.hit("transfer to a learner refused");
+        }
         self.trace.tell(self.now_us, Some(from), "transfer", format_args!("to {}: {result:?}", node_id(to)));
         self.drain(from)
     }
 
-    /// The members whose view of the leader is this one, in its term.
+    /// How many voters take this node for the leader, in its term.
     pub(crate) fn followers_of(&self, leader: usize) -> usize {
         let term = self.observer.views[leader].term;
         let follows = |node: &&crate::node::Node| {
@@ -270,11 +210,6 @@ impl World {
                 raft.current_term() == term && raft.leader().map(node_number) == Some(leader)
             })
         };
-        self.nodes.iter().filter(follows).count()
+        self.nodes[..self.settings.voters].iter().filter(follows).count()
     }
-}
-
-/// Whether an error is the disk's.
-fn is_io(error: &EngineError) -> bool {
-    matches!(error, EngineError::Wal(engine::wal::WalError::Io { .. }))
 }

@@ -6,22 +6,27 @@
 //!
 //! # A run
 //!
-//! A seed first draws what kind of run it is: the size of the cluster, how large windows, tails and segments are, how
-//! good network and disks are, which kinds of faults there are and how often. Each kind is on or off for a whole run,
-//! so that a run has something to say and is not a thin soup of everything.
+//! A seed first draws what kind of run it is: the size of the cluster, whether it has a learner, how large windows,
+//! tails and segments are, how good network and disks are, which kinds of faults there are and how often. Each kind is
+//! on or off for a whole run, so that a run has something to say and is not a thin soup of everything.
 //!
 //! In the first phase faults happen: partitions of all shapes, lost, doubled, late and overtaking messages, power cuts
-//! that lose any subset of what was not synced, killed and paused processes, disks that stall or fail, clocks that are
-//! wrong. Clients write and read meanwhile. After every step the invariants are checked, which look at the cluster from
-//! outside. In the second phase a random majority is healed, the other nodes stay down or cut off in some way, and the
-//! majority has to elect a leader, to serve, and to become equal, in bounded time. In the end the history of all
-//! clients has to be linearizable.
+//! that lose any subset of what was not synced, killed and paused processes, disks that stall, fail, are full or rot,
+//! clocks that are wrong. Clients write and read meanwhile. After every step the invariants are checked, which look at
+//! the cluster from outside. In the second phase a random majority of those who can still start is healed, the other
+//! nodes stay down or cut off in some way, and the majority has to elect a leader, to serve, to become equal, and then
+//! to keep its leader, all in bounded time. In the end the history of all clients has to be linearizable.
 //!
 //! # The fault model
 //!
 //! - Messages may be lost, doubled, delayed and reordered; they are not damaged or made up.
-//! - What a disk has synced survives; of what it was not asked to sync, or has not finished, any 512-byte sectors and
-//!   any names do. A failed sync ends the process. Synced bytes do not rot.
+//! - What a disk has synced survives a crash; of what it was not asked to sync, or has not finished, any 512-byte
+//!   sectors and any names do. A failed sync ends the process.
+//! - Synced bytes may rot while a node is down: a bit flips, or a sector is lost, rolled back, or replaced by another.
+//!   The log has to notice, and the node is down for good then. Spared are the last commit, which nothing proves to
+//!   have been synced, and the logs of so many voters that a majority can always start.
+//! - A disk may be full for a while, at its start too; then files do not grow, and what they have can be overwritten.
+//! - Commits, preparations and reads end in any order; a read sees the log as it was at any time in between.
 //! - A process may end or stand still between any two of its steps; it is never between two calls of one input.
 //! - A node's clock may have any rate from half to double, and jump by up to an hour in both directions.
 //! - No node lies.
@@ -33,8 +38,11 @@ mod clock;
 mod coverage;
 mod drive;
 mod history;
+mod hunt;
 mod invariants;
+mod jobs;
 mod liveness;
+mod log_image;
 mod nemesis;
 mod network;
 mod node;
@@ -42,6 +50,7 @@ mod partition;
 mod plan;
 mod queue;
 mod random;
+mod rot;
 mod run;
 mod settings;
 mod shrink;
@@ -51,6 +60,7 @@ mod words;
 mod world;
 
 pub use campaign::{Totals, run_all};
+pub use hunt::{HuntOptions, hunt};
 pub use run::{FAULTS_SECONDS, Outcome, RunOptions, plan_of, replay, run};
 pub use shrink::shrink;
 pub use trace::Line;

@@ -22,11 +22,16 @@ const CATCH_UP_US: u64 = 40_000;
 /// How long commits and reads take on a healthy disk, at most, in microseconds.
 const HEALTHY_DISK_US: u64 = 5_000;
 
+/// For how many election timeouts a leader has to stay when all is well.
+const STEADY_TIMEOUTS: u64 = 5;
+
 /// What the second phase found.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Recovery {
     /// How long it took until there was a leader, in thousandths of an election timeout.
     pub(crate) leader_timeouts_per_mille: u64,
+    /// How often a member of the majority became leader, until the end.
+    pub(crate) leader_changes: u64,
 }
 
 impl World {
@@ -51,24 +56,35 @@ impl World {
             // The checker sees by these whether what was acknowledged is still there.
             self.demand_read(slot, &core, patience_us)?;
         }
+        self.keep_leader(&core, &mut random)?;
         let open = self.clients.under_way();
         if open > 0 {
             return Err(Violation::Unanswered { count: open });
         }
-        Ok(Recovery { leader_timeouts_per_mille: leader_us * 1000 / timeout_us })
+        let leader_changes = self.leader_changes;
+        Ok(Recovery { leader_timeouts_per_mille: leader_us * 1000 / timeout_us, leader_changes })
     }
 
     /// Ends all faults for a random majority. Returns its members.
     fn heal(&mut self, random: &mut Random) -> Result<Vec<usize>, Violation> {
-        let size = self.nodes.len();
-        let majority = size / 2 + 1;
-        let count = majority + random.position(size - majority + 1);
-        let order = random.shuffled(size);
-        let (core, others) = order.split_at(count);
-        self.trace.tell(self.now_us, None, "heal", format_args!("nodes {core:?} are healed, {others:?} are not"));
+        let voters = self.settings.voters;
+        let majority = voters / 2 + 1;
+        let is_rotten = |node: &usize| self.nodes[*node].is_rotten();
+        // A node whose log has gone bad cannot be healed. There is always a majority without such nodes.
+        let (rotten, mut core): (Vec<usize>, Vec<usize>) = random.shuffled(voters).into_iter().partition(is_rotten);
+        let mut others = core.split_off(majority + random.position(core.len() - majority + 1));
+        for learner in (voters..self.nodes.len()).filter(|node| !is_rotten(node)) {
+            if random.chance(500) { core.push(learner) } else { others.push(learner) }
+        }
+        self.trace.tell(
+            self.now_us,
+            None,
+            "heal",
+            format_args!("nodes {core:?} are healed, {others:?} are not, {rotten:?} cannot be"),
+        );
         self.faults = false;
         let mut cuts = Vec::new();
-        for other in others {
+        for other in &others {
             let members = core.iter().copied();
             match random.below(4) {
                 0 => {
@@ -85,10 +101,11 @@ impl World {
         for span in [&mut disk.commit_us, &mut disk.read_us] {
             *span = (span.0.min(HEALTHY_DISK_US), span.1.min(HEALTHY_DISK_US));
         }
-        for node in core {
+        for node in &core {
             self.heal_node(*node)?;
         }
-        Ok(core.to_vec())
+        self.core.clone_from(&core);
+        Ok(core)
     }
 
     fn heal_node(&mut self, number: usize) -> Result<(), Violation> {
@@ -96,7 +113,10 @@ impl World {
             self.resume(number, pause)?;
         }
         if let Some(stall) = self.nodes[number].stalled {
-            self.unstall(number, stall)?;
+            self.unstall(number, stall);
+        }
+        if let Some(full) = self.nodes[number].full {
+            self.clear_out(number, full);
         }
         self.nodes[number].clock.set_rate(self.now_us, TRUE_RATE);
         self.nodes[number].doomed_in = None;
@@ -109,7 +129,7 @@ impl World {
 
     /// The member of the core that leads: a majority follows it.
     fn leader_of(&self, core: &[usize]) -> Option<usize> {
-        let followed = |node: &usize| 2 * self.followers_of(*node) > self.nodes.len();
+        let followed = |node: &usize| 2 * self.followers_of(*node) > self.settings.voters;
         core.iter().copied().find(|node| self.nodes[*node].leads() && followed(node))
     }
 
@@ -180,6 +200,29 @@ impl World {
         });
         let state = state.collect::<Vec<_>>().join("; ");
         Err(Violation::NotConverged { waited_ms: patience_us / 1000, state })
+    }
+
+    /// Nothing happens for some election timeouts, and whoever leads then goes on. If the core is more than a majority,
+    /// one of its voters can no longer hear the leader (but be heard, and hear all others): it may ask to be elected as
+    /// often as it likes, but those who hear the leader refuse.
+    fn keep_leader(&mut self, core: &[usize], random: &mut Random) -> Result<(), Violation> {
+        let voters: Vec<usize> = core.iter().copied().filter(|node| *node < self.settings.voters).collect();
+        let leader = self.leader_of(core);
+        let deaf = random.pick(&voters);
+        if let Some(leader) = leader.filter(|leader| *leader != deaf)
+            && voters.len() > self.settings.voters / 2 + 1
+        {
+            self.coverage.hit("deaf to a leader that is well");
+            self.network.cut(leader, deaf);
+        }
+        let changes = self.leader_changes;
+        let calm_us = STEADY_TIMEOUTS * self.settings.election_timeout_us();
+        self.run_until(self.now_us + calm_us, &mut |_| false)?;
+        let changes = self.leader_changes - changes;
+        if changes > 0 || leader.is_none_or(|leader| !self.nodes[leader].leads()) {
+            return Err(Violation::LeaderNotKept { changes, calm_ms: calm_us / 1000 });
+        }
+        Ok(())
     }
 
     /// How many clients wait on a node.

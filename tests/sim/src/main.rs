@@ -1,14 +1,17 @@
 //! `cargo sim`: runs seeds, tells their stories, and says what they covered.
 
+mod ci;
+mod explore;
 mod report;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use sim::{FAULTS_SECONDS, Outcome, RunOptions, plan_of, replay, run, run_all, shrink};
+use sim::{FAULTS_SECONDS, HuntOptions, Outcome, RunOptions, plan_of, replay, run, run_all, shrink};
 
 /// The deterministic simulator of Quorate.
 #[derive(Parser)]
@@ -30,6 +33,12 @@ enum Command {
     Shrink(One),
     /// Runs a seed with some of its faults only, and tells the story.
     Replay(Replay),
+    /// Explores every interleaving of a small cluster.
+    Explore(explore::Explore),
+    /// Weaves seeded bugs into a copy of the code, and shows that each is found.
+    Mutants(HuntOptions),
+    /// What every change has to pass.
+    Ci(ci::Ci),
 }
 
 #[derive(Args)]
@@ -121,8 +130,11 @@ fn main() -> ExitCode {
         Command::Run(Run { seeds: Some(seeds), failures, how, .. }) => many(seeds, failures, &how, false),
         Command::Run(_) => Ok(()),
         Command::Coverage(Many { seeds, how }) => many(seeds, usize::MAX, &how, true),
-        Command::Twice(Many { seeds, how }) => twice(seeds, &how),
+        Command::Twice(Many { seeds, how }) => twice(seeds, how.options(false)),
         Command::Shrink(One { seed, how }) => make_smaller(seed, &how),
+        Command::Explore(options) => explore::run(&options),
+        Command::Mutants(_) => hunt_mutants(&std::env::args_os().skip(2).collect::<Vec<_>>()),
+        Command::Ci(options) => ci::ci(&options),
         Command::Replay(Replay { seed, only, json, how }) => tell(&replay(seed, how.options(true), &only), json),
     };
     match result {
@@ -154,11 +166,16 @@ fn tell(outcome: &Outcome, json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn many(range: (u64, u64), failures: usize, how: &How, gate: bool) -> anyhow::Result<()> {
+fn many((first, end): (u64, u64), failures: usize, how: &How, gate: bool) -> anyhow::Result<()> {
+    let seeds: Vec<u64> = (first..end).collect();
+    judge(&seeds, how.threads(), failures, how.options(false), gate)
+}
+
+/// Runs seeds, and fails if anything is wrong in one; with `gate` also if they cover too little or show too little.
+fn judge(seeds: &[u64], threads: usize, failures: usize, options: RunOptions, gate: bool) -> anyhow::Result<()> {
     let began = Instant::now();
-    let count = range.1 - range.0;
-    let progress = |totals: &sim::Totals| report::progress(totals, count, began.elapsed());
-    let totals = run_all(range, how.threads(), failures, how.options(false), &progress);
+    let progress = |totals: &sim::Totals| report::progress(totals, seeds.len() as u64, began.elapsed());
+    let totals = run_all(seeds, threads, failures, options, &progress);
     let mut out = io::stdout().lock();
     report::totals(&mut out, &totals, began.elapsed())?;
     if gate {
@@ -173,6 +190,9 @@ fn many(range: (u64, u64), failures: usize, how: &How, gate: bool) -> anyhow::Re
     }
     if gate && totals.seeds >= 1000 && report::too_slow(&totals) {
         bail!("more than one healed majority in a thousand took over three election timeouts to have a leader");
+    }
+    if gate && totals.seeds >= 1000 && report::too_fickle(&totals) {
+        bail!("too many healed majorities changed their leader more than once");
     }
     if gate && report::too_quiet(&totals) {
         bail!("{} of {} runs say too little: {:?}", totals.quiet.len(), totals.seeds, totals.quiet);
@@ -194,13 +214,26 @@ fn make_smaller(seed: u64, how: &How) -> anyhow::Result<()> {
     Ok(writeln!(out, "  cargo sim replay --seed {seed} --seconds {} --only {numbers}", options.faults_seconds)?)
 }
 
-fn twice((first, end): (u64, u64), how: &How) -> anyhow::Result<()> {
+/// Runs each seed twice, once with its story, and compares.
+fn twice((first, end): (u64, u64), options: RunOptions) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for seed in first..end {
-        let hashes = [run(seed, how.options(false)), run(seed, how.options(true))].map(|outcome| outcome.trace_hash);
+        let again = RunOptions { keeps_story: true, ..options };
+        let hashes = [run(seed, options), run(seed, again)].map(|outcome| outcome.trace_hash);
         if hashes[0] != hashes[1] {
             bail!("seed {seed} differs from itself: {:016x} and {:016x}", hashes[0], hashes[1]);
         }
     }
     writeln!(out, "{} seeds were equal to themselves", end - first).context("standard output")
+}
+
+/// Builds the tree with all mutants in it, and has its program hunt them, with these arguments.
+fn hunt_mutants(arguments: &[OsString]) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("the path of this program")?;
+    let target = program.ancestors().nth(2).context("this program is not in a target directory")?;
+    let woven = mutants::weave_tree(&mutants::all()?, target)?;
+    let hunt = woven.build(target)?;
+    let status = std::process::Command::new(&hunt).args(arguments).status();
+    let status = status.with_context(|| hunt.display().to_string())?;
+    if status.success() { Ok(()) } else { bail!("not every mutant was killed") }
 }

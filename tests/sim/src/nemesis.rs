@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 
 use engine::Output;
 use engine::disk::{Fault as DiskFault, Operation};
-use engine::wal::Work;
 
 use crate::clock::TRUE_RATE;
+use crate::jobs::{CALLS_FULL, Job};
 use crate::partition::PartitionKind;
 use crate::plan::Fault;
 use crate::queue::Event;
@@ -62,7 +62,9 @@ impl World {
             Fault::Pause => self.pause("pause", any, random),
             Fault::PauseLeader => self.pause("pause of a leader", leader.unwrap_or(any), random),
             Fault::StallDisk => self.stall(any, random),
+            Fault::Rot(kind) => self.rot(kind, any, random.between(SHORT_US), random),
             Fault::DiskError => self.plan_disk_error(any, random),
+            Fault::DiskFull => self.fill_up(any, random),
             Fault::ClockRate => {
                 self.coverage.hit("clock rate changed");
                 self.nodes[any].clock.set_rate(self.now_us, random.between((TRUE_RATE / 2, 2 * TRUE_RATE)));
@@ -116,13 +118,12 @@ impl World {
             self.send(number, message);
         }
         if let Some(process) = &mut self.nodes[number].process {
-            let (background, commits) = work.into_iter().partition::<Vec<_>, _>(Work::is_background);
-            process.preparations.extend(background);
-            process.commits.extend(commits);
+            for work in work {
+                process.submit(Job::Work(work));
+            }
         }
-        self.end_process(number, true);
-        let delay_us = self.disk_random.between(SHORT_US);
-        self.queue.push(self.now_us + delay_us, Event::Restart { node: number });
+        let restart_us = self.disk_random.between(SHORT_US);
+        self.power_off(number, restart_us);
         Ok(())
     }
 
@@ -161,9 +162,14 @@ impl World {
         }
         self.coverage.hit(name);
         for number in numbers {
-            self.end_process(*number, true);
-            self.queue.push(self.now_us + random.between(SHORT_US), Event::Restart { node: *number });
+            self.power_off(*number, random.between(SHORT_US));
         }
+    }
+
+    /// The power of a node fails, for a while.
+    pub(crate) fn power_off(&mut self, number: usize, restart_us: u64) {
+        self.end_process(number, true);
+        self.queue.push(self.now_us + restart_us, Event::Restart { node: number });
     }
 
     fn kill(&mut self, number: usize, random: &mut Random) {
@@ -175,20 +181,10 @@ impl World {
     /// A process ends. What the disk was doing is somewhere between not begun and done; if the power is lost with it,
     /// any part of what was not synced survives.
     pub(crate) fn end_process(&mut self, number: usize, power_lost: bool) {
-        let node = &mut self.nodes[number];
-        if let Some(mut process) = node.process.take() {
-            if !(process.commits.is_empty() && process.preparations.is_empty()) {
-                self.coverage.hit("crash while the disk works");
-            }
-            // Of the calls that the disk still had to make, some were made: most often a write without its sync.
-            node.disk.halt_after(self.disk_random.pick(&[0, 1, 1, 1, 2, 3, 4, 6]));
-            while let Some(work) = process.commits.pop_front() {
-                process.executor.run(work);
-            }
-            while let Some(work) = process.preparations.pop_front() {
-                process.background.run(work);
-            }
+        if let Some(process) = self.nodes[number].process.take() {
+            self.abandon_jobs(number, process);
         }
+        let node = &mut self.nodes[number];
         if power_lost {
             let drawn = self.settings.disk.survival == SURVIVAL_DRAWN;
             let survival = if drawn { self.disk_random.below(1001) } else { self.settings.disk.survival };
@@ -265,18 +261,13 @@ impl World {
     }
 
     /// A stalled disk goes on.
-    pub(crate) fn unstall(&mut self, number: usize, stall: u64) -> Result<(), Violation> {
+    pub(crate) fn unstall(&mut self, number: usize, stall: u64) {
         let node = &mut self.nodes[number];
         if node.stalled != Some(stall) {
-            return Ok(());
+            return;
         }
         node.stalled = None;
-        let life = node.life;
-        let owed = node.process.as_mut().map(|process| std::mem::take(&mut process.owed));
-        for background in owed.unwrap_or_default() {
-            self.queue.push(self.now_us, Event::DiskDone { node: number, life, background });
-        }
-        Ok(())
+        self.pay_owed(number);
     }
 
     fn plan_disk_error(&mut self, number: usize, random: &mut Random) {
@@ -294,12 +285,36 @@ impl World {
             (Operation::Rename, 2),
             (Operation::SyncDirectory, 2),
         ]);
-        let fault = match operation {
-            // The disk is full in the middle of a write.
-            Operation::Write if random.chance(500) => DiskFault::Short(random.position(2_000)),
-            Operation::Create => DiskFault::Error(ErrorKind::StorageFull),
-            _ => DiskFault::Error(ErrorKind::Other),
-        };
-        node.disk.fail(operation, random.between((1, nth_max)), fault);
+        node.disk.fail(operation, random.between((1, nth_max)), DiskFault::Error(ErrorKind::Other));
+    }
+
+    /// A disk is full: for a single call, or for a while, and then files cannot grow beyond what is left.
+    fn fill_up(&mut self, number: usize, random: &mut Random) {
+        let node = &mut self.nodes[number];
+        if random.chance(300) && node.process.is_some() {
+            self.coverage.hit("disk full for a moment");
+            node.expects_disk_error = true;
+            let (operation, nth_max) = random.pick(&CALLS_FULL);
+            let short = operation == Operation::Write && random.chance(500);
+            let full = DiskFault::Error(ErrorKind::StorageFull);
+            let fault = if short { DiskFault::Short(random.position(2_000)) } else { full };
+            node.disk.fail(operation, random.between((1, nth_max)), fault);
+            return;
+        }
+        self.coverage.hit("disk full");
+        node.fulls += 1;
+        node.full = Some(node.fulls);
+        let full = node.fulls;
+        node.disk.fill_up(random.below(2 * self.settings.segment_bytes));
+        self.queue.push(self.now_us + random.between(LONG_US), Event::ClearOut { node: number, full });
+    }
+
+    /// There is room on a full disk again.
+    pub(crate) fn clear_out(&mut self, number: usize, full: u64) {
+        let node = &mut self.nodes[number];
+        if node.full == Some(full) {
+            node.full = None;
+            node.disk.clear_out();
+        }
     }
 }

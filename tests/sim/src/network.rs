@@ -159,9 +159,14 @@ impl Network {
         self.partitions.clear();
         (self.burst_loss, self.burst_delay_us) = (0, 0);
         self.settings = NetworkSettings { spikes: 0, loss: 0, duplicates: 0, loss_told: 0, ..self.settings };
-        for (from, to) in cuts {
-            self.cut_counts[from * self.size + to] += 1;
-        }
+        // New connections: what is late on an old one does not hold them up.
+        self.last_arrival_us.fill(0);
+        cuts.into_iter().for_each(|(from, to)| self.cut(from, to));
+    }
+
+    /// Cuts a link for good, one way.
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cut_counts[from * self.size + to] += 1;
     }
 }
 

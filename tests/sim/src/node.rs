@@ -1,14 +1,16 @@
 //! One node: its disk, its clock, and the process that runs on it, if one does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use engine::Engine;
 use engine::disk::MemoryDisk;
-use engine::wal::{Executor, Reader, Work};
+use engine::wal::{Executor, Reader};
 use raft::NodeId;
 
 use crate::clock::NodeClock;
+use crate::jobs::Job;
 use crate::queue::Event;
+use crate::rot::Rot;
 
 /// The name of the node of this number.
 pub(crate) fn node_id(number: usize) -> NodeId {
@@ -36,10 +38,15 @@ pub(crate) struct Node {
     /// Numbers the stalls; `Some` while one lasts.
     pub(crate) stalled: Option<u64>,
     pub(crate) stalls: u64,
+    /// Numbers the times when its disk is full; `Some` while one lasts.
+    pub(crate) full: Option<u64>,
+    pub(crate) fulls: u64,
     /// A call to this disk will fail, so that an error is no surprise.
     pub(crate) expects_disk_error: bool,
     /// Its power fails in its so-manieth step from now on.
     pub(crate) doomed_in: Option<u64>,
+    /// What has gone bad on its disk.
+    pub(crate) rot: Vec<Rot>,
     /// It is not to be started again.
     pub(crate) held_down: bool,
 }
@@ -50,12 +57,12 @@ pub(crate) struct Process {
     pub(crate) executor: Executor,
     pub(crate) background: Executor,
     pub(crate) reader: Reader,
-    /// Commits under way, in order. The first of them is with the disk.
-    pub(crate) commits: VecDeque<Work>,
-    /// Preparations under way.
-    pub(crate) preparations: VecDeque<Work>,
-    /// Events that the disk owes because it stalls: whether they are of the background.
-    pub(crate) owed: Vec<bool>,
+    /// What the disk has to do, in the order in which it was asked for.
+    pub(crate) jobs: BTreeMap<u64, Job>,
+    /// How many jobs there were.
+    pub(crate) jobs_begun: u64,
+    /// Jobs whose time has come while the disk stalls.
+    pub(crate) owed: Vec<u64>,
     /// Ticks since the log was last written.
     pub(crate) idle_ticks: u32,
 }
@@ -73,10 +80,18 @@ impl Node {
             deferred: VecDeque::new(),
             stalled: None,
             stalls: 0,
+            full: None,
+            fulls: 0,
             expects_disk_error: false,
             doomed_in: None,
+            rot: Vec::new(),
             held_down: false,
         }
+    }
+
+    /// Whether records of its log have gone bad: it can never start again.
+    pub(crate) fn is_rotten(&self) -> bool {
+        self.rot.iter().any(|rot| rot.record.is_some())
     }
 
     /// Whether a process runs and is not paused.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::partition::PartitionKind;
 use crate::random::Random;
+use crate::rot::RotKind;
 
 /// A kind of fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -37,8 +38,12 @@ pub(crate) enum Fault {
     PauseLeader,
     /// A disk stands still.
     StallDisk,
+    /// A node's power fails, and what its disk had synced goes bad.
+    Rot(RotKind),
     /// A call to the disk will fail.
     DiskError,
+    /// A disk is full.
+    DiskFull,
     /// A clock gets faster or slower.
     ClockRate,
     /// A clock jumps.
@@ -64,7 +69,7 @@ impl fmt::Display for Action {
 }
 
 /// The faults other than partitions.
-const OTHERS: [Fault; 15] = [
+const OTHERS: [Fault; 16] = [
     Fault::LossBurst,
     Fault::DelayBurst,
     Fault::CrashLeader,
@@ -77,6 +82,7 @@ const OTHERS: [Fault; 15] = [
     Fault::PauseLeader,
     Fault::StallDisk,
     Fault::DiskError,
+    Fault::DiskFull,
     Fault::ClockRate,
     Fault::ClockJump,
     Fault::Transfer,
@@ -91,6 +97,7 @@ pub(crate) fn draw(seed: u64, end_us: u64) -> Vec<Action> {
         kinds.extend(shapes.iter().map(|kind| Fault::Partition(*kind)));
         kinds.extend(shapes.iter().filter(|_| random.chance(300)).map(|kind| Fault::Flapping(*kind)));
     }
+    kinds.extend(RotKind::ALL.into_iter().filter(|kind| random.chance(kind.runs())).map(Fault::Rot));
     if kinds.is_empty() {
         return Vec::new();
     }
@@ -114,7 +121,11 @@ mod tests {
         let plans: Vec<Vec<Action>> = (0..200).map(|seed| draw(seed, 60_000_000)).collect();
         assert_eq!(plans[7], draw(7, 60_000_000));
         let all: std::collections::BTreeSet<Fault> = plans.iter().flatten().map(|action| action.fault).collect();
-        assert_eq!(all.len(), OTHERS.len() + 2 * PartitionKind::ALL.len(), "every fault is in some plan");
+        assert_eq!(
+            all.len(),
+            OTHERS.len() + RotKind::ALL.len() + 2 * PartitionKind::ALL.len(),
+            "every fault is in some plan"
+        );
         assert!(plans.iter().any(Vec::is_empty) || plans.iter().any(|plan| plan.len() < 15));
         assert!(plans.iter().flatten().all(|action| action.at_us < 60_000_000));
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use raft::{Fetch, Message};
+use raft::Message;
 
 use crate::clients::{Attempt, Request};
 use engine::Answer;
@@ -15,10 +15,8 @@ pub(crate) enum Event {
     Tick { node: usize, life: u64 },
     /// A message reaches its node.
     Deliver(Message),
-    /// A commit or a preparation reaches the disk.
-    DiskDone { node: usize, life: u64, background: bool },
-    /// Entries were read from a log, or could not be.
-    FetchDone { node: usize, life: u64, fetch: Fetch, failed: bool },
+    /// A job of the disk is due.
+    JobDone { node: usize, life: u64, job: u64 },
     /// The sender learns that a message to `peer` was lost.
     Lost { node: usize, life: u64, peer: usize },
     /// A process starts again.
@@ -27,6 +25,8 @@ pub(crate) enum Event {
     Resume { node: usize, pause: u64 },
     /// A stalled disk goes on.
     Unstall { node: usize, stall: u64 },
+    /// There is room on a full disk again.
+    ClearOut { node: usize, full: u64 },
     /// An action of the plan.
     Act(usize),
     /// The links of a partition are cut.

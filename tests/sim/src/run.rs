@@ -52,6 +52,8 @@ pub struct Outcome {
     pub overlapping: u64,
     /// How long the healed majority took to have a leader, in thousandths of an election timeout.
     pub leader_timeouts_per_mille: Option<u64>,
+    /// How often a member of the healed majority became leader after it was healed; 0 if a leader was there and stayed.
+    pub leader_changes_after_heal: Option<u64>,
     /// How many nodes the cluster had.
     pub size: usize,
     /// The story, if it was kept.
@@ -96,7 +98,8 @@ fn run_with(seed: u64, options: RunOptions, plan: Vec<Action>) -> Outcome {
         operations: history.len() as u64,
         acknowledged: history.definite() as u64,
         overlapping: history.overlapping() as u64,
-        leader_timeouts_per_mille: result.ok().map(|recovery| recovery.leader_timeouts_per_mille),
+        leader_timeouts_per_mille: result.as_ref().ok().map(|recovery| recovery.leader_timeouts_per_mille),
+        leader_changes_after_heal: result.ok().map(|recovery| recovery.leader_changes),
         size: world.nodes.len(),
         coverage: world.coverage,
         story: world.trace.into_lines(),
@@ -120,6 +123,7 @@ fn outcome_without_world(seed: u64, violation: &Violation) -> Outcome {
         acknowledged: 0,
         overlapping: 0,
         leader_timeouts_per_mille: None,
+        leader_changes_after_heal: None,
         size: 0,
         story: Vec::new(),
         coverage: Coverage::default(),

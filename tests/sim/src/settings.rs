@@ -13,11 +13,16 @@ use crate::random::Random;
 /// The largest cluster.
 pub(crate) const SIZE_MAX: u64 = 7;
 
+/// How many of a thousand clusters of a middling size have a learner too.
+const LEARNER: u64 = 150;
+
 /// What a run is like. Times in microseconds, chances in thousandths.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// How many nodes there are.
     pub(crate) size: usize,
+    /// How many of them vote: the first ones. The others are learners.
+    pub(crate) voters: usize,
     /// The time between two ticks of a node whose clock is right.
     pub(crate) tick_us: u64,
     /// The consensus core, but for its name and seed.
@@ -72,7 +77,9 @@ impl Settings {
         let mut random = Random::for_purpose(seed, "settings");
         let random = &mut random;
         // Three and five are what people run; the others find what depends on a number.
-        let size = random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, SIZE_MAX]);
+        let voters = random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, SIZE_MAX]);
+        let learners = u64::from((2..SIZE_MAX).contains(&voters) && random.chance(LEARNER));
+        let count = |number: u64| usize::try_from(number).expect("at most SIZE_MAX");
         let slow_ticks = random.chance(700);
         let (tick_us, heartbeat_ticks, shortest) = if slow_ticks { (50_000, 2, 10) } else { (25_000, 4, 20) };
         let raft = raft::Options {
@@ -88,7 +95,8 @@ impl Settings {
             seed: 0,
         };
         Settings {
-            size: usize::try_from(size).expect("at most SIZE_MAX"),
+            size: count(voters + learners),
+            voters: count(voters),
             tick_us,
             raft,
             segment_bytes: random.pick(&[4 << 10, 16 << 10, 64 << 10]),
@@ -104,7 +112,8 @@ impl Settings {
         EngineOptions {
             raft: raft::Options { id, seed, ..self.raft.clone() },
             wal: WalOptions { segment_bytes: self.segment_bytes, index_every_bytes: 1 << 10, salt, must_exist: false },
-            configuration: Configuration::new((0..self.size).map(node_id)),
+            configuration: Configuration::new((0..self.voters).map(node_id))
+                .with_learners((self.voters..self.size).map(node_id)),
         }
     }
 
@@ -119,9 +128,9 @@ fn draw_network(random: &mut Random) -> NetworkSettings {
     NetworkSettings {
         delay_us: random.pick(&[(100, 500), (200, 5_000), (1_000, 30_000)]),
         spikes: often(random, &[5, 50]),
-        spike_us: random.pick(&[50_000, 1_000_000]),
+        spike_us: random.pick(&[50_000, 1_000_000, 10_000_000]),
         loss: often(random, &[5, 30, 150]),
-        duplicates: often(random, &[10, 100]),
+        duplicates: often(random, &[10, 100, 500]),
         reorders: random.chance(500),
         loss_told: often(random, &[300, 1000]),
     }

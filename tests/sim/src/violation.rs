@@ -35,6 +35,8 @@ pub(crate) enum Violation {
     VotedTwice { node: NodeId, term: Term, first: NodeId, second: NodeId },
     #[error("{node} leads term {term}, but its vote is for {voted_for:?}")]
     LeaderWithoutOwnVote { node: NodeId, term: Term, voted_for: Option<NodeId> },
+    #[error("{node} is a learner and campaigns in term {term}")]
+    LearnerCampaigns { node: NodeId, term: Term },
     #[error("committed entry {index} is on {holders} disks of {size}")]
     CommittedNotDurable { index: Index, holders: usize, size: usize },
     #[error("{node} accepted up to {promised} in term {term}, but only {durable} is on its disk")]
@@ -71,6 +73,12 @@ pub(crate) enum Violation {
     Stopped { node: NodeId, reason: String },
     #[error("{node} cannot start: {reason}")]
     CannotStart { node: NodeId, reason: String },
+    #[error("{node} started although the record at byte {offset} of {file} was damaged")]
+    RotMissed { node: NodeId, file: String, offset: u64 },
+    #[error("{node} does not say where its disk is damaged ({damaged}): {said}")]
+    RotMisplaced { node: NodeId, said: String, damaged: String },
+    #[error("{node} changed its damaged disk before it refused to start")]
+    RotTouched { node: NodeId },
     #[error("the recovered state of {node} does not have its hash")]
     HashWrong { node: NodeId },
     #[error("the history is not linearizable: {explanation}")]
@@ -81,6 +89,8 @@ pub(crate) enum Violation {
     NoLeader { waited_ms: u64, timeout_ms: u64 },
     #[error("no {what} was acknowledged {waited_ms} ms after a leader was there")]
     NotServing { what: &'static str, waited_ms: u64 },
+    #[error("the healed majority had {changes} more leaders in {calm_ms} ms in which nothing happened")]
+    LeaderNotKept { changes: u64, calm_ms: u64 },
     #[error("the members of the healed majority did not become equal within {waited_ms} ms: {state}")]
     NotConverged { waited_ms: u64, state: String },
     #[error("{count} operations still wait for an answer at the end")]

@@ -77,14 +77,18 @@ pub(crate) fn output(output: &Output) -> String {
 
 /// What kind of run it is.
 pub(crate) fn settings(settings: &Settings) -> [String; 3] {
-    let Settings { size, tick_us, raft, segment_bytes, network, disk, clients, .. } = settings;
+    let Settings { voters, size, tick_us, raft, segment_bytes, network, disk, clients, .. } = settings;
     let timeouts = [raft.election_timeout_ticks_min, raft.election_timeout_ticks_max];
     let [shortest, longest] = timeouts.map(|ticks| u64::from(ticks) * tick_us / 1000);
     [
         format!(
-            "{size} nodes, election timeouts {shortest} to {longest} ms; {} bytes an append, {} in flight, {} \
+            "{voters} nodes that vote and {} that learn, election timeouts {shortest} to {longest} ms; {} bytes an append, {} in flight, {} \
              uncommitted, {} in the tail, segments of {segment_bytes}",
-            raft.append_bytes_max, raft.inflight_messages_max, raft.uncommitted_bytes_max, raft.tail_bytes_max
+            size - voters,
+            raft.append_bytes_max,
+            raft.inflight_messages_max,
+            raft.uncommitted_bytes_max,
+            raft.tail_bytes_max
         ),
         format!(
             "delays of {:?} us, of a thousand messages {} are lost, {} doubled, {} late, overtaking: {}; commits take \

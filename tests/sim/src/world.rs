@@ -38,6 +38,9 @@ pub(crate) struct World {
     pub(crate) plan: Vec<Action>,
     /// Whether faults may still happen.
     pub(crate) faults: bool,
+    /// The nodes that were healed in the end, and how often one of them became leader since.
+    pub(crate) core: Vec<usize>,
+    pub(crate) leader_changes: u64,
     /// The luck of disks, and of what survives crashes.
     pub(crate) disk_random: Random,
     /// Seeds of the processes.
@@ -65,10 +68,12 @@ impl World {
             queue: Queue::default(),
             network: Network::new(size, settings.network.clone(), Random::for_purpose(seed, "network")),
             clients: Clients::new(settings.clients.clone(), Random::for_purpose(seed, "clients")),
-            observer: Observer::new(size),
+            observer: Observer::new(size, settings.voters, settings.raft.append_bytes_max),
             trace: Trace::new(keeps_lines),
             coverage: Coverage::default(),
             faults: true,
+            core: Vec::new(),
+            leader_changes: 0,
             disk_random: Random::for_purpose(seed, "disks"),
             boot_random: Random::for_purpose(seed, "boots"),
             steps: 0,
@@ -76,6 +81,9 @@ impl World {
             nodes,
             settings,
         };
+        if world.settings.voters < size {
+            world.coverage.hit("run with a learner");
+        }
         for text in words::settings(&world.settings) {
             world.trace.tell(0, None, "settings", format_args!("{text}"));
         }
@@ -122,12 +130,18 @@ impl World {
         match event {
             Event::Tick { node, life } => self.tick(node, life),
             Event::Deliver(message) => self.deliver(message),
-            Event::DiskDone { node, life, background } => self.disk_done(node, life, background),
-            Event::FetchDone { node, life, fetch, failed } => self.fetch_done(node, life, fetch, failed),
+            Event::JobDone { node, life, job } => self.job_done(node, life, job),
             Event::Lost { node, life, peer } => self.lost(node, life, peer),
             Event::Restart { node } => self.restart(node),
             Event::Resume { node, pause } => self.resume(node, pause),
-            Event::Unstall { node, stall } => self.unstall(node, stall),
+            Event::Unstall { node, stall } => {
+                self.unstall(node, stall);
+                Ok(())
+            }
+            Event::ClearOut { node, full } => {
+                self.clear_out(node, full);
+                Ok(())
+            }
             Event::Act(action) => self.act(action),
             Event::Cut { partition } => {
                 self.network.set_partition(partition, true);
@@ -161,10 +175,7 @@ impl World {
     /// The node whose process has to run for an event to happen.
     fn process_of(&self, event: &Event) -> Option<usize> {
         match event {
-            Event::Tick { node, .. }
-            | Event::DiskDone { node, .. }
-            | Event::FetchDone { node, .. }
-            | Event::Lost { node, .. } => Some(*node),
+            Event::Tick { node, .. } | Event::JobDone { node, .. } | Event::Lost { node, .. } => Some(*node),
             Event::Deliver(message) => Some(node_number(message.to)),
             Event::Request(request) => Some(request.node),
             _ => None,

@@ -5,16 +5,18 @@
 //! written several times, any of the versions may survive. Names created, renamed or removed since the last
 //! [`Disk::sync_directory`] survive one by one in the same way. A sync that fails loses what it should have written,
 //! for ever, while reads go on to show it, as Linux does: only writing the same bytes again makes them syncable again.
+//! What is durable stays as it is, unless [`MemoryDisk::damage`] lets it go bad.
 //!
 //! Nothing in here is random: the same calls give the same state.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::damage::{self, Damage};
 use super::unsynced::{
-    Change, Inode, NameChange, Unsynced, apply_change, apply_name_change, change_views, name_change_view, overwrite,
-    to_usize,
+    Change, Inode, NameChange, Unsynced, apply_name_change, change_views, name_change_view, overwrite, to_usize,
 };
 use super::{Disk, File, SECTOR_BYTES, check_name};
 
@@ -77,6 +79,8 @@ struct State {
     changes: u64,
     halt_at: Option<u64>,
     faults: Vec<(Operation, u64, Fault)>,
+    /// What the files may add up to, in bytes, if there is an end to it.
+    capacity: Option<u64>,
 }
 
 /// A directory in memory. Clones share the same files; see [`MemoryDisk::fork`] for a copy.
@@ -124,7 +128,7 @@ impl MemoryDisk {
             for change in std::mem::take(&mut inode.pending) {
                 for (number, view) in change_views(inode, &change).into_iter().enumerate() {
                     if keep(&view) {
-                        apply_change(Arc::make_mut(&mut inode.durable), &change, Some(number));
+                        inode.make_durable(&change, Some(number));
                     }
                 }
             }
@@ -153,6 +157,19 @@ impl MemoryDisk {
     pub fn halt_after(&self, changes: u64) {
         let mut state = self.lock();
         state.halt_at = Some(state.changes + changes);
+    }
+
+    /// Lets the disk be full once its files have grown by `room_bytes` more, until [`MemoryDisk::clear_out`], crashes
+    /// and restarts included. What would take more room fails with `StorageFull`; a write fills what is left. Bytes
+    /// that a file already has can be overwritten.
+    pub fn fill_up(&self, room_bytes: u64) {
+        let mut state = self.lock();
+        state.capacity = Some(state.used_bytes() + room_bytes);
+    }
+
+    /// Ends what [`MemoryDisk::fill_up`] began.
+    pub fn clear_out(&self) {
+        self.lock().capacity = None;
     }
 
     /// How many calls of a kind there were.
@@ -193,6 +210,15 @@ impl MemoryDisk {
         let mut state = self.lock();
         state.durable_names.remove(name);
         state.names.remove(name).is_some()
+    }
+
+    /// Lets durable bytes of a file go bad, behind the back of counters. Meant for the time after a crash: whatever is
+    /// unsynced in the same sectors is not touched, and a sync would undo the damage. Returns from where to where bytes
+    /// are different now, or `None` if none is: there is no such place, or it held just that before.
+    pub fn damage(&self, name: &str, damage: &Damage) -> Option<Range<u64>> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        damage::damage(&mut state.inodes, &state.names, name, damage)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -243,6 +269,16 @@ impl State {
         self.names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn used_bytes(&self) -> u64 {
+        let inodes = self.names.values().filter_map(|inode| self.inodes.get(inode));
+        inodes.map(|inode| inode.visible.len() as u64).sum()
+    }
+
+    /// By how many bytes files may still grow.
+    fn room_bytes(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
     fn change_names(&mut self, change: NameChange) {
         apply_name_change(&mut self.names, change.clone());
         self.name_changes.push(change);
@@ -269,6 +305,9 @@ impl Disk for MemoryDisk {
         check_name(name)?;
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if state.room_bytes() == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let inode = state.new_inode();
         state.inodes.insert(inode, Inode::with_contents(name, Vec::new()));
@@ -312,29 +351,30 @@ struct MemoryFile {
 }
 
 impl MemoryFile {
-    /// Runs one call on the file, with the fault planned for it.
+    /// Runs one call on the file, with the fault planned for it and the bytes by which it may grow.
     fn call<T>(
         &self,
         operation: Operation,
-        action: impl FnOnce(&mut Inode, Option<Fault>) -> io::Result<T>,
+        action: impl FnOnce(&mut Inode, Option<Fault>, u64) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut state = self.disk.lock();
         if state.generation != self.generation {
             return Err(io::Error::other("the process that opened this file is gone"));
         }
         let fault = state.begin(operation)?;
+        let room_bytes = state.room_bytes();
         let inode = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
-        action(inode, fault)
+        action(inode, fault, room_bytes)
     }
 }
 
 impl File for MemoryFile {
     fn len(&self) -> io::Result<u64> {
-        self.call(Operation::Length, |inode, _| Ok(inode.visible.len() as u64))
+        self.call(Operation::Length, |inode, _, _| Ok(inode.visible.len() as u64))
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.call(Operation::Read, |inode, fault| {
+        self.call(Operation::Read, |inode, fault, _| {
             let available = usize::try_from(offset).ok().and_then(|offset| inode.visible.get(offset..)).unwrap_or(&[]);
             let limit = if let Some(Fault::Short(bytes)) = fault { bytes } else { buffer.len() };
             let read = available.len().min(buffer.len()).min(limit);
@@ -344,8 +384,11 @@ impl File for MemoryFile {
     }
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.call(Operation::Write, |inode, fault| {
-            let written = if let Some(Fault::Short(limit)) = fault { &bytes[..limit.min(bytes.len())] } else { bytes };
+        self.call(Operation::Write, |inode, fault, room_bytes| {
+            let room = (inode.visible.len() as u64).saturating_add(room_bytes).saturating_sub(offset);
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let limit = if let Some(Fault::Short(limit)) = fault { limit.min(room) } else { room };
+            let written = &bytes[..limit.min(bytes.len())];
             if !written.is_empty() {
                 let visible = Arc::make_mut(&mut inode.visible);
                 overwrite(visible, to_usize(offset), written);
@@ -354,27 +397,28 @@ impl File for MemoryFile {
                 let sectors = visible[first * SECTOR_BYTES..end].to_vec();
                 inode.pending.push(Change::Sectors { first: first as u64, bytes: sectors });
             }
-            if fault.is_some() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            let is_whole = fault.is_none() && written.len() == bytes.len();
+            if is_whole { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.call(Operation::SyncData, |inode, fault| {
+        self.call(Operation::SyncData, |inode, fault, _| {
             let pending = std::mem::take(&mut inode.pending);
             if let Some(fault) = fault {
                 let kind = if let Fault::Error(kind) = fault { kind } else { io::ErrorKind::Other };
                 return Err(kind.into());
             }
-            let durable = Arc::make_mut(&mut inode.durable);
-            for change in &pending {
-                apply_change(durable, change, None);
-            }
+            pending.iter().for_each(|change| inode.make_durable(change, None));
             Ok(())
         })
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.call(Operation::SetLength, |inode, _| {
+        self.call(Operation::SetLength, |inode, _, room_bytes| {
+            if bytes.saturating_sub(inode.visible.len() as u64) > room_bytes {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             Arc::make_mut(&mut inode.visible).resize(to_usize(bytes), 0);
             inode.pending.push(Change::Length(bytes));
             Ok(())

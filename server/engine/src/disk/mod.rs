@@ -13,12 +13,14 @@
 //! - after a failed [`File::sync_data`] nothing is known about the bytes written since the last one that worked, and a
 //!   later `Ok` says nothing about them: the caller must stop.
 
+mod damage;
 mod memory;
 mod real;
 mod unsynced;
 
 use std::io;
 
+pub use damage::Damage;
 pub use memory::{Fault, MemoryDisk, Operation};
 pub use real::{LockError, RealDisk};
 pub use unsynced::Unsynced;

@@ -159,3 +159,58 @@ fn lengths_are_changes_too() {
     disk.crash(&mut |_| true);
     assert_eq!(disk.contents("a").map(|bytes| bytes.len()), Some(10));
 }
+
+#[test]
+fn a_full_disk_takes_what_fits_and_can_be_overwritten() {
+    let disk = MemoryDisk::new();
+    let file = file_with(&disk, "a", b"0123456789");
+    file.sync_data().expect("no fault is planned");
+    disk.sync_directory().expect("no fault is planned");
+    disk.fill_up(4);
+    let kind = |result: std::io::Result<()>| result.map_err(|error| error.kind());
+    assert_eq!(kind(file.write_all_at(8, b"abcdefgh")), Err(ErrorKind::StorageFull));
+    assert_eq!(disk.contents("a"), Some(b"01234567abcdef".to_vec()), "as much as fits was written");
+    assert_eq!(kind(file.write_all_at(0, b"xyz")), Ok(()));
+    disk.crash(&mut |_| false);
+    let file = disk.open("a").expect("its name is durable");
+    assert_eq!(kind(file.set_len(15)), Err(ErrorKind::StorageFull), "the crash freed four bytes");
+    assert_eq!(kind(file.set_len(14)), Ok(()));
+    assert_eq!(kind(disk.create("b").map(drop)), Err(ErrorKind::StorageFull));
+    disk.clear_out();
+    assert_eq!(kind(disk.create("b").map(drop)), Ok(()));
+}
+
+#[test]
+fn what_is_durable_goes_bad_where_it_is_told_to_and_nowhere_else() {
+    let disk = MemoryDisk::new();
+    let file = file_with(&disk, "a", &[1; 3 * SECTOR_BYTES]);
+    file.sync_data().expect("no fault is planned");
+    disk.sync_directory().expect("no fault is planned");
+    file.write_all_at(510, &[2; 4]).expect("no fault is planned");
+    file.sync_data().expect("no fault is planned");
+    let damaged = |damage: Damage| {
+        let disk = disk.fork();
+        let range = disk.damage("a", &damage);
+        disk.crash(&mut |_| false);
+        let bytes = disk.contents("a").expect("it is still there");
+        let before = file_bytes(file.as_ref());
+        let differs = (0..bytes.len()).filter(|at| bytes[*at] != before[*at]).collect::<Vec<_>>();
+        let ends = differs.first().zip(differs.last()).map(|(first, last)| *first as u64..*last as u64 + 1);
+        assert_eq!(range, ends, "{damage:?}");
+        (ends, bytes[700])
+    };
+    assert_eq!(damaged(Damage::FlippedBit { offset: 700, bit: 3 }), (Some(700..701), 9));
+    assert_eq!(damaged(Damage::ZeroedSector { sector: 1 }), (Some(512..1024), 0));
+    assert_eq!(damaged(Damage::LostWrite { sector: 1 }), (Some(512..514), 1));
+    assert_eq!(damaged(Damage::LostWrite { sector: 2 }), (None, 1), "it was written once");
+    let from = |sector| Damage::Misdirected { sector, from_file: "a".to_owned(), from_sector: 2 };
+    assert_eq!(damaged(from(1)), (Some(512..514), 1));
+    assert_eq!(damaged(from(2)), (None, 1), "it holds what it held");
+    assert_eq!(damaged(from(3)), (None, 1), "there is no such sector");
+}
+
+fn file_bytes(file: &dyn File) -> Vec<u8> {
+    let mut bytes = vec![0; 3 * SECTOR_BYTES];
+    read_full(file, 0, &mut bytes).expect("no fault is planned");
+    bytes
+}

@@ -70,12 +70,14 @@ pub(super) struct Inode {
     pub(super) durable: Arc<Vec<u8>>,
     /// What a sync would add to it, oldest first.
     pub(super) pending: Vec<Change>,
+    /// What the durable bytes of each sector were before they were last changed.
+    pub(super) replaced: Arc<BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Inode {
     pub(super) fn with_contents(name: &str, bytes: Vec<u8>) -> Inode {
         let bytes = Arc::new(bytes);
-        Inode { name: name.to_owned(), visible: Arc::clone(&bytes), durable: bytes, pending: Vec::new() }
+        Inode { name: name.to_owned(), visible: Arc::clone(&bytes), durable: bytes, ..Inode::default() }
     }
 }
 

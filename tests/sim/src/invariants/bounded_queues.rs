@@ -1,6 +1,7 @@
-//! No queue grows without bound, whatever the disk and the network do.
+//! No queue and no message grows without bound, whatever the disk and the network do.
 
 use engine::EngineStatus;
+use raft::Entry;
 
 use crate::node::node_id;
 use crate::violation::Violation;
@@ -25,6 +26,15 @@ pub(crate) fn check(node: usize, status: &EngineStatus) -> Result<(), Violation>
 /// Messages and timers under way.
 pub(crate) fn check_events(node: usize, count: usize) -> Result<(), Violation> {
     bounded(node, "events under way", count as u64, EVENTS_MAX)
+}
+
+/// The entries of one message; a single one may be larger than the bound, or it could never leave.
+pub(crate) fn check_append(node: usize, entries: &[Entry], bytes_max: usize) -> Result<(), Violation> {
+    let bytes: usize = entries.iter().map(Entry::size_bytes).sum();
+    if entries.len() <= 1 {
+        return Ok(());
+    }
+    bounded(node, "bytes in an AppendEntries", bytes as u64, bytes_max as u64)
 }
 
 fn bounded(node: usize, what: &'static str, count: u64, bound: u64) -> Result<(), Violation> {

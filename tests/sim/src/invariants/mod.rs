@@ -13,6 +13,7 @@
 //! | Monotonic Commit, nothing committed taken back | Figure 2 | `MonotonicCommitIndex` | `monotonic_commit` |
 //! | One vote per term, across restarts | §5.2 | `votedFor` | `one_vote_per_term` |
 //! | A leader's vote is its own | §5.2 | | `leader_votes_for_itself` |
+//! | A learner never campaigns | §4.2.1 of the dissertation | | `learners_follow` |
 //! | Committed entries are on a majority of disks | §5.3 | `CommittedEntriesDurable` | `committed_is_durable` |
 //! | Promises are durable first, and survive | Figure 2 | | `promises_survive` |
 //! | `match` and `next` are true | Figure 2 | `matchIndex`, `nextIndex` | `match_is_true` |
@@ -34,6 +35,7 @@ mod leader_append_only;
 mod leader_commits_own_term;
 mod leader_completeness;
 mod leader_votes_for_itself;
+mod learners_follow;
 mod log_matching;
 mod match_is_true;
 mod monotonic_commit;
@@ -57,6 +59,8 @@ pub(crate) use view::{Change, View, position};
 /// All invariants, and what they need to remember.
 pub(crate) struct Observer {
     pub(crate) views: Vec<View>,
+    voters: usize,
+    append_bytes_max: usize,
     election_safety: election_safety::ElectionSafety,
     log_matching: log_matching::LogMatching,
     committed: committed_agreement::CommittedLog,
@@ -71,15 +75,18 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Nothing was seen yet of `size` nodes.
-    pub(crate) fn new(size: usize) -> Observer {
+    /// Nothing was seen yet of `size` nodes, the first `voters` of which vote, and which send at most so many bytes of
+    /// entries at once.
+    pub(crate) fn new(size: usize, voters: usize, append_bytes_max: usize) -> Observer {
         Observer {
+            voters,
+            append_bytes_max,
             views: (0..size).map(|_| View::new()).collect(),
             election_safety: election_safety::ElectionSafety::default(),
             log_matching: log_matching::LogMatching::default(),
             committed: committed_agreement::CommittedLog::default(),
             leader_completeness: leader_completeness::LeaderCompleteness::default(),
-            committed_is_durable: committed_is_durable::CommittedIsDurable::default(),
+            committed_is_durable: committed_is_durable::CommittedIsDurable::new(voters),
             state_machine_safety: state_machine_safety::StateMachineSafety::new(size),
             one_vote_per_term: one_vote_per_term::OneVotePerTerm::default(),
             promises_survive: promises_survive::PromisesSurvive::new(size),
@@ -117,6 +124,7 @@ impl Observer {
 
     fn check(&mut self, change: &Change) -> Result<(), Violation> {
         let views = &self.views;
+        learners_follow::check(views, self.voters, change)?;
         self.election_safety.check(views, change)?;
         leader_append_only::check(views, change)?;
         self.log_matching.check(views, change)?;
@@ -139,6 +147,7 @@ impl Observer {
         self.one_vote_per_term.sent(message)?;
         self.promises_survive.sent(node, &self.views[node], message)?;
         if let Body::AppendEntries { prev_log_term, entries, .. } = &message.body {
+            bounded_queues::check_append(node, entries, self.append_bytes_max)?;
             self.log_matching.sent(*prev_log_term, entries)?;
         }
         Ok(())
