@@ -12,7 +12,8 @@
 //!
 //! - **The election timer** can always have run out, and can always still be running. The explorer chooses, by the
 //!   number of ticks that it gives as one action of its own. What the timer decides beside campaigns is stickiness,
-//!   in the moment in which a vote is asked for: there the explorer takes both branches, by ticks before the message.
+//!   in the moment in which a vote is asked for or refused: there the explorer takes both branches, by ticks before the
+//!   message.
 //! - **The drawn timeout and the generator** decide only when the timer runs out. The longest timeout is one that may
 //!   have been drawn, and it leaves room for stickiness to end before it.
 //! - **Contact with followers** decides only whether check-quorum ends a leadership, an action like the election

@@ -201,8 +201,7 @@ impl Raft {
         }
         if !granted && term > self.current_term {
             // We were behind: with this term the next pre-vote can be granted.
-            self.become_follower(term, None);
-            return Ok(());
+            return self.learn_term(term);
         }
         let never_asked = if granted { term > self.pre_vote_term } else { self.pre_vote_term == Term::ZERO };
         if never_asked {
@@ -226,8 +225,7 @@ impl Raft {
             return Err(Refused::NotAVoter);
         }
         if term > self.current_term {
-            self.become_follower(term, None);
-            return Ok(());
+            return self.learn_term(term);
         }
         if term < self.current_term {
             return Err(Refused::StaleTerm);
@@ -242,6 +240,16 @@ impl Raft {
         }
         votes.entry(from).or_insert(granted);
         self.maybe_win_election();
+        Ok(())
+    }
+
+    /// An answer to a vote request tells of a later term (§5.1). One that comes when its campaign is over, and a leader
+    /// is alive, is as little a reason to leave that leader as a request of the term would be.
+    fn learn_term(&mut self, term: Term) -> Result<(), Refused> {
+        if self.hears_of_leader() {
+            return Err(Refused::LeaderAlive);
+        }
+        self.become_follower(term, None);
         Ok(())
     }
 

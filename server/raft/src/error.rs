@@ -41,7 +41,8 @@ pub enum Refused {
     TwoLeaders,
     /// It would overwrite a committed entry.
     ContradictsCommitted,
-    /// A vote is asked for while a leader is alive (leader stickiness, §6 and thesis §4.2.3).
+    /// A vote is asked for, or a later term told in answer to an old request, while a leader is alive (leader
+    /// stickiness, §6 and thesis §4.2.3).
     LeaderAlive,
     /// Only this node's leader may say this.
     NotOurLeader,

@@ -73,7 +73,8 @@
 //! - **Pre-vote** (thesis §9.6) before every election that no leader asked for; a candidate whose election timeout
 //!   passes goes back to it. §5.2 lets it campaign at once in a higher term.
 //! - **Stickiness** (§6, thesis §4.2.3): who heard of a leader within the shortest election timeout, and every leader,
-//!   ignores requests for votes in later terms, but for those of a leadership transfer. §5.1 adopts any later term.
+//!   ignores requests for votes in later terms, but for those of a leadership transfer, and later terms in answers to
+//!   votes that it asked for itself before. §5.1 adopts any later term.
 //! - **Check-quorum** (thesis §6.2): a leader that heard of no quorum for the longest election timeout steps down. The
 //!   paper's leader leads on until it sees a later term.
 //! - **A vote for oneself is a vote like any other** (§5.2): a candidate asks others only when its own is durable, and

@@ -252,7 +252,8 @@ impl World {
         let campaigns_too_late = matches!(body, Body::TimeoutNow) && receiver.term >= bounds.terms;
         if acting[to] && may_arrive && !campaigns_too_late {
             let used = Used { overtakings, ..used };
-            let may_be_late = receiver.follows && matches!(body, Body::RequestVote { .. });
+            let sticks = matches!(body, Body::RequestVote { .. } | Body::RequestVoteResponse { granted: false, .. });
+            let may_be_late = receiver.follows && sticks;
             for late in [false, true].into_iter().take(1 + usize::from(may_be_late)) {
                 let input = Input::Deliver { message, late };
                 act(Action { node: to, input, consumed: Some(message), used });

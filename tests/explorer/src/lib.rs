@@ -21,7 +21,7 @@
 //! States are compared without what rises for ever and decides nothing: clocks and the numbers of batches. Why a clock
 //! may be forgotten is said in `raft`'s `digest` module. In short, a cluster here is asynchronous: any number of ticks
 //! may pass anywhere at any time. A node that still hears of its leader refuses to vote (stickiness), one that has
-//! not for a while does not; so when a vote is asked for, both are tried.
+//! not for a while does not; so when a vote is asked for or refused, both are tried.
 //!
 //! # Why it is fast
 //!

@@ -94,7 +94,7 @@ fn hunt_all(options: &HuntOptions, switch: fn(usize)) -> anyhow::Result<()> {
     let chosen = choose(&mutants, options);
     switch(0);
     if let Some(kill) = hunt_one(&Hunter::Simulator, options, options.seeds.min(100))? {
-        bail!("with no mutant on, seed {} fails: {}", kill.after, kill.by);
+        bail!("with no mutant on, something is wrong after {}: {}", kill.after, kill.by);
     }
     let mut table = String::from("| row | mutant | what is broken | killed by | after |\n|---|---|---|---|---|\n");
     print(&table);

@@ -97,6 +97,9 @@ impl World {
             }
         }
         self.network.heal(cuts);
+        // Connections are made anew: what is late on an old one ends with it. A leader that is gone could otherwise be
+        // heard of for as long as messages may be late.
+        self.queue.lose_messages();
         let disk = &mut self.settings.disk;
         for span in [&mut disk.commit_us, &mut disk.read_us] {
             *span = (span.0.min(HEALTHY_DISK_US), span.1.min(HEALTHY_DISK_US));

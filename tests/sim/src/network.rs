@@ -159,7 +159,7 @@ impl Network {
         self.partitions.clear();
         (self.burst_loss, self.burst_delay_us) = (0, 0);
         self.settings = NetworkSettings { spikes: 0, loss: 0, duplicates: 0, loss_told: 0, ..self.settings };
-        // New connections: what is late on an old one does not hold them up.
+        // What was late on an old connection does not hold up the new one.
         self.last_arrival_us.fill(0);
         cuts.into_iter().for_each(|(from, to)| self.cut(from, to));
     }

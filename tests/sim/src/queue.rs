@@ -96,6 +96,11 @@ impl Queue {
         self.heap.pop().map(|planned| (planned.at_us, planned.event))
     }
 
+    /// All messages that are under way between nodes get lost.
+    pub(crate) fn lose_messages(&mut self) {
+        self.heap.retain(|planned| !matches!(planned.event, Event::Deliver(_)));
+    }
+
     /// How many are planned.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()

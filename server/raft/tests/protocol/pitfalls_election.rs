@@ -215,6 +215,24 @@ fn vote_requests_are_ignored_while_a_leader_is_alive() {
     assert!(is_granted(&leader.answer(3, 7, request((9, 6), false, true))));
 }
 
+/// Answers to a campaign that is over can come a second late, from someone who has a later term since. They are no more
+/// a reason to leave a leader that is well than a request of that term would be.
+#[test]
+fn late_answers_do_not_depose_a_leader_that_is_well() {
+    for answer in [pre_vote(false), vote(false)] {
+        let mut node = follower(3);
+        assert_eq!(node.receive(3, 7, answer.clone()), Err(Refused::LeaderAlive));
+        assert_eq!((node.raft.current_term(), node.raft.leader()), (term(1), Some(id(2))));
+        (0..ELECTION_TICKS_MIN).for_each(|_| node.raft.tick());
+        node.receive(3, 7, answer.clone()).expect("nobody is heard of any more: the term is news");
+        assert_eq!(node.raft.current_term(), term(7));
+
+        let mut leader = Node::leader_of(3);
+        assert_eq!(leader.receive(3, 7, answer), Err(Refused::LeaderAlive));
+        assert_eq!(leader.raft.role(), Role::Leader);
+    }
+}
+
 #[test]
 fn a_leader_without_a_quorum_steps_down() {
     let mut leader = Node::leader_of(5);
