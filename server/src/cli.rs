@@ -30,7 +30,8 @@ pub const DEMO_OPERATIONS_MAX: u64 = 10_000;
     after_help = "Examples:\n  \
         quorate-server demo                 a whole cluster with clients, told line by line\n  \
         quorate-server run                  one node, a cluster of its own, on 127.0.0.1:7001\n  \
-        quorate-server run --help           how to start the nodes of a real cluster",
+        quorate-server run --help           how to start the nodes of a real cluster\n  \
+        quorate-server verify DIR           whether a stopped node's data directory is sound",
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -47,6 +48,10 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Start a cluster of real nodes with clients, tell what happens and check the result
     Demo(DemoArgs),
+    /// Check the data directory of a stopped node, and say what a start would find
+    Verify(VerifyArgs),
+    /// Print the log of a stopped node, record by record, or the keys that it makes
+    Dump(DumpArgs),
 }
 
 /// The flags of `run`. What is not given comes from the environment, the configuration file or the defaults.
@@ -187,6 +192,54 @@ pub struct DemoArgs {
     pub color: Option<Color>,
 }
 
+/// The flags of `verify`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(after_help = "Reads the directory as a start of the node would, and changes nothing in it: it may lie in a \
+    file system that is mounted read-only. What was never synced, and would be cut by the next start, is no damage. The \
+    node must not be running; a node does not start meanwhile.\n\n\
+    Examples:\n  \
+        quorate-server verify ./quorate-data/n1\n  \
+        quorate-server verify --json ./quorate-data/n1 | jq .state_hash\n\n\
+    Exit codes: 0 sound, 1 damaged, 64 wrong flags, 66 no data directory, 74 it cannot be read, 75 a running process \
+    has it.")]
+pub struct VerifyArgs {
+    /// The data directory, as given to run --data-dir
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `dump`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(after_help = "Changes nothing in the directory. A damaged log is printed up to the damage, which standard \
+    error then tells. Keys and values that are not UTF-8 are escaped, and in JSON an object with their hexadecimal digits \
+    (hex). The state is that of the last entry which the log records as committed.\n\n\
+    Examples:\n  \
+        quorate-server dump ./quorate-data/n1\n  \
+        quorate-server dump --from 100 --to 120 ./quorate-data/n1\n  \
+        quorate-server dump --state --json ./quorate-data/n1 | jq -r .key\n\n\
+    Exit codes: 0 printed, 1 damaged, 64 wrong flags, 66 no data directory, 74 it cannot be read, 75 a running process \
+    has it.")]
+pub struct DumpArgs {
+    /// The data directory, as given to run --data-dir
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Print only entries from this index on, and truncations that may have taken one of them back
+    #[arg(long, value_name = "INDEX")]
+    pub from: Option<u64>,
+    /// Print only entries up to this index, and truncations that may have taken one of them back
+    #[arg(long, value_name = "INDEX")]
+    pub to: Option<u64>,
+    /// Print the keys that the log makes instead of its records
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub state: bool,
+}
+
 /// Parses a command line, the program's name first.
 ///
 /// # Errors
@@ -256,6 +309,9 @@ mod tests {
         assert_eq!(code(&["walk"]), EXIT_USAGE);
         assert_eq!(code(&["demo", "--nodes", "0"]), EXIT_USAGE);
         assert_eq!(code(&["demo", "--nodes", "many"]), EXIT_USAGE);
+        assert_eq!(code(&["verify"]), EXIT_USAGE);
+        assert_eq!(code(&["dump", "--from", "first", "dir"]), EXIT_USAGE);
+        assert_eq!(code(&["dump", "--state", "--to", "3", "dir"]), EXIT_USAGE);
         assert_eq!(code(&[]), EXIT_USAGE);
         assert_eq!(code(&["--help"]), 0);
         assert_eq!(code(&["run", "--help"]), 0);

@@ -1,8 +1,8 @@
 //! A Quorate node: the shell around the engine. Threads, timers, sockets and gRPC live here and nowhere below.
 //!
 //! From the inside out: [`node`] drives the engine, [`transport`] talks to the peers, [`api`] to clients and operators,
-//! [`telemetry`] tells what happens, [`config`] says how to start, [`run`] puts the parts together and [`demo`] shows
-//! a whole cluster at work.
+//! [`telemetry`] tells what happens, [`config`] says how to start, [`run`] puts the parts together, [`demo`] shows
+//! a whole cluster at work, and [`offline`] looks into the data directory of a node that is not running.
 
 pub mod api;
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod forward;
 mod grpc_timeout;
 pub mod lifeline;
 pub mod node;
+pub mod offline;
 pub mod run;
 pub mod story;
 pub mod telemetry;

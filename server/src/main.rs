@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use quorate_server::cli::{self, Command};
-use quorate_server::{demo, run};
+use quorate_server::{demo, offline, run};
 
 /// Measured to serve 7 to 10 % more unary calls than the system's allocator.
 #[global_allocator]
@@ -21,5 +21,7 @@ fn main() -> ExitCode {
     match command {
         Command::Run(arguments) => run::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
+        Command::Verify(arguments) => offline::verify::main(&arguments),
+        Command::Dump(arguments) => offline::dump::main(&arguments),
     }
 }

@@ -5,12 +5,15 @@
 //! what is under way finish within a bound, stop the loop, send off the last spans.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::EngineError;
 use engine::disk::{LockError, RealDisk};
 use engine::identity::IdentityError;
+use engine::wal::WalError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +31,7 @@ use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::lifeline;
 use crate::node::{self, NodeError, NodeHandle, Role, Setup};
+use crate::offline;
 use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
 
@@ -86,6 +90,25 @@ impl RunError {
             Self::System { .. } | Self::Panicked => ExitCode::FAILURE,
         }
     }
+
+    /// Whether something in the data directory is not as it was written.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Identity(error) | Self::Node(NodeError::Identity(error)) => {
+                matches!(error, IdentityError::Damaged { .. })
+            }
+            Self::Node(NodeError::Engine(error)) => {
+                matches!(error, EngineError::Wal(WalError::Corrupt { .. }) | EngineError::Replay(_))
+            }
+            _ => false,
+        }
+    }
+
+    /// What is wrong, and what to do next where that is known.
+    fn tell(&self, directory: &Path) -> String {
+        let text = chain(self);
+        if self.is_damage() { format!("{text}; next: {}", offline::command("verify", directory)) } else { text }
+    }
 }
 
 /// Runs a node until it is told to stop, and returns the process's exit code.
@@ -105,13 +128,14 @@ pub fn main(arguments: &RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let directory = config.data_dir.clone();
     let result = runtime.block_on(run(config));
     // Whatever still runs (a peer's stream, a name that is being resolved) has nothing left to do.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quorate-server: {}", chain(&error));
+            eprintln!("quorate-server: {}", error.tell(&directory));
             error.exit_code()
         }
     }
@@ -138,7 +162,7 @@ async fn run(config: Config) -> Result<(), RunError> {
     })?;
     let result = serve(&config).await;
     if let Err(error) = &result {
-        error!(error = chain(error), "the node cannot go on");
+        error!(error = error.tell(&config.data_dir), "the node cannot go on");
     }
     telemetry.shutdown().await;
     result

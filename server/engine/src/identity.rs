@@ -34,7 +34,7 @@ use crate::disk::{self, Disk};
 pub const FILE_NAME: &str = "identity";
 
 /// More than 1,000 members with the longest names; a larger file is not ours.
-const FILE_BYTES_MAX: usize = 256 * 1024;
+pub const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest name of a node: a DNS label.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -139,15 +139,24 @@ impl Identity {
     ///
     /// Fails if the disk does, if the file is damaged, or if it is another node's.
     pub fn load(disk: &dyn Disk, name: &str) -> Result<Option<Self>, IdentityError> {
-        let bytes = disk::read_file(disk, FILE_NAME, FILE_BYTES_MAX)
-            .map_err(|source| IdentityError::Io { action: "read", source })?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        let text = String::from_utf8(bytes).map_err(|_| damaged(1, "not UTF-8"))?;
-        let identity = Self::parse(&text)?;
+        let Some(identity) = Self::read(disk)? else { return Ok(None) };
         if identity.member.name != name {
             return Err(IdentityError::AnotherNode { expected: name.to_owned(), found: identity.member.name });
         }
         Ok(Some(identity))
+    }
+
+    /// Reads the identity of whatever node the disk belongs to; none if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does, or if the file is damaged.
+    pub fn read(disk: &dyn Disk) -> Result<Option<Self>, IdentityError> {
+        let bytes = disk::read_file(disk, FILE_NAME, FILE_BYTES_MAX)
+            .map_err(|source| IdentityError::Io { action: "read", source })?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| damaged(1, "not UTF-8"))?;
+        Self::parse(&text).map(Some)
     }
 
     /// Writes the identity, replacing the one before it atomically; it is durable on return.

@@ -21,6 +21,7 @@
 //! - [`disk`]: the one door to the file system.
 //! - [`identity`]: who this node is and which cluster it belongs to, in a file of its own.
 //! - [`Engine`]: a replica and its write-ahead log, the one machine that the shell and the simulator drive.
+//! - [`OfflineState`]: the state that a log amounts to, for tools that look into a data directory.
 
 pub mod disk;
 mod engine;
@@ -29,5 +30,5 @@ pub mod kv;
 pub mod replica;
 pub mod wal;
 
-pub use engine::{Engine, EngineError, EngineOptions, EngineStatus, Opened, Output, ReplayError};
+pub use engine::{Engine, EngineError, EngineOptions, EngineStatus, OfflineState, Opened, Output, ReplayError};
 pub use replica::{Answer, AppliedKind, Event, ReadResult, Ticket};

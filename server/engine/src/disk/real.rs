@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, test_kill_process};
 
 use super::{Disk, File, LOCK_NAME, check_name};
 
@@ -41,15 +42,16 @@ fn describe_holder(holder: Option<u32>) -> String {
 
 /// One directory of the real file system.
 ///
-/// While this value lives it holds an exclusive lock on the file `LOCK` in the directory, so that two processes never
-/// write one log. The kernel drops the lock when the process ends, however it ends.
+/// While this value lives it holds a lock on the file `LOCK` in the directory, exclusive unless it only reads, so that
+/// two processes never write one log. The kernel drops the lock when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RealDisk {
     directory: PathBuf,
     /// Open on the directory itself, for syncing it.
     directory_file: fs::File,
-    /// Held, never read: the lock lasts as long as this is open.
-    _lock: fs::File,
+    /// Held, never read: the lock lasts as long as this is open. There is none in a directory that was only ever read.
+    _lock: Option<fs::File>,
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -68,22 +70,34 @@ impl RealDisk {
             .truncate(false) // the holder's process id must stay readable for the one that is refused
             .open(directory.join(LOCK_NAME))
             .map_err(io_error("open the lock file of"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                // Only for the message: a holder that has not written its id yet is "another process".
-                let holder = match lock.take(HOLDER_BYTES_MAX).read_to_string(&mut text) {
-                    Ok(_) => text.trim().parse().ok(),
-                    Err(_) => None,
-                };
-                return Err(LockError::Held { directory: directory.to_owned(), holder });
-            }
-            Err(errno) => return Err(io_error("lock")(errno.into())),
-        }
+        take_lock(directory, &lock, FlockOperation::NonBlockingLockExclusive)?;
         lock.set_len(0).map_err(io_error("write the lock file of"))?;
         lock.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io_error("write the lock file of"))?;
-        Ok(RealDisk { directory: directory.to_owned(), directory_file, _lock: lock })
+        Ok(RealDisk { directory: directory.to_owned(), directory_file, _lock: Some(lock), read_only: false })
+    }
+
+    /// Opens a directory that exists, to look at it: nothing in it is changed, whatever is called afterwards, and it
+    /// may lie in a file system that is mounted read-only. Others may look at the same time, but nobody writes: the
+    /// lock that a writer needs is shared by those who look. (A copy of a directory may lack the lock file.)
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if a process that may write holds the directory, [`LockError::Io`] if it is not there or
+    /// the file system refuses.
+    pub fn open_read_only(directory: &Path) -> Result<RealDisk, LockError> {
+        let io_error = |action| move |source| LockError::Io { directory: directory.to_owned(), action, source };
+        let directory_file = fs::File::open(directory).map_err(io_error("open"))?;
+        if !directory_file.metadata().map_err(io_error("open"))?.is_dir() {
+            return Err(io_error("open")(io::ErrorKind::NotADirectory.into()));
+        }
+        let lock = match fs::File::open(directory.join(LOCK_NAME)) {
+            Ok(lock) => {
+                take_lock(directory, &lock, FlockOperation::NonBlockingLockShared)?;
+                Some(lock)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error("open the lock file of")(error)),
+        };
+        Ok(RealDisk { directory: directory.to_owned(), directory_file, _lock: lock, read_only: true })
     }
 
     /// The directory.
@@ -96,6 +110,39 @@ impl RealDisk {
         check_name(name)?;
         Ok(self.directory.join(name))
     }
+
+    /// The path of a file that is to be changed.
+    fn writable_path(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path(name)?;
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(path) }
+    }
+}
+
+/// Takes the lock on the open lock file of a directory, or says who has it.
+fn take_lock(directory: &Path, lock: &fs::File, operation: FlockOperation) -> Result<(), LockError> {
+    match flock(lock, operation) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // Only for the message: a holder that has not written its id yet is "another process".
+            let holder = match lock.take(HOLDER_BYTES_MAX).read_to_string(&mut text) {
+                Ok(_) => text.trim().parse().ok().filter(|pid| is_running(*pid)),
+                Err(_) => None,
+            };
+            Err(LockError::Held { directory: directory.to_owned(), holder })
+        }
+        Err(errno) => {
+            let (directory, source) = (directory.to_owned(), errno.into());
+            Err(LockError::Io { directory, action: "lock", source })
+        }
+    }
+}
+
+/// Whether there is such a process. Whoever only looks holds the lock without writing its id down: what stands there
+/// then is that of the last writer, who is gone.
+fn is_running(process: u32) -> bool {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// Creates a directory and its missing parents, and syncs the parent of each that was created: a directory whose own
@@ -129,21 +176,21 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(name)?)?;
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(self.path(name)?)?;
         Ok(Box::new(RealFile { file }))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name)?)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.writable_path(name)?)?;
         Ok(Box::new(RealFile { file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path(from)?, self.path(to)?)
+        fs::rename(self.writable_path(from)?, self.writable_path(to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path(name)?)
+        fs::remove_file(self.writable_path(name)?)
     }
 
     fn sync_directory(&self) -> io::Result<()> {

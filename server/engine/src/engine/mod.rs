@@ -5,6 +5,7 @@
 //! follower and is written as one batch. Disk work comes out as [`Work`], is run by an [`Executor`] wherever the driver
 //! likes, and comes back as a [`Completion`].
 
+mod offline;
 mod replay;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::replica::{Answer, Event, Outbox, Replica, Ticket, UnknownEntry};
 use crate::wal::{self, Completion, Executor, Reader, RecoveryReport, Wal, WalError, WalOptions, Work};
 use replay::Replay;
 
+pub use offline::OfflineState;
 pub use replay::ReplayError;
 
 /// How an engine is set up.

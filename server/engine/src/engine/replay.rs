@@ -173,6 +173,26 @@ impl Replay {
         }
     }
 
+    /// The state as far as it goes.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The last entry applied to the state.
+    pub(super) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The term of the last entry.
+    pub(super) fn last_term(&self) -> Term {
+        self.term_starts.last().map_or(Term::ZERO, |(_, term)| *term)
+    }
+
+    /// The first error. Nothing is replayed behind it.
+    pub(super) fn error(&self) -> Option<ReplayError> {
+        self.error
+    }
+
     /// The log has ended.
     pub(super) fn finish(self) -> Result<Done, ReplayError> {
         let Replay { store, term_starts, tail, last_index, applied, applied_term, error, .. } = self;

@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use raft::{Entry, HardState, Index, NodeId, Payload, Term};
 
+use super::Replayed;
+
 /// The version of the format that this program writes and reads.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
@@ -172,6 +174,16 @@ impl<'a> Record<'a> {
         let Record::Entry { term, index, command } = self else { return None };
         let payload = command.map_or(Payload::Noop, |command| Payload::Command(Bytes::copy_from_slice(command)));
         Some(Entry { term, index, payload })
+    }
+
+    /// What replaying the record means, if it means anything.
+    pub(super) fn to_replayed(self) -> Option<Replayed> {
+        match self {
+            Record::Start(_) | Record::Mark => None,
+            Record::Truncate { after } => Some(Replayed::Truncate { after }),
+            Record::HardState(hard_state) => Some(Replayed::HardState(hard_state)),
+            Record::Entry { .. } => self.to_entry().map(Replayed::Entry),
+        }
     }
 
     /// Appends the record to `queue`, with its place, its predecessor and its checksum still to be filled in by

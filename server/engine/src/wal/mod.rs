@@ -2,7 +2,8 @@
 //!
 //! Three parts. [`Wal`] is a machine without I/O that turns batches into disk work; [`Executor`] runs that work on
 //! whatever thread the caller likes; [`Reader`] reads entries back beside the two. [`open`] recovers a log or begins
-//! one. There is no mode in which a batch counts as durable before a sync returned.
+//! one, and [`inspect`] reads one as recovery does, without changing it. There is no mode in which a batch counts as
+//! durable before a sync returned.
 //!
 //! # Format, version 1
 //!
@@ -91,6 +92,7 @@
 mod executor;
 mod format;
 mod index;
+mod inspect;
 mod log_state;
 mod machine;
 mod reader;
@@ -109,6 +111,7 @@ use format::{Position, segment_name};
 use index::EntryIndex;
 
 pub use executor::{Completion, Executor, Work};
+pub use inspect::{Behind, Inspected, Inspection, Place, SegmentStart, inspect};
 pub use machine::Wal;
 pub use reader::Reader;
 pub use recovery::open;

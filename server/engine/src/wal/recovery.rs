@@ -1,4 +1,7 @@
-//! Opens a log: replays what is valid, tells an unsynced tail from damage, cuts the one and refuses the other.
+//! Opens a log: reads what is valid, tells an unsynced tail from damage, cuts the one and refuses the other.
+//!
+//! Two steps. [`survey`] reads, and decides; it changes nothing, and [`super::inspect`] is made of it alone. [`open`]
+//! repairs what the survey found and goes on from there. So there is one place that knows what damage is.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -36,35 +39,23 @@ static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 /// [`WalError::Version`], [`WalError::Missing`], [`WalError::Options`], or [`WalError::Io`].
 pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Replayed)) -> Result<Opened, WalError> {
     options.validate()?;
-    let segments = list_segments(disk.as_ref())?;
-    let mut recovery = Recovery {
-        disk: disk.as_ref(),
+    let mut replayer = Replayer {
         replay,
-        state: LogState::EMPTY,
-        replayed_hard_state: LogState::EMPTY.hard_state,
-        salt: None,
-        previous: 0,
-        current: SegmentFile { segment: 0, bytes: 0 },
-        end: Position::ZERO,
-        durable: Position::ZERO,
+        hard_state: LogState::EMPTY.hard_state,
         index: EntryIndex::default(),
         placer: Placer::new(options.index_every_bytes),
-        report: RecoveryReport::default(),
     };
-    let mut unused = segments.as_slice();
-    while let Some((&segment, behind)) = unused.split_first() {
-        if !recovery.replay_segment(segment)? {
-            break;
-        }
-        unused = behind;
-    }
-    let rests = recovery.inspect_rests(unused)?;
+    let Surveyed { recovery, rests } = survey(disk.as_ref(), &mut |found: &Found<'_>| {
+        replayer.take(found);
+        Ok::<(), WalError>(())
+    })?;
     if options.must_exist && recovery.current.segment == 0 {
         return Err(WalError::Missing);
     }
     recovery.repair(&rests)?;
-    let Recovery { state, replayed_hard_state, salt, previous, current, end, index, report, .. } = recovery;
-    if state.hard_state != replayed_hard_state {
+    let Recovery { state, salt, previous, current, end, report, .. } = recovery;
+    let Replayer { replay, hard_state, index, .. } = replayer;
+    if state.hard_state != hard_state {
         replay(Replayed::HardState(state.hard_state)); // its own record was cut off with the tail
     }
 
@@ -90,6 +81,75 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
         report,
         fresh: current.segment == 0,
     })
+}
+
+/// What opening a log does with each record, beside what every survey does.
+struct Replayer<'a> {
+    replay: &'a mut dyn FnMut(Replayed),
+    /// The last hard state given to `replay`.
+    hard_state: HardState,
+    index: EntryIndex,
+    placer: Placer,
+}
+
+impl Replayer<'_> {
+    fn take(&mut self, found: &Found<'_>) {
+        let placed = self.placer.place(&found.record, found.position);
+        self.index.apply(placed.as_slice(), found.state.last_index);
+        if let Some(replayed) = found.record.to_replayed() {
+            if let Replayed::HardState(hard_state) = replayed {
+                self.hard_state = hard_state;
+            }
+            (self.replay)(replayed);
+        }
+    }
+}
+
+/// A record that a survey came to.
+pub(super) struct Found<'a> {
+    pub(super) record: Record<'a>,
+    pub(super) position: Position,
+    /// The size of the record, padding included.
+    pub(super) bytes: usize,
+    /// What the log amounts to with it.
+    pub(super) state: LogState,
+}
+
+/// Reads a whole log without changing anything, and shows `visit` each record in the order in which it was written.
+///
+/// # Errors
+/// What `visit` returns, at once; or that the log is damaged, of another version, or cannot be read.
+pub(super) fn survey<'a, E: From<WalError>>(
+    disk: &'a dyn Disk,
+    visit: &mut dyn FnMut(&Found<'_>) -> Result<(), E>,
+) -> Result<Surveyed<'a>, E> {
+    let segments = list_segments(disk)?;
+    let mut recovery = Recovery {
+        disk,
+        state: LogState::EMPTY,
+        salt: None,
+        previous: 0,
+        current: SegmentFile { segment: 0, bytes: 0 },
+        end: Position::ZERO,
+        durable: Position::ZERO,
+        report: RecoveryReport::default(),
+    };
+    let mut unused = segments.as_slice();
+    while let Some((&segment, behind)) = unused.split_first() {
+        if !recovery.read_segment(segment, visit)? {
+            break;
+        }
+        unused = behind;
+    }
+    let rests = recovery.inspect_rests(unused)?;
+    Ok(Surveyed { recovery, rests })
+}
+
+/// A log that was read to its end.
+pub(super) struct Surveyed<'a> {
+    pub(super) recovery: Recovery<'a>,
+    /// What lies behind its end, in each segment from the one in use on.
+    pub(super) rests: Vec<Rest>,
 }
 
 /// The numbers of the segments, ascending. They must be 1, 2, 3… without a gap: a segment's name is durable before the
@@ -119,38 +179,38 @@ fn open_segment(disk: &dyn Disk, segment: u32) -> Result<Window, WalError> {
     Ok(window)
 }
 
-struct Recovery<'a> {
+/// A log as far as it was read.
+pub(super) struct Recovery<'a> {
     disk: &'a dyn Disk,
-    replay: &'a mut dyn FnMut(Replayed),
-    state: LogState,
-    /// The last hard state given to `replay`.
-    replayed_hard_state: HardState,
+    pub(super) state: LogState,
     /// The salt of the log, once its first record is known.
     salt: Option<u32>,
     /// The checksum of the last record.
     previous: u32,
     /// The last segment that holds records.
-    current: SegmentFile,
+    pub(super) current: SegmentFile,
     /// Where the chain of valid records ends.
-    end: Position,
+    pub(super) end: Position,
     /// How far the log was durable, as far as its records prove it.
     durable: Position,
-    index: EntryIndex,
-    placer: Placer,
-    report: RecoveryReport,
+    pub(super) report: RecoveryReport,
 }
 
 /// What lies behind the end of the log in one segment.
-struct Rest {
-    file: SegmentFile,
+pub(super) struct Rest {
+    pub(super) file: SegmentFile,
     /// What is not zero there, in bytes, a little generously.
-    dirty: Range<u64>,
+    pub(super) dirty: Range<u64>,
 }
 
 impl Recovery<'_> {
-    /// Replays the records of the next segment up to the first that is not valid or does not follow. Returns whether
+    /// Reads the records of the next segment up to the first that is not valid or does not follow. Returns whether
     /// there was any.
-    fn replay_segment(&mut self, segment: u32) -> Result<bool, WalError> {
+    fn read_segment<E: From<WalError>>(
+        &mut self,
+        segment: u32,
+        visit: &mut dyn FnMut(&Found<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
         let mut window = open_segment(self.disk, segment)?;
         let mut position = Position::new(segment, 0);
         while let Some(valid) = window.record(position.offset(), self.salt)? {
@@ -160,19 +220,18 @@ impl Recovery<'_> {
             }
             let corrupt = |reason: &str| WalError::corrupt(position, reason.to_owned());
             if let Some(found) = format_version(valid.bytes).filter(|&found| found != FORMAT_VERSION) {
-                return Err(WalError::Version { file: segment_name(segment), found, known: FORMAT_VERSION });
+                return Err(WalError::Version { file: segment_name(segment), found, known: FORMAT_VERSION }.into());
             }
             let record = Record::decode(valid.bytes).map_err(corrupt)?;
             self.state.apply(&record).map_err(corrupt)?;
             self.previous = stored_checksum(valid.bytes);
-            let placed = self.placer.place(&record, position);
-            self.index.apply(placed.as_slice(), self.state.last_index);
-            self.hand_over(&record);
             let start = if let Record::Start(start) = record { Some(start) } else { None };
             if start.is_some() != (position.offset() == 0) {
-                return Err(corrupt("a segment does not begin where its first record is"));
+                return Err(corrupt("a segment does not begin where its first record is").into());
             }
+            visit(&Found { record, position, bytes: header.record_bytes(), state: self.state })?;
             self.report.records += 1;
+            self.report.entries += u64::from(matches!(record, Record::Entry { .. }));
             self.report.bytes += header.record_bytes() as u64;
             self.durable = self.durable.max(header.durable);
             if let Some(start) = start {
@@ -196,21 +255,6 @@ impl Recovery<'_> {
         self.current = SegmentFile { segment: window.segment, bytes };
         self.report.segments += 1;
         Ok(())
-    }
-
-    fn hand_over(&mut self, record: &Record<'_>) {
-        match *record {
-            Record::Start(_) | Record::Mark => {}
-            Record::Truncate { after } => (self.replay)(Replayed::Truncate { after }),
-            Record::HardState(hard_state) => {
-                self.replayed_hard_state = hard_state;
-                (self.replay)(Replayed::HardState(hard_state));
-            }
-            Record::Entry { .. } => {
-                self.report.entries += 1;
-                record.to_entry().into_iter().for_each(|entry| (self.replay)(Replayed::Entry(entry)));
-            }
-        }
     }
 
     /// Looks through everything behind the end of the log, the segments that are not in use included.
@@ -288,7 +332,7 @@ impl Recovery<'_> {
     }
 
     /// Makes what was recovered durable and what lies behind it zeros.
-    fn repair(&mut self, rests: &[Rest]) -> Result<(), WalError> {
+    fn repair(&self, rests: &[Rest]) -> Result<(), WalError> {
         for rest in rests {
             let mut window = Window::open(self.disk, rest.file.segment, CHUNK_BYTES)?;
             let io_error = WalError::io("repair", segment_name(rest.file.segment));

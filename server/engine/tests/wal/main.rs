@@ -7,6 +7,7 @@ mod damage;
 mod failure;
 mod golden;
 mod harness;
+mod inspect;
 mod machine;
 mod real_disk;
 mod round_trip;

@@ -1,0 +1,288 @@
+//! `quorate-server dump`: the records of a log, or the keys that they make, for people and for programs.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use engine::OfflineState;
+use engine::disk::RealDisk;
+use engine::kv::{Command, KeyValue, PutMode, command};
+use engine::wal::{self, Inspected, Replayed};
+use raft::{Entry, Payload};
+use serde::Serialize;
+
+use super::text::{self, HardStateJson, Shown, quoted, start_of};
+use super::{Damage, EXIT_DAMAGED, OfflineError, damage_in, open};
+use crate::cli::DumpArgs;
+
+/// Runs `dump` and returns the process's exit code.
+#[must_use]
+pub fn main(arguments: &DumpArgs) -> ExitCode {
+    match dump(arguments) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(Damage { file, offset, reason })) => {
+            let next = super::command("verify", &arguments.directory);
+            eprintln!("quorate-server: {file} is damaged at byte {offset}: {reason}\nnext: {next}");
+            ExitCode::from(EXIT_DAMAGED)
+        }
+        Err(error) => error.tell(),
+    }
+}
+
+/// Prints what can be read, and returns what cannot.
+fn dump(arguments: &DumpArgs) -> Result<Option<Damage>, OfflineError> {
+    let disk = open(&arguments.directory)?;
+    let mut output = BufWriter::new(io::stdout().lock());
+    let damage = if arguments.state {
+        dump_state(&disk, arguments, &mut output)
+    } else {
+        dump_log(&disk, arguments, &mut output)
+    };
+    let damage = damage?;
+    output.flush()?;
+    Ok(damage)
+}
+
+/// What an inspection came to: its damage, if that is why it ended.
+fn damage_of(inspected: Result<wal::Inspection, OfflineError>) -> Result<Option<Damage>, OfflineError> {
+    match inspected {
+        Ok(_) => Ok(None),
+        Err(OfflineError::Log(error)) => damage_in(error).map(Some),
+        Err(other) => Err(other),
+    }
+}
+
+fn dump_log(
+    disk: &RealDisk,
+    arguments: &DumpArgs,
+    output: &mut BufWriter<StdoutLock<'_>>,
+) -> Result<Option<Damage>, OfflineError> {
+    damage_of(wal::inspect(disk, &mut |record| {
+        if is_asked(record, arguments) {
+            let line = Line::of(record);
+            if arguments.json { write_json(output, &line)? } else { writeln!(output, "{}", line.text(record))? }
+        }
+        Ok::<(), OfflineError>(())
+    }))
+}
+
+/// With a range, only its entries are shown, and what may have taken one of them back.
+fn is_asked(record: &Inspected, arguments: &DumpArgs) -> bool {
+    let (from, to) = (arguments.from.unwrap_or(0), arguments.to.unwrap_or(u64::MAX));
+    match &record.replayed {
+        _ if arguments.from.is_none() && arguments.to.is_none() => true,
+        Some(Replayed::Entry(entry)) => (from..=to).contains(&entry.index.get()),
+        Some(Replayed::Truncate { after }) => after.get() < to,
+        _ => false,
+    }
+}
+
+fn dump_state(
+    disk: &RealDisk,
+    arguments: &DumpArgs,
+    output: &mut BufWriter<StdoutLock<'_>>,
+) -> Result<Option<Damage>, OfflineError> {
+    let mut state = OfflineState::new();
+    let damage = damage_of(wal::inspect(disk, &mut |record| {
+        state.take(record);
+        Ok::<(), OfflineError>(())
+    }))?;
+    for record in state.store().iter() {
+        if arguments.json {
+            write_json(output, &Key::of(&record))?;
+        } else {
+            let KeyValue { key, value, create_revision, mod_revision, version } = &record;
+            let (key, value) = (quoted(key), text::value(value));
+            writeln!(output, "{key}  {value}, version {version}, revisions {create_revision} to {mod_revision}")?;
+        }
+    }
+    let undecided = state.last_index().get().saturating_sub(state.applied().get());
+    if undecided > 0 {
+        output.flush()?;
+        let (applied, entries) = (state.applied(), text::count(undecided, "entry", "entries"));
+        eprintln!("quorate-server: the state is as of entry {applied}; {entries} behind it may be committed or not");
+    }
+    let contradiction = state.contradiction().map(|(place, reason)| Damage {
+        file: place.file(),
+        offset: place.offset,
+        reason: reason.to_string(),
+    });
+    Ok(contradiction.or(damage))
+}
+
+fn write_json(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, line)?;
+    output.write_all(b"\n")
+}
+
+/// A key of the state in JSON, with its whole value.
+#[derive(Serialize)]
+struct Key {
+    key: Shown,
+    value: Shown,
+    create_revision: u64,
+    mod_revision: u64,
+    version: u64,
+}
+
+impl Key {
+    fn of(record: &KeyValue) -> Key {
+        Key {
+            key: Shown::of(&record.key),
+            value: Shown::of(&record.value),
+            create_revision: record.create_revision.get(),
+            mod_revision: record.mod_revision.get(),
+            version: record.version,
+        }
+    }
+}
+
+/// A record of the log in JSON: what does not belong to its kind is left out.
+#[derive(Serialize, Default)]
+struct Line {
+    file: String,
+    offset: u64,
+    bytes: u64,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    term: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hard_state: Option<HardStateJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<CommandJson>,
+}
+
+/// The command of an entry in JSON.
+#[derive(Serialize, Default)]
+struct CommandJson {
+    operation: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_start: Option<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
+}
+
+impl Line {
+    fn of(record: &Inspected) -> Line {
+        let (file, offset, bytes) = (record.place.file(), record.place.offset, record.bytes);
+        let line = Line { file, offset, bytes, ..Line::default() };
+        match (&record.start, &record.replayed) {
+            (Some(start), _) => Line {
+                kind: "start",
+                next_index: Some(start.next_index.get()),
+                hard_state: Some(HardStateJson::of(&start.hard_state)),
+                ..line
+            },
+            (None, None) => Line { kind: "mark", ..line },
+            (None, Some(Replayed::HardState(hard_state))) => {
+                Line { kind: "hard_state", hard_state: Some(HardStateJson::of(hard_state)), ..line }
+            }
+            (None, Some(Replayed::Truncate { after })) => Line { kind: "truncate", after: Some(after.get()), ..line },
+            (None, Some(Replayed::Entry(entry))) => Line {
+                kind: "entry",
+                index: Some(entry.index.get()),
+                term: Some(entry.term.get()),
+                command: Some(CommandJson::of(&entry.payload)),
+                ..line
+            },
+        }
+    }
+
+    fn text(&self, record: &Inspected) -> String {
+        let what = match (&record.start, &record.replayed) {
+            (Some(start), _) => {
+                let (next, hard_state) = (start.next_index, text::hard_state(&start.hard_state));
+                format!("start       of {} bytes, next entry {next}, {hard_state}", start.file_bytes)
+            }
+            (None, None) => "mark        all before it was synced".to_owned(),
+            (None, Some(Replayed::HardState(hard_state))) => format!("hard state  {}", text::hard_state(hard_state)),
+            (None, Some(Replayed::Truncate { after })) => format!("truncate    all entries after {after}"),
+            (None, Some(Replayed::Entry(Entry { index, term, payload }))) => {
+                format!("entry       {index}, term {term}: {}", payload_text(payload))
+            }
+        };
+        format!("{} {:>9}  {what}", self.file, self.offset)
+    }
+}
+
+/// A command with the replicated time of its stamp, or why it is none that this program knows.
+fn decode(encoded: &Bytes) -> Result<(u64, Command), String> {
+    command::decode(encoded).map_err(|reason| reason.to_string())
+}
+
+fn payload_text(payload: &Payload) -> String {
+    let Payload::Command(encoded) = payload else { return "no-op of a new leader".to_owned() };
+    match decode(encoded) {
+        Ok((time_ms, Command::Put { key, value, mode })) => {
+            let (name, expected) = mode_of(mode);
+            let expected = expected.map_or(String::new(), |revision| format!(" to revision {revision}"));
+            format!("put {} = {}, {name}{expected}, at {time_ms} ms", quoted(&key), text::value(&value))
+        }
+        Ok((time_ms, Command::Delete { key, expected_revision, .. })) => {
+            let expected =
+                expected_revision.map_or(String::new(), |revision| format!(", compare to revision {revision}"));
+            format!("delete {}{expected}, at {time_ms} ms", quoted(&key))
+        }
+        Err(reason) => format!("{} that are no known command: {reason}", text::value(encoded)),
+    }
+}
+
+fn mode_of(mode: PutMode) -> (&'static str, Option<u64>) {
+    match mode {
+        PutMode::Create => ("create", None),
+        PutMode::Upsert => ("upsert", None),
+        PutMode::Update => ("update", None),
+        PutMode::Compare { expected_revision } => ("compare", Some(expected_revision.get())),
+    }
+}
+
+impl CommandJson {
+    fn of(payload: &Payload) -> CommandJson {
+        let Payload::Command(encoded) = payload else {
+            return CommandJson { operation: "noop", ..CommandJson::default() };
+        };
+        match decode(encoded) {
+            Ok((time_ms, Command::Put { key, value, mode })) => {
+                let (mode, expected_revision) = mode_of(mode);
+                CommandJson {
+                    operation: "put",
+                    key: Some(Shown::of(&key)),
+                    mode: Some(mode),
+                    expected_revision,
+                    value_bytes: Some(value.len() as u64),
+                    value_start: Some(Shown::of(start_of(&value))),
+                    time_ms: Some(time_ms),
+                    unknown: None,
+                }
+            }
+            Ok((time_ms, Command::Delete { key, expected_revision, .. })) => CommandJson {
+                operation: "delete",
+                key: Some(Shown::of(&key)),
+                expected_revision: expected_revision.map(|revision| revision.get()),
+                time_ms: Some(time_ms),
+                ..CommandJson::default()
+            },
+            Err(reason) => CommandJson { operation: "unknown", unknown: Some(reason), ..CommandJson::default() },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "dump_tests.rs"]
+mod tests;
