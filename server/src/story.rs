@@ -71,6 +71,11 @@ pub enum Happening {
         /// The term that it led.
         term: u64,
     },
+    /// It led, and stepped down because its disk stands still.
+    DiskStalled {
+        /// The term that it led.
+        term: u64,
+    },
     /// It dropped entries that conflict with the leader's.
     Truncated {
         /// The last entry that stayed.
@@ -188,6 +193,7 @@ fn of_raft(event: raft::Event, name: &dyn Fn(raft::NodeId) -> String) -> Happeni
         raft::Event::TransferStarted { target } => Happening::TransferStarted { target: name(target) },
         raft::Event::TransferAborted { target } => Happening::TransferAborted { target: name(target) },
         raft::Event::QuorumLost { term } => Happening::QuorumLost { term: term.get() },
+        raft::Event::DiskStalled { term } => Happening::DiskStalled { term: term.get() },
     }
 }
 
@@ -266,6 +272,7 @@ mod tests {
             Event::Raft(raft::Event::TransferStarted { target: node(2) }),
             Event::Raft(raft::Event::TransferAborted { target: node(2) }),
             Event::Raft(raft::Event::QuorumLost { term }),
+            Event::Raft(raft::Event::DiskStalled { term }),
             Event::Durable { index },
             Event::Committed { index },
             Event::Applied { index, term, what: AppliedKind::Noop },

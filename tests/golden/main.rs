@@ -51,6 +51,7 @@ scripts! {
         check_quorum
         duplicate_vote_request
         higher_term_by_refused_pre_vote
+        leader_disk_stalls
         late_pre_votes
         late_votes
         log_comparison

@@ -159,5 +159,6 @@ pub(crate) fn event(event: &Event) -> String {
         Event::TransferStarted { target } => format!("begins to hand its leadership to {target}"),
         Event::TransferAborted { target } => format!("gives up handing its leadership to {target}"),
         Event::QuorumLost { term } => format!("hears from no majority any more at term {term}"),
+        Event::DiskStalled { term } => format!("gives way at term {term}, its disk stands still"),
     }
 }

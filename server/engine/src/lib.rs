@@ -30,5 +30,7 @@ pub mod kv;
 pub mod replica;
 pub mod wal;
 
-pub use engine::{Engine, EngineError, EngineOptions, EngineStatus, OfflineState, Opened, Output, ReplayError};
+pub use engine::{
+    Engine, EngineError, EngineOptions, EngineStatus, OfflineState, Opened, Output, ReplayError, WAL_PENDING_BYTES_MAX,
+};
 pub use replica::{Answer, AppliedKind, Event, ReadResult, Ticket};

@@ -16,6 +16,10 @@
 //!   message.
 //! - **The drawn timeout and the generator** decide only when the timer runs out. The longest timeout is one that may
 //!   have been drawn, and it leaves room for stickiness to end before it.
+//! - **The silence of the disk** decides whether a leader steps down, which check-quorum can do to it at any time, and
+//!   keeps nodes from campaigning, which an election timer that has not run out does as well. The `TimeoutNow` that the
+//!   leader leaves behind lets its receiver do what it may do anyway, campaign. So to the explorer all disks are slow,
+//!   and none is stalled, and nothing is lost by it.
 //! - **Contact with followers** decides only whether check-quorum ends a leadership, an action like the election
 //!   timeout. So do the end of a transfer and the time of the next heartbeat.
 //!
@@ -35,6 +39,7 @@ impl Raft {
         self.election_elapsed_ticks = 0;
         self.election_timeout_ticks = self.options.election_timeout_ticks_max;
         self.random = Random::new(0);
+        self.staging.forget_silence();
         if let State::Leader(leadership) = &mut self.state {
             leadership.heartbeat_elapsed_ticks = 0;
             for peer in leadership.progress.values_mut() {

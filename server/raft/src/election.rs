@@ -25,11 +25,12 @@ impl Raft {
         if self.election_elapsed_ticks < self.election_timeout_ticks {
             return;
         }
-        if self.configuration.is_voter(self.options.id) {
+        if self.configuration.is_voter(self.options.id) && !self.is_disk_stalled() {
             self.become_pre_candidate();
-        } else if let State::Follower { leader } = &mut self.state {
-            // A learner never campaigns; it only stops believing in its leader.
-            *leader = None;
+        } else {
+            // A learner never campaigns, nor does a node that would have to step down again at once. It only stops
+            // believing in its leader, or in its campaign.
+            self.become_follower(self.current_term, None);
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Refused {
     LeaderAlive,
     /// Only this node's leader may say this.
     NotOurLeader,
+    /// It asks to take over from a node whose disk stands still.
+    DiskStalled,
     /// An answer to something that this node did not ask in this term and role.
     UnexpectedKind,
 }
@@ -71,6 +73,7 @@ impl Refused {
             Refused::ContradictsCommitted => "contradicts_committed",
             Refused::LeaderAlive => "leader_alive",
             Refused::NotOurLeader => "not_our_leader",
+            Refused::DiskStalled => "disk_stalled",
             Refused::UnexpectedKind => "unexpected_kind",
         }
     }

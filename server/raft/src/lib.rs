@@ -77,6 +77,8 @@
 //!   votes that it asked for itself before. §5.1 adopts any later term.
 //! - **Check-quorum** (thesis §6.2): a leader that heard of no quorum for the longest election timeout steps down. The
 //!   paper's leader leads on until it sees a later term.
+//! - **A leader whose disk stands still** for the longest election timeout steps down and asks its best follower to
+//!   take over, and does not campaign until the disk goes on: see `stall`. The paper's servers wait for their disks.
 //! - **A vote for oneself is a vote like any other** (§5.2): a candidate asks others only when its own is durable, and
 //!   counts it only then.
 //! - **The leader's own log counts when it is durable** (§5.3; thesis §10.2.1 allows sending before that), and may be
@@ -125,6 +127,7 @@ mod reads;
 mod ready;
 mod replication;
 mod staging;
+mod stall;
 mod status;
 mod transfer;
 mod types;

@@ -14,7 +14,8 @@ pub struct Options {
     /// `heartbeat_ticks`, so that a leader that is alive is heard of in time.
     pub election_timeout_ticks_min: u32,
     /// The longest election timeout. Above the shortest, because equal timeouts split votes for ever. A leader that
-    /// heard of no quorum for so long steps down: by then every follower that misses it has asked for votes.
+    /// heard of no quorum for so long steps down: by then every follower that misses it has asked for votes. So
+    /// does one whose disk did nothing for so long although it had something to do.
     pub election_timeout_ticks_max: u32,
     /// The time between a leader's heartbeats.
     pub heartbeat_ticks: u32,

@@ -128,6 +128,8 @@ impl Raft {
             State::Leader(_) => self.tick_leader(),
             State::Follower { .. } | State::PreCandidate { .. } | State::Candidate { .. } => self.tick_election(),
         }
+        // Last, because the tick that comes right behind a batch measures nothing.
+        self.staging.tick();
         self.verify(&before);
     }
 

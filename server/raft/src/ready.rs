@@ -142,4 +142,9 @@ pub enum Event {
         /// The term it led.
         term: Term,
     },
+    /// Led, but its disk did nothing for an election timeout although it had something to do, and stepped down.
+    DiskStalled {
+        /// The term it led.
+        term: Term,
+    },
 }

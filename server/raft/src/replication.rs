@@ -42,8 +42,12 @@ impl Leadership {
 }
 
 impl Raft {
-    /// A tick of a leader: check-quorum, heartbeats, and an end to transfers that take too long.
+    /// A tick of a leader: a look at its disk, check-quorum, heartbeats, and an end to transfers that take too long.
     pub(crate) fn tick_leader(&mut self) {
+        if self.is_disk_stalled() && self.can_be_replaced() {
+            self.give_way();
+            return;
+        }
         let State::Leader(leadership) = &mut self.state else {
             return;
         };

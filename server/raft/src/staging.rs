@@ -43,6 +43,8 @@ pub(crate) struct Staging {
     staged_hard_state: HardState,
     /// Term and vote on disk.
     durable_ballot: (Term, Option<NodeId>),
+    /// For how many ticks something was under way and nothing became durable.
+    silent_ticks: u32,
 }
 
 impl Staging {
@@ -56,7 +58,26 @@ impl Staging {
             durable: last_index,
             staged_hard_state: hard_state,
             durable_ballot: (hard_state.current_term, hard_state.voted_for),
+            silent_ticks: 0,
         }
+    }
+
+    /// A tick passed.
+    pub(crate) fn tick(&mut self) {
+        // A disk that has nothing to do says nothing by its silence.
+        if !self.in_flight.is_empty() {
+            self.silent_ticks = self.silent_ticks.saturating_add(1);
+        }
+    }
+
+    /// For how many ticks the disk owes something. One that is slow but gets on owes nothing for long.
+    pub(crate) fn silent_ticks(&self) -> u32 {
+        self.silent_ticks
+    }
+
+    /// The disk counts as one that just did something.
+    pub(crate) fn forget_silence(&mut self) {
+        self.silent_ticks = 0;
     }
 
     pub(crate) fn last_batch(&self) -> BatchNumber {
@@ -126,6 +147,7 @@ impl Staging {
         assert!(number <= self.last_batch, "batch {number} is durable but was never handed out");
         while self.in_flight.front().is_some_and(|batch| batch.number <= number) {
             let batch = self.in_flight.pop_front().expect("there is a front, as was just seen");
+            self.silent_ticks = 0;
             let (index, term) = batch.claim;
             // SAFETY(raft §5.3): only what is durable and still in the log may be acknowledged or counted.
             assert!(log.matches(index, term), "batch {number} claims {index} of term {term}, which was replaced");
@@ -149,6 +171,7 @@ impl Staging {
         assert!(self.staged <= log.last_index(), "handed out {}, which is not in the log", self.staged);
         assert!(self.staged_hard_state.current_term <= hard_state.current_term, "the staged term is from the future");
         assert!(self.durable_ballot.0 <= self.staged_hard_state.current_term, "a term is durable that never went out");
+        assert!(self.silent_ticks == 0 || !self.in_flight.is_empty(), "the disk is silent about nothing");
         for batch in &self.in_flight {
             let (index, term) = batch.claim;
             assert!(log.matches(index, term), "a batch claims {index} of term {term}, which was replaced");
@@ -226,6 +249,31 @@ mod tests {
         assert_eq!(staging.durable_index(), Index::new(1), "of the first batch only entry 1 stays");
         staging.persisted(BatchNumber::new(2), &log);
         assert_eq!(staging.durable_index(), Index::new(3));
+    }
+
+    #[test]
+    fn only_a_disk_that_owes_something_is_silent() {
+        let (mut log, mut staging) = set_up();
+        let mut write = |staging: &mut Staging| {
+            append(&mut log, 1);
+            staging.take(&log, hard_state(1, 0)).expect("due");
+            log.clone()
+        };
+        (0..9).for_each(|_| staging.tick());
+        assert_eq!(staging.silent_ticks(), 0, "it has nothing to do");
+        write(&mut staging);
+        (0..3).for_each(|_| staging.tick());
+        let log = write(&mut staging);
+        (0..4).for_each(|_| staging.tick());
+        assert_eq!(staging.silent_ticks(), 7, "more work is no sign of life");
+        staging.persisted(BatchNumber::new(1), &log);
+        staging.tick();
+        assert_eq!(staging.silent_ticks(), 1, "one of two is");
+        staging.persisted(BatchNumber::new(1), &log);
+        assert_eq!(staging.silent_ticks(), 1, "the same one again is not");
+        staging.persisted(BatchNumber::new(2), &log);
+        staging.tick();
+        assert_eq!(staging.silent_ticks(), 0);
     }
 
     #[test]

@@ -78,9 +78,13 @@ impl Raft {
         if term < self.current_term {
             return Err(Refused::StaleTerm);
         }
-        // A leader asks only those who acknowledged its whole log in its term, so they know it.
+        // A leader asks only those who acknowledged something of its log in its term, so they know it.
         if term > self.current_term || self.leader() != Some(from) {
             return Err(Refused::NotOurLeader);
+        }
+        if self.is_disk_stalled() {
+            // It could not win, for its vote for itself waits for the disk, and its new term would depose the leader.
+            return Err(Refused::DiskStalled);
         }
         self.become_candidate(true);
         Ok(())

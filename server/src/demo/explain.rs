@@ -41,6 +41,9 @@ pub(super) const FOLLOWER: Topic =
 pub(super) const QUORUM_LOST: Topic =
     Topic("A leader that hears of no majority steps down: the others may have elected another one.");
 
+pub(super) const DISK_STALLED: Topic =
+    Topic("A leader whose disk stands still gives way to one that can keep what it is told.");
+
 pub(super) const TRUNCATED: Topic = Topic(
     "Entries that were never committed give way to those of the new leader. Nobody was told that they succeeded.",
 );
@@ -106,7 +109,20 @@ mod tests {
         assert!(ELECTION.explain(5).contains("It needs 3 of 5 votes; "));
         assert!(COMMIT.explain(1).contains("the disks of 1 of 1 nodes"));
         assert!(KILLED.explain(3).contains(" 2 of 3 nodes are left"));
-        let all = [PRE_VOTE, ELECTION, VOTE, LEADER, FOLLOWER, QUORUM_LOST, TRUNCATED, APPEND, COMMIT, NOOP, APPLY];
+        let all = [
+            PRE_VOTE,
+            ELECTION,
+            VOTE,
+            LEADER,
+            FOLLOWER,
+            QUORUM_LOST,
+            DISK_STALLED,
+            TRUNCATED,
+            APPEND,
+            COMMIT,
+            NOOP,
+            APPLY,
+        ];
         assert!(all.iter().all(|topic| !topic.explain(3).contains(['{', '}'])));
     }
 }

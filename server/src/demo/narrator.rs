@@ -118,6 +118,10 @@ impl Narrator {
                 let text = format!("steps down: it led term {term} and hears of no majority");
                 line("leader", text, explain::QUORUM_LOST)
             }
+            Happening::DiskStalled { term } => {
+                let text = format!("steps down: it led term {term} and its disk stands still");
+                line("leader", text, explain::DISK_STALLED)
+            }
             Happening::Truncated { after } => {
                 self.appended.remove(node);
                 line("append", format!("drops its entries after {after}"), explain::TRUNCATED)

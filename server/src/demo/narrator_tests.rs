@@ -94,6 +94,7 @@ fn every_kind_of_line_is_told_in_words() {
         (n(Happening::BecameFollower { term: 2, leader: Some("n3".to_owned()) }), "follows n3, the leader of term 2"),
         (n(Happening::BecameFollower { term: 2, leader: None }), "is in term 2 and knows no leader yet"),
         (n(Happening::QuorumLost { term: 2 }), "steps down: it led term 2 and hears of no majority"),
+        (n(Happening::DiskStalled { term: 2 }), "steps down: it led term 2 and its disk stands still"),
         (n(Happening::TransferStarted { target: "n2".to_owned() }), "hands leadership over to n2"),
         (n(Happening::TransferAborted { target: "n2".to_owned() }), "goes on to lead: n2 did not take over in time"),
         (n(Happening::Committed { index: 7 }), "knows that entry 7 is committed"),

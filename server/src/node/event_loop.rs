@@ -46,10 +46,6 @@ const HOUSEKEEPING_TICKS: u64 = 10;
 /// After so many ticks without an append, the log is told that it is idle.
 const IDLE_TICKS: u64 = 10;
 
-/// How much may wait for the log before writes are refused. Only a disk that stands still lets so much gather: the
-/// followers may commit without this node's disk, so the bound on what is uncommitted does not hold it.
-const WAL_PENDING_BYTES_MAX: usize = 128 << 20;
-
 /// How long the disk may take at the end to finish what it has. One that stands still must not keep the process.
 const FINISH_MAX: Duration = Duration::from_millis(1_000);
 
@@ -97,8 +93,6 @@ pub(super) struct EventLoop {
     started: Instant,
     ticks: u64,
     last_append_tick: u64,
-    /// Whether more than [`WAL_PENDING_BYTES_MAX`] waited for the log when it was last looked at.
-    disk_behind: bool,
     ready: bool,
     dropped: BTreeMap<String, u64>,
     changed: bool,
@@ -118,7 +112,6 @@ impl EventLoop {
             started: Instant::now(),
             ticks: 0,
             last_append_tick: 0,
-            disk_behind: false,
             ready: false,
             dropped: BTreeMap::new(),
             changed: true,
@@ -251,11 +244,6 @@ impl EventLoop {
     fn take_write(&mut self, write: Write) {
         // Whoever lost the claim has been told that the write will never be: it must not be run.
         if write.answer.is_closed() || !write.claim.take() {
-            return;
-        }
-        if self.disk_behind {
-            // A caller that has gone away wants no answer.
-            let _ = write.answer.send(Err(Unavailable::Overloaded.into()));
             return;
         }
         let ticket = self.ticket();
@@ -410,7 +398,6 @@ impl EventLoop {
             return;
         }
         let status = self.parts.engine.status();
-        self.disk_behind = status.wal_pending_bytes > WAL_PENDING_BYTES_MAX;
         self.ready = self.ready || has_caught_up(self.parts.engine.raft());
         let new = self.parts.roster.status(&status, &self.parts.board, self.ready, &self.dropped);
         for answer in self.asked_for_status.drain(..) {

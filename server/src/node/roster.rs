@@ -137,6 +137,12 @@ impl Roster {
                     "this node steps down: it has not heard of a majority for an election timeout"
                 );
             }
+            Event::DiskStalled { term } => {
+                warn!(
+                    term = term.get(),
+                    "this node steps down: its disk has synced nothing of what it was given for an election timeout"
+                );
+            }
             Event::Truncated { after } => {
                 warn!(after = after.get(), "entries that conflict with the leader's were cut")
             }

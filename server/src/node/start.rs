@@ -8,7 +8,7 @@ use std::time::Duration;
 use engine::disk::Disk;
 use engine::identity::{Cluster, FILE_NAME as IDENTITY_FILE_NAME, Identity, IdentityError, Member};
 use engine::wal::{WalError, WalOptions};
-use engine::{Engine, EngineError, EngineOptions};
+use engine::{Engine, EngineError, EngineOptions, WAL_PENDING_BYTES_MAX};
 use raft::{Configuration, Index, NodeId, Term};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -287,6 +287,7 @@ fn engine_options(setup: &Setup, cluster: &Cluster) -> EngineOptions {
             ..WalOptions::default()
         },
         configuration: Configuration::new(voters),
+        wal_pending_bytes_max: WAL_PENDING_BYTES_MAX,
     }
 }
 

@@ -119,5 +119,6 @@ fn event(event: &Event) -> String {
         Event::TransferStarted { target } => format!("begins to hand over to {target}"),
         Event::TransferAborted { target } => format!("gives up handing over to {target}"),
         Event::QuorumLost { term } => format!("steps down in term {term}"),
+        Event::DiskStalled { term } => format!("steps down in term {term}, for its disk"),
     }
 }

@@ -55,7 +55,7 @@ impl World {
         if let Some(current) = self.clients.current(attempt) {
             current.ticket = Some((node, life, ticket));
         }
-        self.observer.asked(ticket);
+        self.observer.asked(ticket, process.engine.status().wal_pending_bytes);
         match command {
             Some(command) => process.engine.write(ticket, &command, now_ms),
             None => process.engine.read(ticket, key),
@@ -71,6 +71,9 @@ impl World {
         }
         if matches!(answer, Answer::Dropped { .. }) {
             self.coverage.hit("write dropped");
+        }
+        if matches!(answer, Answer::Overloaded) && self.observer.disk_was_behind(ticket) {
+            self.coverage.hit("overloaded by a disk that is behind");
         }
         if let Some(attempt) = self.clients.tickets.remove(&ticket) {
             let delay_us = self.clients.random.between(self.clients.settings.delay_us);

@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 73] = [
+pub(crate) const DEMANDED: [(&str, u64); 75] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -42,6 +42,7 @@ pub(crate) const DEMANDED: [(&str, u64); 73] = [
     ("pause", 100),
     ("pause of a leader", 100),
     ("disk stall", 100),
+    ("leader with a stalled disk stepped down", 20),
     ("bit rot: a bit flipped", 100),
     ("bit rot: a sector zeroed", 60),
     ("bit rot: a sector rolled back", 60),
@@ -77,6 +78,7 @@ pub(crate) const DEMANDED: [(&str, u64); 73] = [
     ("write refused", 100),
     ("read aborted", 20),
     ("overloaded", 10),
+    ("overloaded by a disk that is behind", 10),
     ("compare failed", 100),
     ("vote split", 20),
     ("quorum lost", 100),

@@ -140,6 +140,9 @@ impl World {
                 match event {
                     RaftEvent::BecameLeader { .. } if self.core.contains(&number) => self.leader_changes += 1,
                     RaftEvent::QuorumLost { .. } => self.coverage.hit("quorum lost"),
+                    RaftEvent::DiskStalled { .. } if self.nodes[number].stalled.is_some() => {
+                        self.coverage.hit("leader with a stalled disk stepped down");
+                    }
                     RaftEvent::TransferStarted { .. } => self.coverage.hit("leadership transfer started"),
                     RaftEvent::Campaign { term } => {
                         let same_term =

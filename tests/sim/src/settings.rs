@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) raft: raft::Options,
     /// The size of the log's segments in bytes.
     pub(crate) segment_bytes: u64,
+    /// How many bytes may wait for the log before writes are refused.
+    pub(crate) wal_pending_bytes_max: usize,
     pub(crate) network: NetworkSettings,
     pub(crate) disk: DiskSettings,
     pub(crate) clients: ClientSettings,
@@ -100,6 +102,7 @@ impl Settings {
             tick_us,
             raft,
             segment_bytes: random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            wal_pending_bytes_max: Random::for_purpose(seed, "disk bound").pick(&[1 << 10, 8 << 10, 64 << 10, 1 << 20]),
             network: draw_network(random),
             disk: draw_disk(random),
             clients: draw_clients(random),
@@ -114,6 +117,7 @@ impl Settings {
             wal: WalOptions { segment_bytes: self.segment_bytes, index_every_bytes: 1 << 10, salt, must_exist: false },
             configuration: Configuration::new((0..self.voters).map(node_id))
                 .with_learners((self.voters..self.size).map(node_id)),
+            wal_pending_bytes_max: self.wal_pending_bytes_max,
         }
     }
 

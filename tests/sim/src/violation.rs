@@ -69,6 +69,8 @@ pub(crate) enum Violation {
     RevisionFell { floor: u64, found: u64 },
     #[error("{node}: {what} is at {count}, above its bound {bound}")]
     Unbounded { node: NodeId, what: &'static str, count: u64, bound: u64 },
+    #[error("{node} leads term {term} although its disk has not got on for {ticks} ticks")]
+    StalledLeaderStays { node: NodeId, term: Term, ticks: u32 },
     #[error("{node} stopped without a failure of its disk: {reason}")]
     Stopped { node: NodeId, reason: String },
     #[error("{node} cannot start: {reason}")]

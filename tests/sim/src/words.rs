@@ -19,6 +19,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::TransferStarted { target } => format!("hands leadership to {target}"),
         Event::TransferAborted { target } => format!("keeps leadership, {target} did not take over"),
         Event::QuorumLost { term } => format!("hears of no majority, gives up term {term}"),
+        Event::DiskStalled { term } => format!("has a disk that stands still, gives up term {term}"),
     }
 }
 

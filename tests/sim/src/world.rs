@@ -68,7 +68,7 @@ impl World {
             queue: Queue::default(),
             network: Network::new(size, settings.network.clone(), Random::for_purpose(seed, "network")),
             clients: Clients::new(settings.clients.clone(), Random::for_purpose(seed, "clients")),
-            observer: Observer::new(size, settings.voters, settings.raft.append_bytes_max),
+            observer: Observer::new(&settings),
             trace: Trace::new(keeps_lines),
             coverage: Coverage::default(),
             faults: true,
@@ -251,6 +251,7 @@ impl World {
         if process.idle_ticks >= IDLE_TICKS {
             process.engine.idle();
         }
-        self.drain(node)
+        self.drain(node)?;
+        if self.nodes[node].process.is_some() { self.observer.ticked(node) } else { Ok(()) }
     }
 }

@@ -23,6 +23,10 @@ use replay::Replay;
 pub use offline::OfflineState;
 pub use replay::ReplayError;
 
+/// What [`EngineOptions::wal_pending_bytes_max`] is in service. A disk that works has synced so much within a second or
+/// two, and it is a small part of the memory of a machine that holds a database.
+pub const WAL_PENDING_BYTES_MAX: usize = 128 << 20;
+
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -32,12 +36,17 @@ pub struct EngineOptions {
     pub wal: WalOptions,
     /// The members of the cluster.
     pub configuration: Configuration,
+    /// How much may wait for the log before a leader refuses writes. Only a disk that stands still lets so much gather:
+    /// the followers may commit without this node's disk, so the bound on what is uncommitted does not hold it. On top
+    /// comes what was proposed since the last output, and that is held by the bound on what is uncommitted.
+    pub wal_pending_bytes_max: usize,
 }
 
 /// One node without threads, clock and network.
 pub struct Engine {
     replica: Replica,
     wal: Wal,
+    wal_pending_bytes_max: usize,
     /// An error was returned: memory and disk may differ, so nothing may leave this node any more.
     stopped: bool,
 }
@@ -128,7 +137,7 @@ impl Engine {
     ///
     /// The log is damaged, of an unknown version, or cannot be read; or the options are wrong.
     pub fn open(disk: &Arc<dyn Disk>, options: EngineOptions) -> Result<Opened, EngineError> {
-        let EngineOptions { raft: raft_options, wal: wal_options, configuration } = options;
+        let EngineOptions { raft: raft_options, wal: wal_options, configuration, wal_pending_bytes_max } = options;
         let mut replay = Replay::new(raft_options.tail_bytes_max);
         let opened = wal::open(disk, wal_options, &mut |record| replay.record(record))?;
         let replayed = replay.finish()?;
@@ -146,7 +155,7 @@ impl Engine {
         )?;
         let replica = Replica::new(raft, replayed.store, replayed.applied, replayed.applied_term);
         Ok(Opened {
-            engine: Engine { replica, wal: opened.wal, stopped: false },
+            engine: Engine { replica, wal: opened.wal, wal_pending_bytes_max, stopped: false },
             executor: opened.executor,
             reader: opened.reader,
             report: opened.report,
@@ -175,6 +184,11 @@ impl Engine {
 
     /// A client's write, at `now_ms` of this node's monotonic clock. See [`Answer`] for what may come of it.
     pub fn write(&mut self, ticket: Ticket, command: &Command, now_ms: u64) {
+        // Who does not lead says so, however full its disk's queue is: the client has another node to go to.
+        if self.replica.raft().is_leader() && self.wal.pending_bytes() > self.wal_pending_bytes_max {
+            self.replica.refuse(ticket);
+            return;
+        }
         self.replica.write(ticket, command, now_ms);
     }
 

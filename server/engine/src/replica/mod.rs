@@ -131,6 +131,11 @@ impl Replica {
         self.outbox.answers.push((ticket, answer));
     }
 
+    /// Answers a request that is not taken, because too much waits elsewhere.
+    pub fn refuse(&mut self, ticket: Ticket) {
+        self.outbox.answers.push((ticket, Answer::Overloaded));
+    }
+
     /// The first answer to a write: `Proposed`, or why not.
     fn propose(&mut self, ticket: Ticket, command: &Command) -> Result<Answer, Answer> {
         // Asked before the command is encoded, which may copy a mebibyte for nothing.
@@ -158,8 +163,7 @@ impl Replica {
     /// Reads `key` linearizably for the client with `ticket`. The answer comes through the outbox.
     pub fn read(&mut self, ticket: Ticket, key: Bytes) {
         if self.waiters.reads_are_full() {
-            self.outbox.answers.push((ticket, Answer::Overloaded));
-            return;
+            return self.refuse(ticket);
         }
         let answer = match self.raft.read(self.waiters.next_read()) {
             Ok(()) => return self.waiters.wait_for_read(ticket, key),

@@ -17,6 +17,9 @@ use raft::{Body, Configuration, Index, Message, NodeId, Term};
 /// What a tick is in milliseconds.
 pub(crate) const TICK_MS: u64 = 10;
 
+/// How much may wait for a log: so little that a stalled disk soon shows it.
+pub(crate) const WAL_PENDING_BYTES_MAX: usize = 16 << 10;
+
 /// After so many ticks without a result something is wrong.
 const PATIENCE_TICKS: usize = 2_000;
 
@@ -76,6 +79,7 @@ pub(crate) fn options(id: NodeId, size: usize, raft: fn(NodeId) -> raft::Options
         raft: raft(id),
         wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() },
         configuration: Configuration::new((0..size).map(node_id)),
+        wal_pending_bytes_max: WAL_PENDING_BYTES_MAX,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What clients are answered, in small clusters where one thing goes wrong at a time.
 
-use crate::cluster::{Cluster, TICK_MS, carries_entries, node_id, small_options, upsert};
+use crate::cluster::{Cluster, TICK_MS, WAL_PENDING_BYTES_MAX, carries_entries, node_id, small_options, upsert};
 use bytes::Bytes;
 use engine::kv::{Applied, Command, InvalidCommand, KEY_BYTES_MAX, Revision};
 use engine::{Answer, Ticket};
@@ -244,7 +244,8 @@ fn nothing_is_promised_while_the_disks_of_a_majority_stall() {
     let follower = (leader + 1) % 3;
     [leader, follower].into_iter().for_each(|number| cluster.nodes[number].disk_stalled = true);
     let ticket = cluster.write(leader, &upsert("a", "x"));
-    (0..30).for_each(|_| cluster.tick());
+    // More than some election timeouts, and less than it takes a leader to give its disk up.
+    (0..15).for_each(|_| cluster.tick());
     assert!(matches!(cluster.answers_to(ticket), [Answer::Proposed { .. }]));
     assert_eq!(cluster.leader(), Some(leader), "heartbeats need no disk");
     // Two followers are a majority, even while the leader's own disk does nothing.
@@ -253,6 +254,52 @@ fn nothing_is_promised_while_the_disks_of_a_majority_stall() {
     cluster.nodes[leader].disk_stalled = false;
     cluster.settle();
     assert_eq!(cluster.status(leader).raft.durable_index, cluster.place_of(ticket).0);
+}
+
+#[test]
+fn a_leader_whose_disk_stalls_is_replaced_and_catches_up_later() {
+    let mut cluster = Cluster::new(3);
+    let stalled = cluster.elect(None);
+    cluster.nodes[stalled].disk_stalled = true;
+    let ticket = cluster.write(stalled, &upsert("a", "x"));
+    let leader = cluster.elect(Some(stalled));
+    assert!(!cluster.engine(stalled).raft().is_leader());
+    assert_eq!(wait_for_answer(&mut cluster, ticket), written(2, 1), "the others had it");
+    let refused = cluster.write(stalled, &upsert("a", "y"));
+    cluster.settle();
+    assert!(
+        matches!(cluster.answers_to(refused), [Answer::NotLeader { leader: Some(id), .. }] if *id == node_id(leader))
+    );
+    (0..100).for_each(|_| cluster.tick());
+    assert_eq!(cluster.leader(), Some(leader), "who has no disk lets the others alone");
+    cluster.nodes[stalled].disk_stalled = false;
+    cluster.converge();
+}
+
+/// As one of two it goes on to lead, so that nothing but the bound keeps writes from gathering.
+#[test]
+fn what_waits_for_a_stalled_disk_is_bounded() {
+    let mut cluster = Cluster::new(2);
+    let leader = cluster.elect(None);
+    cluster.nodes[leader].disk_stalled = true;
+    let value = "v".repeat(1_000);
+    let mut tickets = Vec::new();
+    for number in 0..30 {
+        tickets.push(cluster.write(leader, &upsert(&format!("key{number}"), &value)));
+        cluster.settle();
+    }
+    let taken = tickets.iter().take_while(|ticket| cluster.answers_to(**ticket) != [Answer::Overloaded]).count();
+    assert!((15..=16).contains(&taken), "{taken} writes of a thousand bytes were taken");
+    assert!(tickets[taken..].iter().all(|ticket| cluster.answers_to(*ticket) == [Answer::Overloaded]));
+    let waits = cluster.status(leader).wal_pending_bytes;
+    assert!((WAL_PENDING_BYTES_MAX..WAL_PENDING_BYTES_MAX + 2_000).contains(&waits), "{waits} bytes wait");
+    let follower = 1 - leader;
+    let elsewhere = cluster.write(follower, &upsert("key", &value));
+    cluster.nodes[leader].disk_stalled = false;
+    cluster.converge();
+    assert!(matches!(cluster.answers_to(elsewhere), [Answer::NotLeader { .. }]));
+    let again = cluster.write(leader, &upsert("key", &value));
+    assert!(matches!(wait_for_answer(&mut cluster, again), Answer::Written(_)), "it has caught up");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod node;
 mod paper_election;
 mod paper_replication;
 mod paper_safety;
+mod pitfalls_disk;
 mod pitfalls_election;
 mod pitfalls_reads;
 mod pitfalls_replication;

@@ -49,6 +49,7 @@ impl Led {
             raft: raft::Options { uncommitted_bytes_max: 1 << 20, ..raft_options() },
             wal: WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() },
             configuration: Configuration::new([node_id(1)]),
+            wal_pending_bytes_max: engine::WAL_PENDING_BYTES_MAX,
         };
         let opened = Engine::open(&disk, options).expect("an empty disk is sound");
         let mut led = Led { engine: opened.engine, executor: opened.executor, ticket_next: 1 };

@@ -255,7 +255,9 @@ fn may_be_named(specimen: &Specimen, lost: usize, files: &[(String, Vec<u8>)], n
 fn open_engine(disk: &MemoryDisk, last_index: Option<Index>) {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let configuration = Configuration::new((1..=3).map(node_id));
-    let opened = Engine::open(&shared, EngineOptions { raft: raft_options(), wal: options(), configuration });
+    let wal_pending_bytes_max = engine::WAL_PENDING_BYTES_MAX;
+    let (raft, wal) = (raft_options(), options());
+    let opened = Engine::open(&shared, EngineOptions { raft, wal, configuration, wal_pending_bytes_max });
     match (opened, last_index) {
         (Ok(opened), Some(last_index)) => {
             assert_eq!(opened.engine.raft().last_index(), last_index, "the engine's log ends elsewhere");

@@ -1,6 +1,6 @@
 //! No queue and no message grows without bound, whatever the disk and the network do.
 
-use engine::EngineStatus;
+use engine::{Answer, EngineStatus, Ticket};
 use raft::Entry;
 
 use crate::node::node_id;
@@ -21,6 +21,38 @@ pub(crate) fn check(node: usize, status: &EngineStatus) -> Result<(), Violation>
     bounded(node, "writes waiting", status.writes_waiting as u64, WAITING_MAX)?;
     bounded(node, "reads waiting", status.reads_waiting as u64, WAITING_MAX)?;
     bounded(node, "bytes waiting for the log", status.wal_pending_bytes as u64, WAL_PENDING_BYTES_MAX)
+}
+
+/// No write is taken while too much waits for the leader's own log.
+pub(crate) struct DiskBound {
+    bytes_max: u64,
+    /// Who asked last, and how many bytes waited then. The first answer comes in the same step.
+    asked: Option<(Ticket, u64)>,
+}
+
+impl DiskBound {
+    pub(crate) fn new(bytes_max: usize) -> DiskBound {
+        DiskBound { bytes_max: bytes_max as u64, asked: None }
+    }
+
+    /// A node was asked while so many bytes waited for its log.
+    pub(crate) fn asked(&mut self, ticket: Ticket, pending_bytes: usize) {
+        self.asked = Some((ticket, pending_bytes as u64));
+    }
+
+    /// Whether this ticket asked last, and too much waited then.
+    pub(crate) fn was_behind(&self, ticket: Ticket) -> bool {
+        self.asked.is_some_and(|(asked, bytes)| asked == ticket && bytes > self.bytes_max)
+    }
+
+    pub(crate) fn answered(&self, node: usize, ticket: Ticket, answer: &Answer) -> Result<(), Violation> {
+        match (answer, self.asked) {
+            (Answer::Proposed { .. }, Some((asked, bytes))) if asked == ticket => {
+                bounded(node, "bytes waiting for the log of a leader that takes a write", bytes, self.bytes_max)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Messages and timers under way.
@@ -53,6 +85,15 @@ mod tests {
         assert_eq!(bounded(0, "reads waiting", 5, 5), Ok(()));
         let (node, what) = (node_id(0), "reads waiting");
         assert_eq!(bounded(0, what, 6, 5), Err(Violation::Unbounded { node, what, count: 6, bound: 5 }));
+        let mut disk = DiskBound::new(10);
+        let proposed = Answer::Proposed { term: raft::Term::new(1), index: raft::Index::new(1) };
+        disk.asked(Ticket::new(1), 10);
+        assert_eq!(disk.answered(0, Ticket::new(1), &proposed), Ok(()));
+        disk.asked(Ticket::new(2), 11);
+        assert_eq!(disk.answered(0, Ticket::new(2), &Answer::Overloaded), Ok(()));
+        let what = "bytes waiting for the log of a leader that takes a write";
+        let taken = Violation::Unbounded { node, what, count: 11, bound: 10 };
+        assert_eq!(disk.answered(0, Ticket::new(2), &proposed), Err(taken));
         let (what, bound) = ("events under way", EVENTS_MAX);
         assert_eq!(check_events(0, 100_001), Err(Violation::Unbounded { node, what, count: 100_001, bound }));
     }

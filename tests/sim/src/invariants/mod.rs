@@ -23,6 +23,7 @@
 //! | Answers are true: once, committed if acknowledged, never if dropped | §8 | | `answers_are_true` |
 //! | Real-time order of revisions over all keys | §8 | | `real_time_order` |
 //! | Bounded queues | | | `bounded_queues` |
+//! | A leader with a stalled disk gives way | | | `stalled_leader` |
 //!
 //! That histories are linearizable is checked at the end of a run, in `history`.
 
@@ -43,6 +44,7 @@ mod monotonic_term;
 mod one_vote_per_term;
 mod promises_survive;
 mod real_time_order;
+mod stalled_leader;
 mod state_hash;
 mod state_machine_safety;
 mod terms_in_order;
@@ -51,6 +53,7 @@ mod view;
 use engine::{Answer, AppliedKind, Engine, Ticket};
 use raft::{Body, Index, Message, Term};
 
+use crate::settings::Settings;
 use crate::violation::Violation;
 
 pub(crate) use real_time_order::RealTimeOrder;
@@ -71,16 +74,21 @@ pub(crate) struct Observer {
     promises_survive: promises_survive::PromisesSurvive,
     state_hash: state_hash::StateHash,
     answers_are_true: answers_are_true::AnswersAreTrue,
+    stalled_leader: stalled_leader::StalledLeader,
+    disk_bound: bounded_queues::DiskBound,
     pub(crate) real_time_order: RealTimeOrder,
 }
 
 impl Observer {
-    /// Nothing was seen yet of `size` nodes, the first `voters` of which vote, and which send at most so many bytes of
-    /// entries at once.
-    pub(crate) fn new(size: usize, voters: usize, append_bytes_max: usize) -> Observer {
+    /// Nothing was seen yet of the nodes of a run like this.
+    pub(crate) fn new(settings: &Settings) -> Observer {
+        let Settings { size, voters, .. } = *settings;
+        let election_timeout_ticks_max = settings.raft.election_timeout_ticks_max;
         Observer {
             voters,
-            append_bytes_max,
+            append_bytes_max: settings.raft.append_bytes_max,
+            stalled_leader: stalled_leader::StalledLeader::new(size, voters, election_timeout_ticks_max),
+            disk_bound: bounded_queues::DiskBound::new(settings.wal_pending_bytes_max),
             views: (0..size).map(|_| View::new()).collect(),
             election_safety: election_safety::ElectionSafety::default(),
             log_matching: log_matching::LogMatching::default(),
@@ -142,6 +150,11 @@ impl Observer {
         self.answers_are_true.check(&self.committed)
     }
 
+    /// A tick of a node passed, and it was looked at since.
+    pub(crate) fn ticked(&mut self, node: usize) -> Result<(), Violation> {
+        self.stalled_leader.ticked(node, &self.views[node])
+    }
+
     /// A message leaves a node that was just looked at.
     pub(crate) fn sent(&mut self, node: usize, message: &Message) -> Result<(), Violation> {
         self.one_vote_per_term.sent(message)?;
@@ -158,13 +171,20 @@ impl Observer {
         self.state_machine_safety.applied(node, at, what)
     }
 
-    /// A node was asked for something.
-    pub(crate) fn asked(&mut self, ticket: Ticket) {
+    /// A node was asked for something, while so many bytes waited for its log.
+    pub(crate) fn asked(&mut self, ticket: Ticket, wal_pending_bytes: usize) {
+        self.disk_bound.asked(ticket, wal_pending_bytes);
         self.answers_are_true.asked(ticket);
+    }
+
+    /// Whether a node that was asked last had too much waiting for its log.
+    pub(crate) fn disk_was_behind(&self, ticket: Ticket) -> bool {
+        self.disk_bound.was_behind(ticket)
     }
 
     /// A node answered.
     pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, answer: &Answer) -> Result<(), Violation> {
+        self.disk_bound.answered(node, ticket, answer)?;
         self.answers_are_true.answered(node, ticket, answer, &self.committed)
     }
 
