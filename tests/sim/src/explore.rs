@@ -17,49 +17,49 @@ pub(crate) struct Explore {
     #[arg(long)]
     own: bool,
     /// How many nodes.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     nodes: Option<u8>,
     /// The last term that anyone campaigns for.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     terms: Option<u8>,
     /// How often an election timeout passes.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     timeouts: Option<u8>,
     /// How often a leader's heartbeat timer fires.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     heartbeats: Option<u8>,
     /// How many commands are proposed.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     proposals: Option<u8>,
     /// How often a node crashes and starts again.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     crashes: Option<u8>,
     /// How many messages are lost.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     drops: Option<u8>,
     /// How many messages overtake another one on their link.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     overtakings: Option<u8>,
     /// How many messages come twice.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     duplicates: Option<u8>,
     /// How many linearizable reads there are.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     reads: Option<u8>,
     /// How often leadership is transferred.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     transfers: Option<u8>,
     /// Writes become durable in steps of their own.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     slow_disks: bool,
     /// Each message carries one entry only.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     single_entries: bool,
     /// An election timeout passes only when nothing is in flight any more.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     lossy_timeouts: bool,
     /// Give up after so many distinct states.
-    #[arg(long)]
+    #[arg(long, requires = "own")]
     states: Option<u64>,
     /// How many threads to use; all cores if not given.
     #[arg(long)]

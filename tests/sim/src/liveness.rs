@@ -1,5 +1,5 @@
 //! The second phase of a run: a random majority is healed, the others stay down or cut off, and the majority has to
-//! elect a leader, to serve, and to become equal, within bounds.
+//! elect a leader, to serve, to become equal, and to keep its leader, within bounds.
 
 use crate::clients::Outcome;
 use crate::clock::TRUE_RATE;

@@ -47,22 +47,22 @@ pub(crate) const MARKS: &[&str] = &[
 ];
 
 // The kinds of messages, and what stands for whom.
-const APPEND: u8 = 0;
-const VOTE: u8 = 6;
-const UP_TO_DATE_VOTE: u8 = 7;
-const VOTE_RESPONSE: u8 = 8;
-const ACCEPTED: u8 = 9;
-const REJECTED: u8 = 11;
-const HEARTBEAT: u8 = 12;
-const HEARTBEAT_RESPONSE: u8 = 15;
-const TIMEOUT_NOW: u8 = 17;
-const TWO: u8 = 0;
-const THREE: u8 = 1;
-const LEARNER: u8 = 4;
-const FIVE: u8 = 5;
-const SELF: u8 = 6;
-const STRANGER: u8 = 7;
-const FOR_ANOTHER: u8 = 31 << 3;
+pub(crate) const APPEND: u8 = 0;
+pub(crate) const VOTE: u8 = 6;
+pub(crate) const UP_TO_DATE_VOTE: u8 = 7;
+pub(crate) const VOTE_RESPONSE: u8 = 8;
+pub(crate) const ACCEPTED: u8 = 9;
+pub(crate) const REJECTED: u8 = 11;
+pub(crate) const HEARTBEAT: u8 = 12;
+pub(crate) const HEARTBEAT_RESPONSE: u8 = 15;
+pub(crate) const TIMEOUT_NOW: u8 = 17;
+pub(crate) const TWO: u8 = 0;
+pub(crate) const THREE: u8 = 1;
+pub(crate) const LEARNER: u8 = 4;
+pub(crate) const FIVE: u8 = 5;
+pub(crate) const SELF: u8 = 6;
+pub(crate) const STRANGER: u8 = 7;
+pub(crate) const FOR_ANOTHER: u8 = 31 << 3;
 
 /// Each entry is described by itself.
 const DESCRIBED: u8 = 8;
@@ -88,7 +88,7 @@ fn last() -> u8 {
 }
 
 /// A beginning and what follows it.
-fn story(root: u8, inputs: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn story(root: u8, inputs: &[&[u8]]) -> Vec<u8> {
     [vec![root], inputs.concat()].concat()
 }
 

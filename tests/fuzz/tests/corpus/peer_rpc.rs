@@ -10,6 +10,10 @@ use fuzz::peer_rpc::{
 
 use super::Seed;
 use super::bytes::{MAX, near};
+use super::peer_message::{
+    ACCEPTED, APPEND, HEARTBEAT, HEARTBEAT_RESPONSE, REJECTED, THREE, TIMEOUT_NOW, TWO, UP_TO_DATE_VOTE, VOTE_RESPONSE,
+    story,
+};
 
 /// What the corpus has to reach.
 pub(crate) const MARKS: &[&str] = &[
@@ -29,22 +33,6 @@ pub(crate) const MARKS: &[&str] = &[
     "stranger",
     "introduction_refused",
 ];
-
-// The kinds of messages in `peer_message`, and what stands for whom.
-const APPEND: u8 = 0;
-const UP_TO_DATE_VOTE: u8 = 7;
-const VOTE_RESPONSE: u8 = 8;
-const ACCEPTED: u8 = 9;
-const REJECTED: u8 = 11;
-const HEARTBEAT: u8 = 12;
-const HEARTBEAT_RESPONSE: u8 = 15;
-const TIMEOUT_NOW: u8 = 17;
-const TWO: u8 = 0;
-const THREE: u8 = 1;
-
-fn story(root: u8, inputs: &[&[u8]]) -> Vec<u8> {
-    [vec![root], inputs.concat()].concat()
-}
 
 fn raw(kind: u8, frame: &[u8]) -> Vec<u8> {
     [&[RAW, kind, u8::try_from(frame.len()).expect("short")], frame].concat()
