@@ -50,7 +50,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Check the data directory of a stopped node, and say what a start would find
     Verify(VerifyArgs),
-    /// Print the log of a stopped node, record by record, or the keys that it makes
+    /// Print the log of a stopped node, record by record, the keys that it makes, or a snapshot
     Dump(DumpArgs),
 }
 
@@ -95,6 +95,12 @@ pub struct RunArgs {
     /// The size of a log segment in bytes [default: 67108864]
     #[arg(long, value_name = "N")]
     pub segment_bytes: Option<String>,
+    /// Take a snapshot when there is more log than this since the last one, in bytes [default: 67108864]
+    #[arg(long, value_name = "N")]
+    pub snapshot_log_bytes: Option<String>,
+    /// Refuse writes that need room while the disk has less left, in bytes [default: 134217728, or two segments]
+    #[arg(long, value_name = "N")]
+    pub space_reserve_bytes: Option<String>,
     /// How often a leader shows that it is there, in milliseconds [default: 100]
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<String>,
@@ -131,6 +137,8 @@ impl RunArgs {
             Key::AdvertiseClient => self.advertise_client.clone(),
             Key::Peers => (!self.peers.is_empty()).then(|| self.peers.join(",")),
             Key::SegmentBytes => self.segment_bytes.clone(),
+            Key::SnapshotLogBytes => self.snapshot_log_bytes.clone(),
+            Key::SpaceReserveBytes => self.space_reserve_bytes.clone(),
             Key::HeartbeatMs => self.heartbeat_ms.clone(),
             Key::ElectionTimeoutMs => self.election_timeout_ms.clone(),
             Key::RequestTimeoutMs => self.request_timeout_ms.clone(),
@@ -195,8 +203,9 @@ pub struct DemoArgs {
 /// The flags of `verify`.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "Reads the directory as a start of the node would, and changes nothing in it: it may lie in a \
-    file system that is mounted read-only. What was never synced, and would be cut by the next start, is no damage. The \
-    node must not be running; a node does not start meanwhile.\n\n\
+    file system that is mounted read-only. What was never synced, and would be cut by the next start, is no damage. Of \
+    damage it says what a start would do about it: use an older snapshot, cut the log and fetch the rest from the other \
+    members, or refuse. The node must not be running; a node does not start meanwhile.\n\n\
     Examples:\n  \
         quorate-server verify ./quorate-data/n1\n  \
         quorate-server verify --json ./quorate-data/n1 | jq .state_hash\n\n\
@@ -215,12 +224,14 @@ pub struct VerifyArgs {
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "Changes nothing in the directory. A damaged log is printed up to the damage, which standard \
     error then tells. Keys and values that are not UTF-8 are escaped, and in JSON an object with their hexadecimal digits \
-    (hex). The state is that of the last entry which the log records as committed.\n\n\
+    (hex). The state is that of the last entry which the log records as committed, made of the newest sound snapshot and \
+    the log behind it.\n\n\
     Examples:\n  \
         quorate-server dump ./quorate-data/n1\n  \
         quorate-server dump --from 100 --to 120 ./quorate-data/n1\n  \
-        quorate-server dump --state --json ./quorate-data/n1 | jq -r .key\n\n\
-    Exit codes: 0 printed, 1 damaged, 64 wrong flags, 66 no data directory, 74 it cannot be read, 75 a running process \
+        quorate-server dump --state --json ./quorate-data/n1 | jq -r .key\n  \
+        quorate-server dump --snapshot ./quorate-data/n1 | head -1\n\n\
+    Exit codes: 0 printed, 1 damaged, 64 wrong flags, 66 no data directory or snapshot, 74 it cannot be read, 75 a running process \
     has it.")]
 pub struct DumpArgs {
     /// The data directory, as given to run --data-dir
@@ -229,15 +240,19 @@ pub struct DumpArgs {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
-    /// Print only entries from this index on, and truncations that may have taken one of them back
+    /// Print only entries from this index on, and truncations and resets that may have taken one of them back
     #[arg(long, value_name = "INDEX")]
     pub from: Option<u64>,
-    /// Print only entries up to this index, and truncations that may have taken one of them back
+    /// Print only entries up to this index, and truncations and resets that may have taken one of them back
     #[arg(long, value_name = "INDEX")]
     pub to: Option<u64>,
-    /// Print the keys that the log makes instead of its records
+    /// Print the keys that snapshot and log make instead of the log's records
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub state: bool,
+    /// Print the newest snapshot, or that of an index: what it covers, then its keys
+    #[arg(long, value_name = "INDEX", num_args = 0..=1, require_equals = true)]
+    #[arg(conflicts_with_all = ["from", "to", "state"])]
+    pub snapshot: Option<Option<u64>>,
 }
 
 /// Parses a command line, the program's name first.
@@ -312,6 +327,8 @@ mod tests {
         assert_eq!(code(&["verify"]), EXIT_USAGE);
         assert_eq!(code(&["dump", "--from", "first", "dir"]), EXIT_USAGE);
         assert_eq!(code(&["dump", "--state", "--to", "3", "dir"]), EXIT_USAGE);
+        assert_eq!(code(&["dump", "--snapshot=first", "dir"]), EXIT_USAGE);
+        assert_eq!(code(&["dump", "--snapshot", "--state", "dir"]), EXIT_USAGE);
         assert_eq!(code(&[]), EXIT_USAGE);
         assert_eq!(code(&["--help"]), 0);
         assert_eq!(code(&["run", "--help"]), 0);

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::EngineError;
 use engine::disk::{LockError, RealDisk};
 use engine::identity::IdentityError;
 use engine::wal::WalError;
+use engine::{EngineError, RepairError, TakeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,13 +30,16 @@ use crate::api::{self, Api, ApiOptions, ApiParts, Drain, Vital};
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::lifeline;
-use crate::node::{self, NodeError, NodeHandle, Role, Setup};
+use crate::node::{self, LoopError, NodeError, NodeHandle, Role, Setup};
 use crate::offline;
 use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
 
 /// An address that cannot be bound: `EX_UNAVAILABLE` of sysexits.h.
 const EXIT_UNAVAILABLE: u8 = 69;
+
+/// The state is not what the other nodes have: `EX_SOFTWARE` of sysexits.h.
+const EXIT_DIVERGED: u8 = 70;
 
 /// The data directory cannot be used: `EX_IOERR` of sysexits.h.
 const EXIT_DISK: u8 = 74;
@@ -86,28 +89,57 @@ impl RunError {
         match self {
             Self::Telemetry(_) => ExitCode::from(EXIT_USAGE),
             Self::Listen { .. } => ExitCode::from(EXIT_UNAVAILABLE),
+            _ if matches!(self.engine_error(), Some(EngineError::Diverged { .. })) => ExitCode::from(EXIT_DIVERGED),
             Self::Lock(_) | Self::Identity(_) | Self::Node(_) => ExitCode::from(EXIT_DISK),
             Self::System { .. } | Self::Panicked => ExitCode::FAILURE,
         }
     }
 
-    /// Whether something in the data directory is not as it was written.
-    fn is_damage(&self) -> bool {
+    /// What the engine could not start or go on with, if it was that.
+    fn engine_error(&self) -> Option<&EngineError> {
         match self {
-            Self::Identity(error) | Self::Node(NodeError::Identity(error)) => {
-                matches!(error, IdentityError::Damaged { .. })
-            }
-            Self::Node(NodeError::Engine(error)) => {
-                matches!(error, EngineError::Wal(WalError::Corrupt { .. }) | EngineError::Replay(_))
-            }
-            _ => false,
+            Self::Node(NodeError::Engine(error) | NodeError::Loop(LoopError::Engine(error))) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// What to do next, where that is known.
+    fn next(&self, directory: &Path) -> Option<String> {
+        let verify = offline::command("verify", directory);
+        if let Self::Identity(error) | Self::Node(NodeError::Identity(error)) = self {
+            return matches!(error, IdentityError::Damaged { .. }).then_some(verify);
+        }
+        match self.engine_error()? {
+            EngineError::Wal(WalError::Corrupt { .. })
+            | EngineError::Replay(_)
+            | EngineError::Load(_)
+            | EngineError::Take(TakeError::StateDamaged(_))
+            | EngineError::Repair(RepairError::Damaged) => Some(verify),
+            EngineError::Diverged { .. } => Some(format!(
+                "{verify} here and, one after the other, the same on each other node while it is stopped; then start \
+                 this node again: it makes its state anew from its snapshot and its log, and stops again if those \
+                 differ too"
+            )),
+            EngineError::Wal(
+                WalError::Io { .. }
+                | WalError::Missing
+                | WalError::Version { .. }
+                | WalError::TooLarge { .. }
+                | WalError::Options(_),
+            )
+            | EngineError::Snapshot(_)
+            | EngineError::Take(_)
+            | EngineError::Repair(_)
+            | EngineError::Setup(_)
+            | EngineError::UnknownEntry(_)
+            | EngineError::Stopped => None,
         }
     }
 
     /// What is wrong, and what to do next where that is known.
     fn tell(&self, directory: &Path) -> String {
         let text = chain(self);
-        if self.is_damage() { format!("{text}; next: {}", offline::command("verify", directory)) } else { text }
+        self.next(directory).map_or_else(|| text.clone(), |next| format!("{text}; next: {next}"))
     }
 }
 
@@ -202,6 +234,8 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         heartbeat: Duration::from_millis(config.heartbeat_ms),
         election_timeout: Duration::from_millis(config.election_timeout_ms),
         segment_bytes: config.segment_bytes,
+        snapshot_log_bytes: config.snapshot_log_bytes,
+        space_reserve_bytes: config.space_reserve_bytes,
         narrate: config.narrate,
         board,
         service,
@@ -370,5 +404,45 @@ async fn drain_requests(handle: &NodeHandle, drain: &Drain, in_flight: &InFlight
     let until = Instant::now() + DRAIN_MAX;
     while !in_flight.is_empty() && Instant::now() < until {
         tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::Index;
+
+    fn of_loop(error: EngineError) -> RunError {
+        RunError::Node(NodeError::Loop(LoopError::Engine(error)))
+    }
+
+    #[test]
+    fn a_damaged_log_is_told_with_its_place_and_the_next_command() {
+        let file = "wal-0000000002.log".to_owned();
+        let corrupt = WalError::Corrupt { segment: 2, file, offset: 4096, reason: "a hole".to_owned() };
+        let error = RunError::Node(NodeError::Engine(corrupt.into()));
+        let told = error.tell(Path::new("/data/n1"));
+        assert!(told.contains("wal-0000000002.log is damaged at byte 4096: a hole; next: "), "{told}");
+        assert!(told.ends_with("quorate-server verify /data/n1"), "{told}");
+        assert_eq!(error.exit_code(), ExitCode::from(EXIT_DISK));
+    }
+
+    #[test]
+    fn a_state_that_differs_is_told_with_its_index_and_the_next_command() {
+        let error = of_loop(EngineError::Diverged { index: Index::new(2048), by_majority: true });
+        let told = error.tell(Path::new("/data/n1"));
+        assert!(
+            told.starts_with("the state after entry 2048 differs from that of a majority of the replicas; next: "),
+            "{told}"
+        );
+        assert!(told.contains("quorate-server verify /data/n1 here and"), "{told}");
+        assert_eq!(error.exit_code(), ExitCode::from(EXIT_DIVERGED));
+    }
+
+    #[test]
+    fn nothing_is_advised_where_nothing_is_known() {
+        let error = of_loop(EngineError::Stopped);
+        assert_eq!(error.tell(Path::new("/data/n1")), "the engine has stopped after an earlier error");
+        assert_eq!(error.exit_code(), ExitCode::from(EXIT_DISK));
     }
 }

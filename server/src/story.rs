@@ -81,6 +81,16 @@ pub enum Happening {
         /// The last entry that stayed.
         after: u64,
     },
+    /// It took a peer's snapshot over in place of its log and state.
+    Installed {
+        /// The last entry that the snapshot covers.
+        index: u64,
+    },
+    /// It has again what its disk had lost, and takes part in elections from now on.
+    Recovered {
+        /// The current term.
+        term: u64,
+    },
     /// It began to hand leadership over.
     TransferStarted {
         /// To whom.
@@ -190,6 +200,8 @@ fn of_raft(event: raft::Event, name: &dyn Fn(raft::NodeId) -> String) -> Happeni
             Happening::BecameFollower { term: term.get(), leader: leader.map(name) }
         }
         raft::Event::Truncated { after } => Happening::Truncated { after: after.get() },
+        raft::Event::Installed { index } => Happening::Installed { index: index.get() },
+        raft::Event::Recovered { term } => Happening::Recovered { term: term.get() },
         raft::Event::TransferStarted { target } => Happening::TransferStarted { target: name(target) },
         raft::Event::TransferAborted { target } => Happening::TransferAborted { target: name(target) },
         raft::Event::QuorumLost { term } => Happening::QuorumLost { term: term.get() },
@@ -269,6 +281,8 @@ mod tests {
             Event::Raft(raft::Event::BecameLeader { term }),
             Event::Raft(raft::Event::BecameFollower { term, leader: Some(node(2)) }),
             Event::Raft(raft::Event::Truncated { after: index }),
+            Event::Raft(raft::Event::Installed { index }),
+            Event::Raft(raft::Event::Recovered { term }),
             Event::Raft(raft::Event::TransferStarted { target: node(2) }),
             Event::Raft(raft::Event::TransferAborted { target: node(2) }),
             Event::Raft(raft::Event::QuorumLost { term }),

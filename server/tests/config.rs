@@ -34,6 +34,8 @@ impl Machine {
             Key::AdvertiseClient => flags.advertise_client = Some(value),
             Key::Peers => flags.peers.push(value),
             Key::SegmentBytes => flags.segment_bytes = Some(value),
+            Key::SnapshotLogBytes => flags.snapshot_log_bytes = Some(value),
+            Key::SpaceReserveBytes => flags.space_reserve_bytes = Some(value),
             Key::HeartbeatMs => flags.heartbeat_ms = Some(value),
             Key::ElectionTimeoutMs => flags.election_timeout_ms = Some(value),
             Key::RequestTimeoutMs => flags.request_timeout_ms = Some(value),
@@ -95,6 +97,8 @@ fn without_any_source_the_defaults_are_a_cluster_of_one() {
         advertise_client: None,
         peers: peers(&[("box", "127.0.0.1:7001")]),
         segment_bytes: 67_108_864,
+        snapshot_log_bytes: 67_108_864,
+        space_reserve_bytes: 134_217_728,
         heartbeat_ms: 100,
         election_timeout_ms: 500,
         request_timeout_ms: 5000,
@@ -123,6 +127,8 @@ fn samples(key: Key) -> [(&'static str, &'static str); 3] {
             ("box=a:3,n2=b:3", "\"box=a:3,n2=b:3\""),
         ],
         Key::SegmentBytes => [("65536", "65536"), ("1048576", "1048576"), ("1073741824", "1073741824")],
+        Key::SnapshotLogBytes => [("65536", "65536"), ("1048576", "1048576"), ("68719476736", "68719476736")],
+        Key::SpaceReserveBytes => [("0", "0"), ("1048576", "1048576"), ("1099511627776", "1099511627776")],
         Key::HeartbeatMs => [("10", "10"), ("50", "50"), ("99", "99")],
         Key::ElectionTimeoutMs => [("600", "600"), ("700", "700"), ("2500", "2500")],
         Key::RequestTimeoutMs => [("1000", "1000"), ("2000", "2000"), ("600000", "600000")],
@@ -145,6 +151,8 @@ fn shown(config: &Config, key: Key) -> String {
             config.peers.iter().map(|(name, address)| format!("{name}={address}")).collect::<Vec<_>>().join(",")
         }
         Key::SegmentBytes => config.segment_bytes.to_string(),
+        Key::SnapshotLogBytes => config.snapshot_log_bytes.to_string(),
+        Key::SpaceReserveBytes => config.space_reserve_bytes.to_string(),
         Key::HeartbeatMs => config.heartbeat_ms.to_string(),
         Key::ElectionTimeoutMs => config.election_timeout_ms.to_string(),
         Key::RequestTimeoutMs => config.request_timeout_ms.to_string(),
@@ -203,8 +211,8 @@ fn a_file_that_cannot_be_read_or_parsed_is_named() {
 
 #[test]
 fn unknown_keys_and_variables_are_errors_that_list_what_exists() {
-    let keys = "name, data_dir, listen, peer_listen, http_listen, advertise_client, peers, segment_bytes, heartbeat_ms, \
-                election_timeout_ms, request_timeout_ms, log, log_format";
+    let keys = "name, data_dir, listen, peer_listen, http_listen, advertise_client, peers, segment_bytes, \
+                snapshot_log_bytes, space_reserve_bytes, heartbeat_ms, election_timeout_ms, request_timeout_ms, log, log_format";
     let refusal = Machine::new().config("hartbeat_ms = 20").refusal();
     assert_eq!(refusal, format!("q.toml: unknown key `hartbeat_ms`; allowed: {keys}"));
     let refusal = Machine::new().config("[server]\nlisten = \"127.0.0.1:1\"").refusal();
@@ -276,6 +284,9 @@ fn refused_values() -> Vec<(Key, &'static str, &'static str, &'static str)> {
         (Key::AdvertiseClient, "a:0", "has port 0", "HOST:PORT with the port that clients connect to"),
         (Key::SegmentBytes, "64MiB", "is not a whole number", "65536 to 1073741824 (bytes)"),
         (Key::SegmentBytes, "1", "is out of range", "65536 to 1073741824 (bytes)"),
+        (Key::SnapshotLogBytes, "65535", "is out of range", "65536 to 68719476736 (bytes)"),
+        (Key::SpaceReserveBytes, "a lot", "is not a whole number", "0 to 1099511627776 (bytes)"),
+        (Key::SpaceReserveBytes, "1099511627777", "is out of range", "0 to 1099511627776 (bytes)"),
         (Key::HeartbeatMs, "-5", "is not a whole number", beat),
         (Key::HeartbeatMs, "9", "is out of range", beat),
         (Key::ElectionTimeoutMs, "1e3", "is not a whole number", "50 to 60000 (milliseconds)"),
@@ -302,6 +313,15 @@ fn a_refused_value_tells_source_key_value_problem_and_what_is_allowed() {
     let refusal = Machine::new().flag(Key::DataDir, "").refusal();
     let allowed = "the path of a directory, which is created if it is missing";
     assert_eq!(refusal, format!("--data-dir: `` is not a path; allowed: {allowed}"));
+}
+
+#[test]
+fn the_reserve_is_two_segments_at_least_unless_it_is_given() {
+    let reserve = |machine: Machine| machine.config_of().space_reserve_bytes;
+    assert_eq!(reserve(Machine::new().flag(Key::SegmentBytes, "1048576")), 128 << 20);
+    assert_eq!(reserve(Machine::new().flag(Key::SegmentBytes, "1073741824")), 2 << 30);
+    let given = Machine::new().flag(Key::SegmentBytes, "1073741824").flag(Key::SpaceReserveBytes, "0");
+    assert_eq!(reserve(given), 0);
 }
 
 #[test]

@@ -15,12 +15,12 @@ use tests::{
 };
 
 /// Exit codes, those of `sysexits.h` but for the first.
-mod exit {
-    pub(super) const DAMAGED: i32 = 1;
-    pub(super) const USAGE: i32 = 64;
-    pub(super) const NO_INPUT: i32 = 66;
-    pub(super) const IO: i32 = 74;
-    pub(super) const LOCKED: i32 = 75;
+pub(super) mod exit {
+    pub(crate) const DAMAGED: i32 = 1;
+    pub(crate) const USAGE: i32 = 64;
+    pub(crate) const NO_INPUT: i32 = 66;
+    pub(crate) const IO: i32 = 74;
+    pub(crate) const LOCKED: i32 = 75;
 }
 
 /// The smallest segments that a node takes, so that a few writes need several.
@@ -47,25 +47,25 @@ async fn written() -> (Cluster, BTreeMap<u64, String>) {
     (cluster, hashes)
 }
 
-async fn stop(cluster: &mut Cluster) {
+pub(super) async fn stop(cluster: &mut Cluster) {
     cluster.nodes[0].terminate();
     let status = cluster.nodes[0].exit_status().await;
     assert!(status.success(), "{status}");
 }
 
-fn path(directory: &Path) -> &str {
+pub(super) fn path(directory: &Path) -> &str {
     directory.to_str().expect("a temporary directory's path is UTF-8")
 }
 
 /// Runs a command on a directory; its exit code, standard output and standard error.
-async fn look(arguments: &[&str], directory: &Path) -> (Option<i32>, String, String) {
+pub(super) async fn look(arguments: &[&str], directory: &Path) -> (Option<i32>, String, String) {
     let arguments: Vec<&str> = arguments.iter().copied().chain([path(directory)]).collect();
     let Output { status, stdout, stderr } = run_to_end(&arguments, &[]).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
     (status.code(), text(stdout), text(stderr))
 }
 
-fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(directory).expect("a data directory can be listed");
     let file = |entry: io::Result<fs::DirEntry>| {
         let entry = entry.expect("a data directory can be listed");
@@ -75,7 +75,7 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(file).collect()
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

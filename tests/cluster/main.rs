@@ -3,6 +3,8 @@
 mod command_line;
 mod data_directory;
 mod durability;
+mod foretold;
+mod golden_directories;
 mod grpcurl;
 mod hostile;
 mod lifecycle;
@@ -11,4 +13,5 @@ mod operator;
 mod probes;
 mod quorum;
 mod semantics;
+mod snapshots;
 mod traces;

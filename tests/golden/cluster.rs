@@ -7,7 +7,7 @@ use raft::{Batch, BatchNumber, Entry, Event, Fetch, Index, Message, NodeId, Raft
 
 use crate::invariants::Invariants;
 use crate::network::{Network, Selector};
-use crate::node::Node;
+use crate::node::{Node, term_starts};
 use crate::render;
 
 /// A machine that is never done has a bug; a script never needs so many rounds.
@@ -162,6 +162,7 @@ impl Cluster {
             reads,
             aborted_reads,
             fetches,
+            snapshot_offers,
             events,
         } = ready;
         for event in &events {
@@ -180,6 +181,9 @@ impl Cluster {
         self.release(id)?;
         self.apply(id, committed)?;
         self.answer_reads(id, reads, aborted_reads)?;
+        for offer in snapshot_offers {
+            self.trace.tell(format!("{id} wants the snapshot up to {} of {}", offer.index, offer.from));
+        }
         self.note_fetches(id, fetches)
     }
 
@@ -282,6 +286,31 @@ impl Cluster {
         }
         self.node(id)?.fetches.extend(fetches);
         Ok(())
+    }
+
+    /// Takes a snapshot of what is applied, and cuts off the log as far as it may.
+    pub(crate) fn snapshot(&mut self, id: NodeId) -> Outcome {
+        let applied = self.raft(id)?.applied_index();
+        self.node(id)?.take_snapshot(applied)?;
+        let raft = self.raft(id)?;
+        raft.snapshot_taken(applied);
+        let cuttable = raft.cuttable_index();
+        let first_index = self.node(id)?.cut(cuttable);
+        self.raft(id)?.compacted(first_index);
+        self.trace.tell(format!("{id} has a snapshot up to {applied}; its log begins at {first_index}"));
+        self.pump(id)
+    }
+
+    /// A node has fetched another one's snapshot.
+    pub(crate) fn install(&mut self, id: NodeId, from: NodeId) -> Outcome {
+        let snapshot = self.node(from)?.durable.snapshot.clone();
+        let last = snapshot.last().ok_or_else(|| format!("{from} has no snapshot"))?.index;
+        if self.raft(id)?.install(last, &term_starts(&snapshot)) {
+            self.node(id)?.keep_snapshot(snapshot);
+        } else {
+            self.trace.tell(format!("{id} needs no snapshot up to {last}"));
+        }
+        self.pump(id)
     }
 
     /// Proposes commands, then lets the machine act once: they leave together.

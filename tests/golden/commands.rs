@@ -96,6 +96,8 @@ fn dispatch(cluster: &mut Cluster, name: &str, args: &mut Args<'_>) -> Outcome {
         "fetch" => fetch(cluster, args),
         "crash" => crash(cluster, args),
         "restart" => setup::restart(cluster, args),
+        "snapshot" => snapshot(cluster, args),
+        "install" => install(cluster, args),
         "disk" => setup::disk(cluster, args),
         "stabilize" => network::stabilize(cluster, args),
         "deliver" => network::deliver(cluster, args),
@@ -271,6 +273,19 @@ fn crash(cluster: &mut Cluster, args: &mut Args<'_>) -> Outcome {
     );
     cluster.trace.tell(told);
     Ok(())
+}
+
+/// `snapshot n1`: n1 takes a snapshot of what is applied, and cuts off its log behind it.
+fn snapshot(cluster: &mut Cluster, args: &mut Args<'_>) -> Outcome {
+    let id = args.node()?;
+    cluster.snapshot(id)
+}
+
+/// `install n3 from=n1`: n3 has fetched n1's newest snapshot.
+fn install(cluster: &mut Cluster, args: &mut Args<'_>) -> Outcome {
+    let id = args.node()?;
+    let from = args.named_node("from")?.ok_or("whose snapshot?")?;
+    cluster.install(id, from)
 }
 
 /// Prints the reason why a part of a command does not fit.

@@ -94,6 +94,7 @@ impl Invariants {
             | Body::AppendEntriesResponse(AppendResult::Rejected { .. })
             | Body::Heartbeat { .. }
             | Body::HeartbeatResponse { .. }
+            | Body::InstallSnapshot { .. }
             | Body::TimeoutNow => Ok(()),
         }
     }

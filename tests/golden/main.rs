@@ -135,6 +135,12 @@ scripts! {
         torn_batch
         vote
     }
+    snapshot {
+        crash_before_reset
+        divergent_tail
+        offered
+        stale_offer
+    }
     transfer {
         basic
         late_timeout_now

@@ -3,13 +3,18 @@
 use std::collections::VecDeque;
 
 use raft::{
-    Batch, BatchNumber, Configuration, Entry, Fetch, HardState, Index, Message, NodeId, Options, Raft, Restored,
+    Batch, BatchNumber, Configuration, Entry, Fetch, HardState, Index, Message, NodeId, Options, Raft, Restored, Term,
 };
 
-/// What one disk holds: a log that begins at index 1, and the hard state.
+/// What one disk holds: a log, the hard state, and a snapshot. What is cut off the log is kept here too, to be compared
+/// with other logs, but is never read from it again.
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     pub(crate) entries: Vec<Entry>,
+    /// How many entries are cut off.
+    pub(crate) cut: usize,
+    /// The newest snapshot: every entry that its state came from.
+    pub(crate) snapshot: Vec<Entry>,
     pub(crate) hard_state: HardState,
 }
 
@@ -17,6 +22,12 @@ impl Disk {
     /// Writes a batch in its order: the truncation, the entries, the hard state. An error is a batch that would leave
     /// a hole or write over what was not truncated.
     pub(crate) fn write(&mut self, batch: &Batch) -> Result<(), String> {
+        if let Some(last) = batch.reset_to {
+            let snapshot = self.snapshot.get(..position(last));
+            let snapshot = snapshot.ok_or_else(|| format!("batch {} resets to no snapshot", batch.number.get()))?;
+            self.entries = snapshot.to_vec();
+            self.cut = self.entries.len();
+        }
         if let Some(after) = batch.truncate_after {
             self.entries.truncate(position(after));
         }
@@ -43,10 +54,22 @@ impl Disk {
         index(self.entries.len())
     }
 
-    /// Entries from `from` on: at least one, then as many as fit into `bytes_max`.
+    /// The log after a crash: a snapshot whose last entry is not in it takes its place.
+    fn adopt_snapshot(&mut self) {
+        let count = self.snapshot.len();
+        if count > self.cut && self.entries.get(count - 1) != self.snapshot.last() {
+            self.entries = self.snapshot.clone();
+            self.cut = count;
+        }
+    }
+
+    /// Entries from `from` on, unless they are cut off: at least one, then as many as fit into `bytes_max`.
     pub(crate) fn read(&self, from: Index, bytes_max: usize) -> Vec<Entry> {
         let mut read = Vec::new();
         let mut bytes = 0;
+        if position(from) <= self.cut {
+            return read;
+        }
         for entry in self.entries.iter().skip(position(from).saturating_sub(1)) {
             bytes += entry.size_bytes();
             if bytes > bytes_max && !read.is_empty() {
@@ -59,21 +82,29 @@ impl Disk {
 
     /// What the machine starts from when the state machine has already replayed up to `applied`.
     pub(crate) fn restored(&self, configuration: Configuration, applied: Index) -> Restored {
-        let mut term_starts: Vec<(Index, raft::Term)> = Vec::new();
-        for entry in &self.entries {
-            if term_starts.last().is_none_or(|(_, term)| *term != entry.term) {
-                term_starts.push((entry.index, entry.term));
-            }
-        }
         Restored {
             configuration,
             hard_state: self.hard_state,
-            term_starts,
+            term_starts: term_starts(&self.entries),
             tail: self.entries.iter().skip(position(applied)).cloned().collect(),
             last_index: self.last_index(),
+            first_index: index(self.cut + 1),
+            snapshot_index: index(self.snapshot.len()),
+            forgotten_term: None,
             applied,
         }
     }
+}
+
+/// The first index of each run of entries of one term.
+pub(crate) fn term_starts(entries: &[Entry]) -> Vec<(Index, Term)> {
+    let mut starts: Vec<(Index, Term)> = Vec::new();
+    for entry in entries {
+        if starts.last().is_none_or(|(_, term)| *term != entry.term) {
+            starts.push((entry.index, entry.term));
+        }
+    }
+    starts
 }
 
 /// An index as a count of entries.
@@ -159,8 +190,33 @@ impl Node {
                 self.durable.write(&batch)?;
             }
         }
+        self.durable.adopt_snapshot();
         self.written = self.durable.clone();
         Ok(())
+    }
+
+    /// Takes a snapshot of what is applied.
+    pub(crate) fn take_snapshot(&mut self, applied: Index) -> Result<(), String> {
+        if applied == Index::ZERO {
+            return Err("nothing is applied".to_owned());
+        }
+        self.durable.snapshot = self.applied[..position(applied)].to_vec();
+        self.written.snapshot = self.durable.snapshot.clone();
+        Ok(())
+    }
+
+    /// Cuts the log off up to `last`; the first entry that is left.
+    pub(crate) fn cut(&mut self, last: Index) -> Index {
+        let cut = position(last).max(self.durable.cut);
+        (self.durable.cut, self.written.cut) = (cut, cut);
+        index(cut + 1)
+    }
+
+    /// Keeps another node's snapshot, and has its state from now on.
+    pub(crate) fn keep_snapshot(&mut self, snapshot: Vec<Entry>) {
+        self.durable.snapshot = snapshot.clone();
+        self.written.snapshot = snapshot.clone();
+        self.applied = snapshot;
     }
 
     /// Writes the oldest pending batch to the disk and returns it; the machine has not been told yet.

@@ -38,6 +38,7 @@ pub(crate) fn kind(body: &Body) -> &'static str {
         Body::AppendEntriesResponse(_) => "AppendEntriesResponse",
         Body::Heartbeat { .. } => "Heartbeat",
         Body::HeartbeatResponse { .. } => "HeartbeatResponse",
+        Body::InstallSnapshot { .. } => "InstallSnapshot",
         Body::TimeoutNow => "TimeoutNow",
     }
 }
@@ -67,6 +68,9 @@ fn body(body: &Body) -> String {
         }
         Body::Heartbeat { commit_index, round } => format!("{kind} round={round} commit={commit_index}"),
         Body::HeartbeatResponse { round } => format!("{kind} round={round}"),
+        Body::InstallSnapshot { last_included_index, last_included_term } => {
+            format!("{kind} last={last_included_index}@{last_included_term}")
+        }
         Body::TimeoutNow => kind.to_owned(),
     }
 }
@@ -119,6 +123,9 @@ pub(crate) fn all_entries(entries: &[Entry]) -> String {
 /// `batch 3: cut after 4, entries 5@2 "x", term 2, vote n1, commit 3`, without what the batch does not hold.
 pub(crate) fn batch(batch: &Batch) -> String {
     let mut parts = Vec::new();
+    if let Some(last) = batch.reset_to {
+        parts.push(format!("reset to {last}"));
+    }
     if let Some(after) = batch.truncate_after {
         parts.push(format!("cut after {after}"));
     }
@@ -156,6 +163,8 @@ pub(crate) fn event(event: &Event) -> String {
         Event::BecameFollower { term, leader: Some(leader) } => format!("follows {leader} at term {term}"),
         Event::BecameFollower { term, leader: None } => format!("becomes follower at term {term}, of no leader yet"),
         Event::Truncated { after } => format!("drops its entries after {after}"),
+        Event::Installed { index } => format!("takes over the snapshot up to {index}"),
+        Event::Recovered { term } => format!("has recovered what it forgot, at term {term}"),
         Event::TransferStarted { target } => format!("begins to hand its leadership to {target}"),
         Event::TransferAborted { target } => format!("gives up handing its leadership to {target}"),
         Event::QuorumLost { term } => format!("hears from no majority any more at term {term}"),

@@ -15,7 +15,7 @@ struct Wall {
     because: &'static str,
 }
 
-const WALLS: [Wall; 12] = [
+const WALLS: [Wall; 13] = [
     Wall {
         folder: "server/raft/src/",
         except: &[],
@@ -37,20 +37,26 @@ const WALLS: [Wall; 12] = [
     Wall {
         folder: "server/engine/src/kv/",
         except: &[],
-        banned: &["std::io", "HashMap", "HashSet", "crate::wal", "crate::disk", "crate::replica"],
+        banned: &["std::io", "HashMap", "HashSet", "crate::wal", "crate::disk", "crate::snapshot", "crate::replica"],
         because: "the state machine cannot see a client, a file, or an order that differs between replicas",
     },
     Wall {
         folder: "server/engine/src/replica/",
         except: &[],
-        banned: &["std::io", "HashMap", "HashSet", "crate::wal", "crate::disk"],
+        banned: &["std::io", "HashMap", "HashSet", "crate::wal", "crate::disk", "crate::snapshot"],
         because: "the replica has no files, and its order must not differ between runs",
     },
     Wall {
         folder: "server/engine/src/wal/",
         except: &[],
-        banned: &["HashMap", "HashSet", "crate::kv", "crate::replica"],
+        banned: &["HashMap", "HashSet", "crate::kv", "crate::snapshot", "crate::replica"],
         because: "the log does not know what is in its entries",
+    },
+    Wall {
+        folder: "server/engine/src/snapshot/",
+        except: &[],
+        banned: &["HashMap", "HashSet", "crate::kv", "crate::wal", "crate::replica"],
+        because: "a snapshot's file does not know what is in its sections",
     },
     Wall {
         folder: "server/src/node/",

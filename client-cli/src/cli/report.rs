@@ -19,6 +19,7 @@ pub(crate) fn explain(error: &Error, invocation: &Invocation) -> String {
             }
             list(&mut text, failure);
         }
+        Error::Refused(_) if writes => text.push_str("\n  it was certainly not applied"),
         Error::OutcomeUnknown(failure) => {
             text.push_str("\n  it may have been applied, or may still be");
             list(&mut text, failure);

@@ -57,7 +57,7 @@ pub(crate) fn statuses(format: Format, answers: &[Answer]) -> Vec<u8> {
     match format {
         Format::Table => {
             let mut shown = table(&HEADER, answers.iter().map(row));
-            let notes: Vec<String> = answers.iter().filter_map(note).collect();
+            let notes: Vec<String> = answers.iter().flat_map(notes).collect();
             if !notes.is_empty() {
                 shown.extend(line(format!("\n{}", notes.join("\n"))));
             }
@@ -92,14 +92,17 @@ fn row((endpoint, answer): &Answer) -> Vec<String> {
     ]
 }
 
-fn note((endpoint, answer): &Answer) -> Option<String> {
-    match answer {
-        Ok(status) if status.ready => None,
-        Ok(status) => {
-            Some(format!("{} is not ready: {}", printable(&status.name), printable(&status.not_ready_reason)))
-        }
-        Err(error) => Some(format!("{endpoint}: {}", printable(&error.to_string()))),
-    }
+/// What is worth a line of its own.
+fn notes((endpoint, answer): &Answer) -> Vec<String> {
+    let status = match answer {
+        Ok(status) => status,
+        Err(error) => return vec![format!("{endpoint}: {}", printable(&error.to_string()))],
+    };
+    let name = printable(&status.name);
+    let not_ready = (!status.ready).then(|| format!("{name} is not ready: {}", printable(&status.not_ready_reason)));
+    let full =
+        status.storage_full.then(|| format!("{name} has almost no room on its disk: it refuses what needs some"));
+    not_ready.into_iter().chain(full).collect()
 }
 
 fn role(status: &StatusResponse) -> &'static str {
@@ -145,6 +148,12 @@ struct Node<'a> {
     not_ready_reason: &'a str,
     peers: Vec<Peer<'a>>,
     dropped_messages: BTreeMap<&'a str, u64>,
+    first_index: u64,
+    snapshot_index: u64,
+    snapshot_bytes: u64,
+    log_bytes_since_snapshot: u64,
+    storage_full: bool,
+    recovering: bool,
 }
 
 #[derive(Serialize)]
@@ -200,6 +209,12 @@ impl<'a> Node<'a> {
                 })
                 .collect(),
             dropped_messages: status.dropped_messages.iter().map(|(reason, count)| (reason.as_str(), *count)).collect(),
+            first_index: status.first_index,
+            snapshot_index: status.snapshot_index,
+            snapshot_bytes: status.snapshot_bytes,
+            log_bytes_since_snapshot: status.log_bytes_since_snapshot,
+            storage_full: status.storage_full,
+            recovering: status.recovering,
         }
     }
 }

@@ -173,6 +173,17 @@ fn outcomes_are_told_apart() {
         run(&[&endpoint], &["put", "", "1"]),
         failed(6, "error: the key is empty\nnext: client-cli put --help    shows what is allowed\n")
     );
+
+    let full = error(Code::ResourceExhausted, "STORAGE_FULL", "the disk is almost full", &[("outcome", "NOT_APPLIED")]);
+    node.instead(Instead::Fail(full));
+    assert_eq!(
+        run(&[&endpoint], &["put", "a", "1"]),
+        failed(
+            6,
+            "error: the disk is almost full\n  it was certainly not applied\n\
+             next: client-cli status    shows how each node is\n"
+        )
+    );
 }
 
 #[test]
@@ -200,6 +211,8 @@ fn the_nodes_describe_themselves() {
         role: admin::Role::Outside.into(),
         version: "0.1.0".to_owned(),
         not_ready_reason: "its disk is empty".to_owned(),
+        snapshot_index: 5,
+        storage_full: true,
         ..Default::default()
     });
     let (_kept, away) = refusing();
@@ -217,13 +230,16 @@ fn the_nodes_describe_themselves() {
     );
     assert_eq!(words[2][..5], [endpoints[1], "n2", "outside", "0", "-"]);
     assert_eq!(words[3][..3], [endpoints[2], "-", "unreachable"]);
-    assert!(table.contains("\n\nn2 is not ready: its disk is empty\n"), "{table}");
+    let notes =
+        "\n\nn2 is not ready: its disk is empty\nn2 has almost no room on its disk: it refuses what needs some\n";
+    assert!(table.contains(notes), "{table}");
     assert!(table.ends_with(&format!("\n{}: cannot connect: Connection refused (os error 111)\n", endpoints[2])));
 
     let json: serde_json::Value =
         serde_json::from_str(&run(&endpoints, &["status", "-o", "json"]).1).expect("it is JSON");
     assert_eq!(json[0]["commit_index"], 10);
     assert_eq!(json[0]["state_hash"], "ab".repeat(16));
+    assert_eq!((&json[1]["snapshot_index"], &json[1]["storage_full"]), (&5.into(), &true.into()));
     assert_eq!((&json[1]["ready"], &json[2]["reachable"]), (&false.into(), &false.into()));
 
     assert_eq!(run(&endpoints, &["leader", "-o", "raw"]), done("n1\n"));

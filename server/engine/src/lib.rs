@@ -6,9 +6,9 @@
 //!                         \                                /
 //!                          +---------- Engine ------------+      inputs in, one Output out
 //!                          |                              |
-//!                       Replica                          Wal ---- Work / Completion ---- Executor
-//!                 raft | kv::Store | waiting clients      |                                 |
-//!                                                         +--------- disk::Disk ------------+
+//!                       Replica                  Wal, Snapshots ---- work / completions ---- executors
+//!                 raft | kv::Store | waiting clients      |                                      |
+//!                                                         +------------ disk::Disk --------------+
 //! ```
 //!
 //! Nothing here starts a thread, reads a clock or draws a random number: time, seeds and the results of disk work are
@@ -18,19 +18,28 @@
 //! - [`kv`]: commands, their bytes, and the state machine they are applied to. Cannot see a client, a clock or a file.
 //! - [`replica`]: the consensus core, the state machine and the clients that wait for an answer. Cannot see a file.
 //! - [`wal`]: the write-ahead log. Owns no thread; its disk work is handed out and completes later.
+//! - [`snapshot`]: files that hold a state, in place of the log that led to it. Does not know what is in a state.
+//! - [`side`]: what engines say to each other beside Raft's messages: snapshots in pieces, hashes of their states.
+//! - [`snapshot`]: files that hold the state after an index. Owns no thread; each call does a bounded piece of work.
 //! - [`disk`]: the one door to the file system.
 //! - [`identity`]: who this node is and which cluster it belongs to, in a file of its own.
-//! - [`Engine`]: a replica and its write-ahead log, the one machine that the shell and the simulator drive.
-//! - [`OfflineState`]: the state that a log amounts to, for tools that look into a data directory.
+//! - [`Engine`]: a replica, its log and its snapshots, the one machine that the shell and the simulator drive. It takes
+//!   snapshots and cuts the log behind them, fetches those of others, repairs what is damaged from its peers, compares
+//!   its state with theirs, and refuses what a full disk has no room for.
+//! - [`OfflineState`]: the state that a snapshot and a log amount to, for tools that look into a data directory.
 
 pub mod disk;
 mod engine;
 pub mod identity;
 pub mod kv;
 pub mod replica;
+pub mod side;
+pub mod snapshot;
 pub mod wal;
 
 pub use engine::{
-    Engine, EngineError, EngineOptions, EngineStatus, OfflineState, Opened, Output, ReplayError, WAL_PENDING_BYTES_MAX,
+    Damage, Engine, EngineError, EngineOptions, EngineStatus, LoadError, OfflineState, Opened, Output, Progress,
+    Remedy, Repair, RepairError, ReplayError, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES, STATE_HASH_EVERY_ENTRIES,
+    SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError, WAL_PENDING_BYTES_MAX,
 };
 pub use replica::{Answer, AppliedKind, Event, ReadResult, Ticket};

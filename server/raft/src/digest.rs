@@ -69,10 +69,12 @@ impl Raft {
             election_elapsed_ticks,
             pre_vote_term,
             election_timeout_ticks,
+            forgotten_term,
             random: _, // Draws election timeouts and nothing else.
             outbox,
         } = self;
         (configuration, current_term, voted_for, log, staging, state).hash(hasher);
+        forgotten_term.hash(hasher);
         (verified, now, election_elapsed_ticks, pre_vote_term, election_timeout_ticks, outbox).hash(hasher);
     }
 }

@@ -25,6 +25,11 @@ impl Raft {
         if self.election_elapsed_ticks < self.election_timeout_ticks {
             return;
         }
+        if self.is_recovering() {
+            // It could lack what is committed, and what it says of its log is not what it acknowledged.
+            self.become_follower(self.current_term, None);
+            return;
+        }
         if self.configuration.is_voter(self.options.id) && !self.is_disk_stalled() {
             self.become_pre_candidate();
         } else {
@@ -53,6 +58,7 @@ impl Raft {
     pub(crate) fn become_candidate(&mut self, leadership_transfer: bool) {
         assert!(!self.is_leader(), "a leader does not campaign");
         assert!(self.configuration.is_voter(self.options.id), "only voters campaign");
+        assert!(!self.is_recovering(), "who may have forgotten a vote does not campaign");
         let Some(term) = self.current_term.next() else {
             return; // As above.
         };
@@ -163,6 +169,10 @@ impl Raft {
                 return Ok(());
             }
             return Err(Refused::LeaderAlive);
+        }
+        if self.is_recovering() {
+            self.refuse_to_vote(from, term, pre_vote);
+            return Ok(());
         }
         if pre_vote {
             let granted = term > self.current_term && up_to_date;

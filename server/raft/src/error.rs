@@ -29,6 +29,8 @@ pub enum Refused {
     MalformedVote,
     /// Entries that are not contiguous, or whose terms fall or pass the message's, or indexes beyond `u64`.
     MalformedEntries,
+    /// An offered snapshot of nothing, or whose last entry is of a later term than the message.
+    MalformedSnapshot,
     /// An answer whose fields contradict each other or what was asked.
     MalformedResponse,
     /// A heartbeat commits entries that this node does not have.
@@ -39,7 +41,7 @@ pub enum Refused {
     UnknownRound,
     /// It claims to be the leader of a term that has another one.
     TwoLeaders,
-    /// It would overwrite a committed entry.
+    /// It would overwrite a committed entry, or tells of a snapshot with another one.
     ContradictsCommitted,
     /// A vote is asked for, or a later term told in answer to an old request, while a leader is alive (leader
     /// stickiness, §6 and thesis §4.2.3).
@@ -48,6 +50,8 @@ pub enum Refused {
     NotOurLeader,
     /// It asks to take over from a node whose disk stands still.
     DiskStalled,
+    /// It asks to take over from a node that has forgotten what it promised.
+    Recovering,
     /// An answer to something that this node did not ask in this term and role.
     UnexpectedKind,
 }
@@ -65,6 +69,7 @@ impl Refused {
             Refused::StaleTerm => "stale_term",
             Refused::MalformedVote => "malformed_vote",
             Refused::MalformedEntries => "malformed_entries",
+            Refused::MalformedSnapshot => "malformed_snapshot",
             Refused::MalformedResponse => "malformed_response",
             Refused::CommitBeyondLog => "commit_beyond_log",
             Refused::MatchBeyondLog => "match_beyond_log",
@@ -74,6 +79,7 @@ impl Refused {
             Refused::LeaderAlive => "leader_alive",
             Refused::NotOurLeader => "not_our_leader",
             Refused::DiskStalled => "disk_stalled",
+            Refused::Recovering => "recovering",
             Refused::UnexpectedKind => "unexpected_kind",
         }
     }
@@ -138,6 +144,8 @@ pub enum SetupError {
     NotAMember(NodeId),
     /// The parts of the restored log contradict each other; says how.
     Log(&'static str),
+    /// The terms in which promises were forgotten leave no term to go on in.
+    ForgottenTerm,
 }
 
 impl fmt::Display for ProposeError {
@@ -177,6 +185,7 @@ impl fmt::Display for SetupError {
             SetupError::Configuration(error) => write!(formatter, "invalid configuration: {error}"),
             SetupError::NotAMember(id) => write!(formatter, "{id} is not a member of the configuration"),
             SetupError::Log(what) => write!(formatter, "the restored log is inconsistent: {what}"),
+            SetupError::ForgottenTerm => formatter.write_str("there is no term behind the forgotten ones"),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Raft {
     }
 
     /// Whether `from` can be the leader of `term` for all that this node knows.
-    fn check_leader(&self, from: NodeId, term: Term) -> Result<(), Refused> {
+    pub(crate) fn check_leader(&self, from: NodeId, term: Term) -> Result<(), Refused> {
         if !self.configuration.is_voter(from) {
             return Err(Refused::NotAVoter);
         }
@@ -126,7 +126,7 @@ impl Raft {
     }
 
     /// Heard of the leader of `term`, which is not below the current one.
-    fn follow(&mut self, leader: NodeId, term: Term) {
+    pub(crate) fn follow(&mut self, leader: NodeId, term: Term) {
         let follows = matches!(self.state, State::Follower { leader: Some(known) } if known == leader);
         if term > self.current_term || !follows {
             self.become_follower(term, Some(leader));

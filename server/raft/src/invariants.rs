@@ -23,6 +23,9 @@ pub(crate) struct Observation {
     commit: (Index, Option<Term>),
     handed: Index,
     applied: Index,
+    snapshot: Index,
+    first: Index,
+    is_recovering: bool,
     last: (Index, Term),
     match_indexes: Vec<(NodeId, Index)>,
 }
@@ -44,6 +47,10 @@ impl Raft {
         assert!(self.verified <= self.log.last_index(), "verified {} is behind the last entry", self.verified);
         assert!(self.log.commit_index() <= self.verified, "committed {} was not verified", self.log.commit_index());
         assert!(self.voted_for.is_none() || self.current_term > Term::ZERO, "a vote in term zero");
+        if let Some(forgotten_term) = self.forgotten_term {
+            assert!(self.current_term > forgotten_term, "it is in term {forgotten_term} again");
+            assert_eq!(self.role(), Role::Follower, "who may have forgotten a vote campaigns");
+        }
         match &self.state {
             State::Follower { leader } => assert_ne!(*leader, Some(id), "a follower follows itself"),
             State::PreCandidate { .. } => assert!(self.configuration.is_voter(id), "a learner campaigns"),
@@ -82,6 +89,9 @@ impl Raft {
             commit: (commit_index, self.log.term_at(commit_index)),
             handed: self.log.handed(),
             applied: self.log.applied(),
+            snapshot: self.log.snapshot_index(),
+            first: self.log.first_index(),
+            is_recovering: self.is_recovering(),
             last: (self.log.last_index(), self.log.last_term()),
             match_indexes,
         })
@@ -103,6 +113,11 @@ impl Raft {
         assert_eq!(self.log.term_at(commit_index), commit_term, "a committed entry was replaced at {commit_index}");
         assert!(self.log.handed() >= before.handed, "the handed-out index fell from {}", before.handed);
         assert!(self.log.applied() >= before.applied, "the applied index fell from {}", before.applied);
+        assert!(self.log.snapshot_index() >= before.snapshot, "the snapshot index fell from {}", before.snapshot);
+        assert!(self.log.first_index() >= before.first, "the first index fell from {}", before.first);
+        assert!(before.is_recovering || !self.is_recovering(), "promises are forgotten at a restart only");
+        let voted_now = self.voted_for.is_some() && (self.voted_for != before.voted_for || !same_term);
+        assert!(!before.is_recovering || !voted_now, "voted with promises forgotten");
         if before.role != Role::Leader || !same_term {
             return;
         }

@@ -13,18 +13,20 @@
 //!
 //! ```text
 //!        tick  step  propose  read  transfer_leadership  unreachable
-//!          │     │      │      │            │                │
-//!          ▼     ▼      ▼      ▼            ▼                ▼
-//!   ┌─────────────────────────────────────────────────────────────┐  persisted
+//!          │     │      │      │            │                │   snapshot_taken, compacted
+//!          ▼     ▼      ▼      ▼            ▼                ▼         │
+//!   ┌─────────────────────────────────────────────────────────────┐◀───┘
+//!   │                                                             │  persisted
 //!   │                            Raft                             │◀───────────┐
 //!   └─────────────────────────────────────────────────────────────┘  applied   │
 //!          │ ready()                                             ▲  fetched    │
-//!          ▼                                                     │             │
+//!          ▼                                                     │  install    │
 //!   Ready { persist ──────────▶ write in order ──▶ durable ──────┼─────────────┤
 //!           messages ─────────▶ send now                         │             │
 //!           messages_after_persist ──▶ send when `wait_for` is durable         │
 //!           committed ────────▶ apply in order ──────────────────┼─────────────┤
-//!           fetches ──────────▶ read back from the log ──────────┘─────────────┘
+//!           fetches ──────────▶ read back from the log ──────────┼─────────────┤
+//!           snapshot_offers ──▶ get a snapshot from a peer ──────┘─────────────┘
 //!           reads, aborted_reads, events }
 //! ```
 //!
@@ -41,7 +43,11 @@
 //! 4. It applies `committed` in order and reports it with [`Raft::applied`]. A read is served when its index is
 //!    applied.
 //! 5. It answers each fetch exactly once, if need be with nothing.
-//! 6. It treats any failure to write as the end of this process: a write that failed has an unknown effect.
+//! 6. It says that it has a snapshot ([`Raft::snapshot_taken`], [`Raft::install`]) when that survives a crash. It cuts
+//!    its log off up to [`Raft::cuttable_index`] at most, and says so ([`Raft::compacted`]). When [`Raft::install`]
+//!    returns true, it replaces its state before it applies anything else. A restart that finds a snapshot whose last
+//!    entry is not in the log takes that for the log, as if the batch with [`Batch::reset_to`] had been written.
+//! 7. It treats any failure to write as the end of this process: a write that failed has an unknown effect.
 //!
 //! In return nothing that a peer sends makes the core panic or grow: a message is handled, or refused with a reason
 //! ([`Refused`]) and without effect. A panic is a broken invariant, of this crate or of the driver.
@@ -49,14 +55,18 @@
 //! # The indexes of a log
 //!
 //! ```text
-//!   1            first in memory   applied   handed out    committed         last
-//!   ├── on disk only ──┼── tail ──────┼──────────┼─────────────┼───────────────┤
-//!                                        durable and staged: anywhere up to last
+//!   1               first      first in memory   applied   handed out    committed         last
+//!   ├─ snapshot only ─┼─ on disk only ─┼── tail ──────┼──────────┼─────────────┼───────────────┤
+//!                         ▲ snapshot: anywhere from first - 1 to applied
+//!                                                      durable and staged: anywhere up to last
 //! ```
 //!
 //! - applied ≤ handed out ≤ committed ≤ last: what is applied was handed out, what is handed out is committed.
 //! - durable ≤ staged ≤ last: what is on disk was in a batch, what was in a batch is in the log.
+//! - first - 1 ≤ snapshot ≤ applied: what was cut off is in the snapshot. The tail may reach back before first.
+//! - The term is known of every index up to last, from 1 on, whatever was cut off.
 //! - first in memory ≤ applied + 1: whatever this node may still need of its own accord is in memory.
+//! - A snapshot that is installed ends behind committed and becomes applied, committed, durable and last at once.
 //! - For each follower, match < next ≤ last + 1. For this term, match never falls.
 //! - committed ≤ durable does **not** hold. A majority of others may have an entry before this node's own disk has,
 //!   and then it may be applied here. A restart loses nothing by it: the entry is on a majority.
@@ -95,14 +105,24 @@
 //!   among them terms more than 2^32 ahead and a second leader in a term.
 //! - **The commit index is written along, as a hint** (Figure 2 has it volatile), so that a restarted node can apply
 //!   without a leader. A term found in the log counts as seen, whatever the hard state says.
+//! - **Snapshots are pulled** (§7 and Figure 13 have the leader push them in chunks). The core's InstallSnapshot only
+//!   offers one; the driver fetches the file beside the protocol, at its own pace, and goes on where it was after a
+//!   broken link or an election. Because a snapshot is committed state, it may come from anyone, and be of another
+//!   index than the one that was offered. The answer to an offer is that of an AppendEntries.
+//! - **The terms of the whole log are kept** when its entries are cut off (§7 keeps those of the last one only), and
+//!   travel in the snapshot: a few bytes for each leader that wrote something. So no comparison of logs ever ends at
+//!   "compacted, unknown".
+//! - **A node may have forgotten what it promised**, when its disk lost part of its log (the paper's servers have
+//!   stable storage). It follows in a later term and does not vote until that cannot matter any more: see `snapshot`.
 //! - **Members are given, not logged** (§6): the configuration can be joint and can have learners, but does not yet
-//!   change while running. The log is not compacted yet (§7).
+//!   change while running.
 //!
 //! # Words that are not in the paper
 //!
 //! *Ready*: what the driver has to do. *Batch*: one unit of writing. *Staged*: handed out in a batch. *Run*: a stretch
 //! of the log of one term. *Tail*: the entries in memory. *Progress*: a leader's account of a member. *Nudge*: an
-//! AppendEntries without entries that finds out what got lost. *Round*: one question to the majority whether the term
+//! AppendEntries without entries that finds out what got lost. *Offer*: an InstallSnapshot. *Recovering*: having
+//! forgotten promises. *Round*: one question to the majority whether the term
 //! still is the latest. *Learner*: a member that receives the log and is never counted.
 
 #![no_std]
@@ -126,9 +146,11 @@ mod random;
 mod reads;
 mod ready;
 mod replication;
+mod snapshot;
 mod staging;
 mod stall;
 mod status;
+mod terms;
 mod transfer;
 mod types;
 
@@ -138,6 +160,6 @@ pub use message::{AppendResult, Body, Message};
 pub use options::{Options, Restored};
 pub use raft::Raft;
 pub use reads::READS_MAX;
-pub use ready::{Batch, Event, Fetch, Ready};
+pub use ready::{Batch, Event, Fetch, Ready, SnapshotOffer};
 pub use status::{ProgressView, Role, Status};
 pub use types::{BatchNumber, ENTRY_OVERHEAD_BYTES, Entry, HardState, Index, NodeId, Payload, ReadId, Term};

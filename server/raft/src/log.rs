@@ -4,23 +4,21 @@
 //! There are as many runs as there were leaders that wrote something, so a log of a billion entries costs a few
 //! kilobytes, and the term at every index is known without asking the disk. Of the entries themselves only a tail is
 //! kept. Entries leave it at the front, and only when nobody in this node needs them any more: when they are
-//! committed, applied and durable. A follower that needs older ones gets them from the driver.
+//! committed, applied and durable. A follower that needs older ones gets them from the driver, as far back as the
+//! driver has them; what it has cut off is in a snapshot only (§7). The runs go back to the first entry all the same,
+//! and a snapshot brings those of what it covers, so logs are compared exactly at any index, whatever was cut off.
 //!
 //! ```text
-//!   1 ......... first_in_tail ...... applied ≤ handed ≤ commit_index ≤ last_index
-//!   runs only   | runs and entries                                            |
+//!   1 ......... first_index .......... first_in_tail ...... applied ≤ handed ≤ commit_index ≤ last_index
+//!   runs only   | runs; entries on disk | runs and entries                                            |
 //! ```
+//!
+//! Cutting moves the first index up to behind a snapshot, and the tail may still reach back before it.
 
+use crate::terms::{Run, TermTable};
 use crate::types::{Entry, Index, Term};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-
-/// The entries from `first` to just before the next run have this term.
-#[derive(Clone, Copy, Hash, Debug)]
-struct Run {
-    first: Index,
-    term: Term,
-}
 
 /// The log of one node.
 #[derive(Clone, Hash, Debug)]
@@ -37,33 +35,39 @@ pub(crate) struct Log {
     /// The last entry handed out to be applied.
     handed: Index,
     applied: Index,
+    /// The last index that the newest durable snapshot of this node covers; zero without one.
+    snapshot: Index,
+    /// The first entry that the driver can read back.
+    first: Index,
+}
+
+/// The indexes of a log that was found on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    pub(crate) first: Index,
+    pub(crate) snapshot: Index,
+    pub(crate) applied: Index,
+    /// This and everything before it is known to be committed.
+    pub(crate) commit: Index,
+    pub(crate) last: Index,
 }
 
 impl Log {
-    /// A log as it was found on the disk. `commit` and everything before it is known to be committed.
+    /// A log as it was found on the disk.
     ///
     /// # Errors
     /// Says what contradicts what.
-    pub(crate) fn restore(
-        term_starts: &[(Index, Term)],
-        tail: Vec<Entry>,
-        last: Index,
-        commit: Index,
-        applied: Index,
-    ) -> Result<Log, &'static str> {
-        let runs: Vec<Run> = term_starts.iter().map(|&(first, term)| Run { first, term }).collect();
-        if runs.windows(2).any(|pair| pair[0].first >= pair[1].first || pair[0].term >= pair[1].term) {
-            return Err("term starts do not ascend");
-        }
-        let starts_at_one = runs.first().is_none_or(|run| run.first == Index::new(1) && run.term > Term::ZERO);
-        if !starts_at_one || runs.is_empty() != (last == Index::ZERO) {
-            return Err("term starts do not cover the log");
-        }
-        if runs.last().is_some_and(|run| run.first > last) {
-            return Err("a term starts behind the last entry");
-        }
-        if last.plus(1).is_none() || commit > last || applied > commit {
+    pub(crate) fn restore(term_starts: &[(Index, Term)], tail: Vec<Entry>, marks: Marks) -> Result<Log, &'static str> {
+        let Marks { first, snapshot, applied, commit, last } = marks;
+        let TermTable { runs, last } = TermTable::new(term_starts, last)?;
+        if commit > last || applied > commit {
             return Err("applied, commit and last index are out of order");
+        }
+        if snapshot > applied {
+            return Err("the state is older than the snapshot");
+        }
+        if first.previous().is_none_or(|before| before > snapshot) {
+            return Err("there are entries missing between the snapshot and the log");
         }
         let mut log = Log {
             runs,
@@ -74,6 +78,8 @@ impl Log {
             commit,
             handed: applied,
             applied,
+            snapshot,
+            first,
         };
         if log.tail.len() as u64 > last.get() || log.first_in_tail() > applied.next() {
             return Err("the tail does not reach back to the applied index");
@@ -108,6 +114,21 @@ impl Log {
 
     pub(crate) fn handed(&self) -> Index {
         self.handed
+    }
+
+    /// The last index that the newest durable snapshot covers; zero without one.
+    pub(crate) fn snapshot_index(&self) -> Index {
+        self.snapshot
+    }
+
+    /// The first index of each run of entries of one term, for the log up to `last`.
+    pub(crate) fn term_starts(&self, last: Index) -> Vec<(Index, Term)> {
+        self.runs.iter().take_while(|run| run.first <= last).map(|run| (run.first, run.term)).collect()
+    }
+
+    /// The first entry that can be read back.
+    pub(crate) fn first_index(&self) -> Index {
+        self.first
     }
 
     pub(crate) fn uncommitted_bytes(&self) -> usize {
@@ -229,6 +250,43 @@ impl Log {
         }
     }
 
+    /// There is a durable snapshot of everything up to `index`; an older one than the newest means nothing.
+    pub(crate) fn snapshot_taken(&mut self, index: Index) {
+        assert!(index <= self.applied, "a snapshot of {index}, but only {} is applied", self.applied);
+        self.snapshot = self.snapshot.max(index);
+    }
+
+    /// Entries before `first` can no longer be read back.
+    pub(crate) fn compacted(&mut self, first: Index) {
+        self.first = self.first.max(first);
+    }
+
+    /// Whether another log, which is longer than what is committed here, has the same entries up to there.
+    pub(crate) fn agrees_on_committed(&self, other: &TermTable) -> bool {
+        assert!(other.last > self.commit, "a log that ends at {} says nothing new", other.last);
+        let is_committed = |run: &&Run| run.first <= self.commit;
+        self.runs.iter().take_while(is_committed).eq(other.runs.iter().take_while(is_committed))
+    }
+
+    /// Forgets every entry: the log goes on behind a snapshot with these terms, whose state is the applied one.
+    pub(crate) fn install(&mut self, table: TermTable) {
+        let TermTable { runs, last } = table;
+        // SAFETY(raft §7): a snapshot replaces what it covers and what contradicts it, never what is committed.
+        assert!(last > self.commit, "the snapshot ends at {last}, before the commit index {}", self.commit);
+        *self = Log {
+            runs,
+            last,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            uncommitted_bytes: 0,
+            commit: last,
+            handed: last,
+            applied: last,
+            snapshot: last,
+            first: last.next(),
+        };
+    }
+
     /// Where in the tail the entry at `index` is. `index` is in the tail or just behind its end.
     fn position_in_tail(&self, index: Index) -> usize {
         let position = index.get().checked_sub(self.first_in_tail().get());
@@ -247,6 +305,8 @@ impl Log {
         assert!(self.handed <= self.commit, "handed out {} before it was committed", self.handed);
         assert!(self.commit <= self.last, "committed {} behind the last entry {}", self.commit, self.last);
         assert!(self.first_in_tail() <= self.applied.next(), "entries that are not applied have left the memory");
+        assert!(self.snapshot <= self.applied, "a snapshot of {}, but {} is applied", self.snapshot, self.applied);
+        assert!(self.first <= self.snapshot.next(), "no snapshot has what is cut off before {}", self.first);
         let mut index = self.last;
         for entry in self.tail.iter().rev().take(inspected) {
             assert_eq!(entry.index, index, "the tail is not contiguous");
@@ -282,6 +342,16 @@ pub(crate) fn count_within<'a>(entries: impl Iterator<Item = &'a Entry>, bytes_m
 }
 
 #[cfg(test)]
+impl Log {
+    /// The log of a node that starts for the first time.
+    pub(crate) fn empty() -> Log {
+        let zero = Index::ZERO;
+        let marks = Marks { first: Index::new(1), snapshot: zero, applied: zero, commit: zero, last: zero };
+        Log::restore(&[], Vec::new(), marks).expect("an empty log is valid")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Random;
@@ -293,12 +363,8 @@ mod tests {
         Entry { term: Term::new(term), index: Index::new(index), payload }
     }
 
-    fn empty() -> Log {
-        Log::restore(&[], Vec::new(), Index::ZERO, Index::ZERO, Index::ZERO).expect("an empty log is valid")
-    }
-
     fn with_terms(terms: &[u64]) -> Log {
-        let mut log = empty();
+        let mut log = Log::empty();
         terms.iter().zip(1..).for_each(|(&term, index)| log.append(entry(term, index, 0)));
         log
     }
@@ -329,7 +395,7 @@ mod tests {
     fn random_operations_agree_with_a_plain_vector() {
         let mut random = Random::new(5);
         for _ in 0..50 {
-            let (mut log, mut plain, mut term) = (empty(), Vec::new(), 1);
+            let (mut log, mut plain, mut term) = (Log::empty(), Vec::new(), 1);
             for _ in 0..200 {
                 let last = plain.len() as u64;
                 let committed = log.commit_index().get();
@@ -374,6 +440,23 @@ mod tests {
             assert_eq!(count_within(entries[skipped..].iter(), bytes_max), expected, "{bytes_max} behind {skipped}");
         }
         assert_eq!(count_within([].iter(), 100), 0);
+    }
+
+    #[test]
+    fn only_a_log_with_the_same_committed_entries_agrees() {
+        let mut log = with_terms(&[1, 1, 2, 2, 4, 4]);
+        let table = |terms: &[u64]| {
+            let other = with_terms(terms);
+            TermTable { runs: other.runs, last: other.last }
+        };
+        assert!(log.agrees_on_committed(&table(&[3])), "nothing is committed yet");
+        log.commit_to(Index::new(4));
+        for terms in [&[1, 1, 2, 2, 4, 4][..], &[1, 1, 2, 2, 3], &[1, 1, 2, 2, 2], &[1, 1, 2, 2, 4, 5, 6, 7]] {
+            assert!(log.agrees_on_committed(&table(terms)), "{terms:?}");
+        }
+        for terms in [&[1, 1, 2, 3, 4][..], &[1, 2, 2, 2, 4], &[1, 1, 1, 2, 4], &[2, 2, 2, 2, 4], &[1, 1, 1, 1, 4]] {
+            assert!(!log.agrees_on_committed(&table(terms)), "{terms:?}");
+        }
     }
 
     #[test]

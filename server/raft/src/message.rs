@@ -74,16 +74,27 @@ pub enum Body {
         /// The heartbeat's round.
         round: u64,
     },
+    /// The leader's log begins behind what the follower needs next: tells which snapshot it has (§7). The follower's
+    /// driver fetches the bytes, from whom it likes. Repeated while the follower answers heartbeats, until it has the
+    /// log up to that index, durably, and answers with an acceptance up to there.
+    InstallSnapshot {
+        /// The last index that the leader's snapshot covers.
+        last_included_index: Index,
+        /// The term of the entry there.
+        last_included_term: Term,
+    },
     /// The leader asks a follower that has its whole log to campaign at once (thesis §3.10).
     TimeoutNow,
 }
 
-/// The two answers to `AppendEntries`.
+/// The two answers to `AppendEntries`. The first answers `InstallSnapshot` as well, the second only one of an earlier
+/// term.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AppendResult {
     /// The logs match up to here, and the sender holds these entries durably.
     Accepted {
-        /// The last entry of the accepted message, or its `prev_log_index` if it had none.
+        /// The last entry of the accepted message, or its `prev_log_index` if it had none; the last index of a
+        /// snapshot that was offered.
         match_index: Index,
     },
     /// The sender has no entry of that term at `prev_log_index` (§5.3), or it is in a later term.
@@ -110,6 +121,7 @@ impl Body {
             Body::AppendEntriesResponse(_) => "AppendEntriesResponse",
             Body::Heartbeat { .. } => "Heartbeat",
             Body::HeartbeatResponse { .. } => "HeartbeatResponse",
+            Body::InstallSnapshot { .. } => "InstallSnapshot",
             Body::TimeoutNow => "TimeoutNow",
         }
     }
@@ -137,6 +149,14 @@ impl Message {
                 let position = is_position(*hint_index, *hint_term) && *hint_term <= self.term;
                 if !position || hint_index > prev_log_index {
                     return Err(Refused::MalformedResponse);
+                }
+                Ok(())
+            }
+            Body::InstallSnapshot { last_included_index, last_included_term } => {
+                // It becomes somebody's last index, so it must have a successor.
+                let in_range = *last_included_index > Index::ZERO && last_included_index.plus(1).is_some();
+                if !in_range || *last_included_term == Term::ZERO || *last_included_term > self.term {
+                    return Err(Refused::MalformedSnapshot);
                 }
                 Ok(())
             }

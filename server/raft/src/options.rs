@@ -67,8 +67,16 @@ pub struct Restored {
     pub term_starts: Vec<(Index, Term)>,
     /// The newest entries, contiguous up to `last_index`; at least everything behind `applied`.
     pub tail: Vec<Entry>,
-    /// The last entry of the log, zero if it is empty.
+    /// The last entry of the log, zero if it is empty. That of the snapshot if the log ends there or before.
     pub last_index: Index,
+    /// The first entry that the driver can read back; one behind `last_index` if there is none. What lies before it is
+    /// in the snapshot only.
+    pub first_index: Index,
+    /// The last index that the newest durable snapshot covers, zero without one. At least `first_index` less one.
+    pub snapshot_index: Index,
+    /// Part of this node's log was lost to damage, and with it what it promised in terms up to this one: it neither
+    /// votes nor campaigns until it has all that was committed in those terms.
+    pub forgotten_term: Option<Term>,
     /// The last entry that the state machine has applied; only the ones behind it will be handed out.
     pub applied: Index,
 }

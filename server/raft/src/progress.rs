@@ -6,18 +6,28 @@
 //!   start  │ Probe │                │ Replicate │                        │ Fetch │
 //!     ────▶│       │ ◀───────────── │           │ ◀───────────────────── │       │
 //!          └───────┘  rejected,     └───────────┘  the driver has read    └───────┘
-//!              ▲      unreachable                                             │
-//!              └──────────────────────────────────────────────────────────────┘
-//!                                   rejected, unreachable
+//!              ▲      unreachable    ▲         │                           │    │
+//!              └─────────────────────┼─────────┼───────────────────────────┼────┘
+//!                                    │         │    rejected, unreachable  │
+//!              accepted, beyond what │         │ next entry is cut off     │ failed, and is cut off meanwhile
+//!              came next             │         ▼                           │
+//!                                  ┌──────────────┐                        │
+//!                                  │   Snapshot   │ ◀──────────────────────┘
+//!                                  └──────────────┘
 //! ```
 //!
 //! - **Probe**: it is not known where the logs match. One message is in flight; the next leaves when it is answered.
 //! - **Replicate**: the logs match. Messages are sent ahead of their answers, up to a window.
 //! - **Fetch**: as Replicate, but the driver first has to read what comes next.
+//! - **Snapshot**: what comes next is neither in memory nor in the log any more (§7). The leader's snapshot is offered;
+//!   what was sent ahead no longer matters, because the snapshot covers it.
+//!
+//! A probe never needs a snapshot: the term of every index is known, so it goes without entries where there are none,
+//! and finds the place where the logs match all the same.
 //!
 //! Lost messages are recovered by *nudges*: whoever answers a heartbeat while it is behind gets an append without
-//! entries. If it is accepted, everything before it has arrived; if not, the answer leads back to Probe. So no window
-//! stays full for ever, and a node that is down costs no more than heartbeats.
+//! entries. If it is accepted, everything before it has arrived; if not, the answer leads back to Probe. In Snapshot it
+//! gets the offer again. So no window stays full for ever, and a node that is down costs no more than heartbeats.
 //!
 //! All transitions are here; the rest of the crate only says what happened.
 
@@ -34,6 +44,8 @@ pub(crate) enum Flow {
     },
     Replicate,
     Fetch,
+    /// The follower was offered a snapshot, which covers `next_index`.
+    Snapshot,
 }
 
 impl Flow {
@@ -42,6 +54,7 @@ impl Flow {
             Flow::Probe { .. } => "probe",
             Flow::Replicate => "replicate",
             Flow::Fetch => "fetch",
+            Flow::Snapshot => "snapshot",
         }
     }
 }
@@ -66,6 +79,8 @@ pub(crate) enum Due {
     Bare,
     /// The driver has to read entries from `next_index` first.
     Read,
+    /// An offer of the newest snapshot: there are no entries from `next_index`.
+    Offer,
 }
 
 /// A leader's account of one other member, new in every term.
@@ -112,15 +127,15 @@ impl Progress {
     /// What has to be sent now, if anything.
     pub(crate) fn due(&self, log: &Log, in_flight_max: usize) -> Option<Due> {
         let in_tail = self.next_index >= log.first_in_tail();
-        let may_read = self.reading == Reading::Idle;
         match self.flow {
             // What is not in memory is not read on a guess: an append without entries tests the guess as well.
             Flow::Probe { sent: false } => Some(if in_tail { Due::Entries } else { Due::Bare }),
             Flow::Probe { sent: true } => self.nudge.then_some(Due::Bare),
-            Flow::Fetch => may_read.then_some(Due::Read),
+            Flow::Snapshot => self.nudge.then_some(Due::Offer),
+            Flow::Fetch => self.due_from_disk(log),
             Flow::Replicate => {
                 if self.next_index <= log.last_index() && self.in_flight.len() < in_flight_max {
-                    return if in_tail { Some(Due::Entries) } else { may_read.then_some(Due::Read) };
+                    return if in_tail { Some(Due::Entries) } else { self.due_from_disk(log) };
                 }
                 // With messages in flight, their answers will be the occasion to tell the commit index.
                 let commit_index = log.commit_index().min(self.match_index);
@@ -130,12 +145,31 @@ impl Progress {
         }
     }
 
+    /// What is due when the entry at `next_index` is not in memory.
+    fn due_from_disk(&self, log: &Log) -> Option<Due> {
+        match self.reading {
+            // It may have been read before it was cut off.
+            Reading::Asked(from) if from == self.next_index => None,
+            _ if self.next_index < log.first_index() => Some(Due::Offer),
+            Reading::Idle => Some(Due::Read),
+            Reading::Asked(_) | Reading::Failed => None,
+        }
+    }
+
+    /// The newest snapshot was offered.
+    pub(crate) fn offered(&mut self) {
+        self.flow = Flow::Snapshot;
+        self.in_flight.clear();
+        self.nudge = false;
+    }
+
     /// An append left whose entries, if it had any, end at `last`; it told `commit_told`.
     pub(crate) fn sent(&mut self, last: Index, commit_told: Index) {
         self.nudge = false;
         self.commit_told = self.commit_told.max(commit_told);
         match self.flow {
             Flow::Probe { .. } => self.flow = Flow::Probe { sent: true },
+            Flow::Snapshot => unreachable!("in this flow only offers are due"),
             Flow::Replicate | Flow::Fetch => {
                 self.flow = Flow::Replicate;
                 if last >= self.next_index {
@@ -159,7 +193,7 @@ impl Progress {
             return false;
         }
         self.reading = if usable { Reading::Idle } else { Reading::Failed };
-        usable && !matches!(self.flow, Flow::Probe { .. }) && self.next_index == from
+        usable && matches!(self.flow, Flow::Replicate | Flow::Fetch) && self.next_index == from
     }
 
     /// The member accepted everything up to `match_index`, which this leader has; whether that is news. Answers come
@@ -170,6 +204,9 @@ impl Progress {
         }
         let is_news = match_index > self.match_index;
         self.match_index = match_index;
+        if self.flow == Flow::Snapshot && match_index >= self.next_index {
+            self.flow = Flow::Replicate;
+        }
         self.next_index = self.next_index.max(match_index.next());
         while self.in_flight.front().is_some_and(|&last| last <= match_index) {
             self.in_flight.pop_front();
@@ -192,6 +229,10 @@ impl Progress {
         if prev_index <= self.match_index {
             return false;
         }
+        // What was sent ahead is lost or overtaken, and the snapshot covers it.
+        if self.flow == Flow::Snapshot {
+            return false;
+        }
         // A probe answers for itself only: any other rejection is an old one.
         if matches!(self.flow, Flow::Probe { .. }) && prev_index.next() != self.next_index {
             return false;
@@ -202,7 +243,7 @@ impl Progress {
 
     /// A message to the member was lost.
     pub(crate) fn unreachable(&mut self) {
-        if !matches!(self.flow, Flow::Probe { .. }) {
+        if matches!(self.flow, Flow::Replicate | Flow::Fetch) {
             self.become_probe(self.match_index);
         }
     }
@@ -213,6 +254,7 @@ impl Progress {
             Flow::Probe { sent } => sent,
             Flow::Replicate => self.match_index < last_index,
             Flow::Fetch => false,
+            Flow::Snapshot => true,
         };
         if behind && self.may_nudge {
             self.nudge = true;
@@ -246,6 +288,10 @@ impl Progress {
         assert!(self.in_flight.back().is_none_or(|&last| last < next_index), "a message in flight was never sent");
         match self.flow {
             Flow::Probe { .. } => assert!(self.in_flight.is_empty(), "only one message probes"),
+            Flow::Snapshot => {
+                assert!(self.in_flight.is_empty(), "entries are in flight that nobody waits for");
+                assert!(next_index <= log.snapshot_index(), "no snapshot covers {next_index}, which was cut off");
+            }
             Flow::Replicate | Flow::Fetch => {
                 let all_answered = next_index == match_index.next();
                 assert_eq!(
@@ -262,11 +308,9 @@ impl Progress {
 mod tests {
     use super::*;
     use crate::types::{Entry, Payload, Term};
-    use alloc::vec::Vec;
 
     fn log_of(count: u64) -> Log {
-        let mut log =
-            Log::restore(&[], Vec::new(), Index::ZERO, Index::ZERO, Index::ZERO).expect("an empty log is valid");
+        let mut log = Log::empty();
         for index in 1..=count {
             log.append(Entry { term: Term::new(1), index: Index::new(index), payload: Payload::Noop });
         }
@@ -320,5 +364,81 @@ mod tests {
         assert_eq!(progress.due(&log, 2), Some(Due::Bare));
         progress.sent(Index::new(3), Index::new(3));
         assert_eq!(progress.due(&log, 2), None);
+    }
+    /// A log of which entries 1 to 6 are in a snapshot, cut off, and no longer in memory.
+    fn cut_log() -> Log {
+        let mut log = log_of(9);
+        log.commit_to(Index::new(6));
+        log.take_committed(usize::MAX);
+        log.applied_to(Index::new(6));
+        log.snapshot_taken(Index::new(6));
+        log.compacted(Index::new(7));
+        log.evict(Index::new(9), 0);
+        assert_eq!(log.first_in_tail(), Index::new(7));
+        log
+    }
+
+    #[test]
+    fn what_is_cut_off_is_offered_until_something_behind_it_is_accepted() {
+        let log = cut_log();
+        let mut progress = Progress::new(Index::new(9), 0);
+        progress.rejected(Index::new(9), Index::new(2));
+        assert_eq!(progress.due(&log, 2), Some(Due::Bare), "a probe needs no entries");
+        progress.sent(Index::new(2), Index::ZERO);
+        progress.accepted(Index::new(2));
+        assert_eq!(progress.due(&log, 2), Some(Due::Offer));
+        progress.offered();
+        assert_eq!((progress.due(&log, 2), progress.flow), (None, Flow::Snapshot));
+        progress.heartbeat_answered(Index::new(9));
+        assert_eq!(progress.due(&log, 2), Some(Due::Offer));
+        progress.offered();
+        progress.heartbeat_answered(Index::new(9));
+        assert_eq!(progress.due(&log, 2), None, "not before the next heartbeat");
+        assert!(!progress.rejected(Index::new(5), Index::new(1)), "an old rejection");
+        progress.unreachable();
+        progress.accepted(Index::new(2));
+        assert_eq!((progress.flow, progress.next_index), (Flow::Snapshot, Index::new(3)));
+        progress.check_invariants(&log, 2);
+        assert!(progress.accepted(Index::new(6)));
+        assert_eq!((progress.flow, progress.next_index), (Flow::Replicate, Index::new(7)));
+        assert_eq!(progress.due(&log, 2), Some(Due::Entries));
+        progress.check_invariants(&log, 2);
+    }
+
+    #[test]
+    fn an_offer_covers_what_was_sent_ahead() {
+        let mut progress = Progress::new(Index::new(1), 0);
+        progress.accepted(Index::new(1));
+        progress.sent(Index::new(3), Index::ZERO);
+        let log = cut_log();
+        assert_eq!(progress.due(&log, 1), None, "first the window has to open");
+        assert_eq!(progress.due(&log, 2), Some(Due::Offer));
+        progress.offered();
+        progress.check_invariants(&log, 2);
+        assert!(progress.accepted(Index::new(3)));
+        assert_eq!(
+            (progress.flow, progress.next_index),
+            (Flow::Snapshot, Index::new(4)),
+            "that was the message before"
+        );
+        progress.check_invariants(&log, 2);
+        assert!(progress.accepted(Index::new(8)));
+        assert_eq!(progress.flow, Flow::Replicate);
+        progress.check_invariants(&log, 2);
+    }
+
+    #[test]
+    fn a_read_that_was_asked_for_is_waited_for() {
+        let log = cut_log();
+        for usable in [true, false] {
+            let mut progress = Progress::new(Index::new(2), 0);
+            progress.accepted(Index::new(2));
+            progress.asked();
+            assert_eq!(progress.due(&log, 2), None);
+            assert_eq!(progress.read(Index::new(3), usable), usable);
+            assert_eq!(progress.due(&log, 2), Some(Due::Offer), "what comes next is cut off, and no read is worth it");
+            progress.offered();
+            assert!(!progress.read(Index::new(3), true), "a second answer is none");
+        }
     }
 }

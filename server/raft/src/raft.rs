@@ -7,11 +7,11 @@ use crate::configuration::Configuration;
 use crate::election::Votes;
 use crate::error::{ProposeError, Refused, SetupError};
 use crate::follower::Append;
-use crate::log::Log;
+use crate::log::{Log, Marks};
 use crate::message::{Body, Message};
 use crate::options::{Options, Restored};
 use crate::random::Random;
-use crate::ready::{Event, Fetch, Ready};
+use crate::ready::{Event, Fetch, Ready, SnapshotOffer};
 use crate::replication::Leadership;
 use crate::staging::Staging;
 use crate::status::Role;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 /// How far ahead of ours a peer's term may be. An honest cluster does not hold four billion elections while a member
 /// is away; a damaged frame that claims to have would use up the terms of the whole cluster.
-const TERMS_AHEAD_MAX: u64 = 1 << 32;
+pub(crate) const TERMS_AHEAD_MAX: u64 = 1 << 32;
 
 /// One node's part in the consensus: inputs in, [`Ready`] out. See the crate's documentation for the contract.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Raft {
     /// When to campaign; drawn anew for each round.
     pub(crate) election_timeout_ticks: u32,
     pub(crate) random: Random,
+    /// What it promised in terms up to this one it may have forgotten; see `snapshot`.
+    pub(crate) forgotten_term: Option<Term>,
     pub(crate) outbox: Outbox,
 }
 
@@ -71,6 +73,7 @@ pub(crate) struct Outbox {
     pub(crate) reads: Vec<(ReadId, Index)>,
     pub(crate) aborted_reads: Vec<ReadId>,
     pub(crate) fetches: Vec<Fetch>,
+    pub(crate) snapshot_offers: Vec<SnapshotOffer>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -82,14 +85,16 @@ impl Raft {
     /// If options, configuration and log do not make sense, or not together.
     pub fn new(options: Options, restored: Restored) -> Result<Raft, SetupError> {
         options.validate()?;
-        let Restored { configuration, hard_state, term_starts, tail, last_index, applied } = restored;
+        let Restored { configuration, hard_state, term_starts, tail, last_index, .. } = restored;
+        let Restored { first_index, snapshot_index, forgotten_term, applied, .. } = restored;
         configuration.validate().map_err(SetupError::Configuration)?;
         if !configuration.contains(options.id) {
             return Err(SetupError::NotAMember(options.id));
         }
         // Whatever is applied was committed, even if the hint had not been written yet.
         let commit = hard_state.commit_index.max(applied);
-        let log = Log::restore(&term_starts, tail, last_index, commit, applied).map_err(SetupError::Log)?;
+        let marks = Marks { first: first_index, snapshot: snapshot_index, applied, commit, last: last_index };
+        let log = Log::restore(&term_starts, tail, marks).map_err(SetupError::Log)?;
         let mut random = Random::new(options.seed);
         let election_timeout_ticks =
             random.between(options.election_timeout_ticks_min, options.election_timeout_ticks_max);
@@ -106,6 +111,7 @@ impl Raft {
             pre_vote_term: Term::ZERO,
             election_timeout_ticks,
             random,
+            forgotten_term,
             outbox: Outbox::default(),
             options,
             configuration,
@@ -115,6 +121,13 @@ impl Raft {
             // The entries were written, and the term that came behind them in the same batch was not. Nothing in
             // that batch was promised to anyone, a vote least of all.
             raft.enter_term(raft.log.last_term());
+        }
+        if let Some(forgotten_term) = forgotten_term {
+            let term = forgotten_term.next().ok_or(SetupError::ForgottenTerm)?;
+            if term > raft.current_term {
+                raft.enter_term(term);
+            }
+            raft.maybe_recover();
         }
         raft.check_invariants();
         Ok(raft)
@@ -140,6 +153,7 @@ impl Raft {
     pub fn step(&mut self, message: Message) -> Result<(), Refused> {
         let before = self.observe();
         let result = self.receive(message);
+        self.maybe_recover();
         self.verify(&before);
         result
     }
@@ -182,6 +196,7 @@ impl Raft {
         self.staging.persisted(number, &self.log);
         self.maybe_count_own_vote();
         self.maybe_commit();
+        self.maybe_recover();
         self.evict();
         self.verify(&before);
     }
@@ -251,6 +266,12 @@ impl Raft {
         self.log.term_at(index)
     }
 
+    /// The first index of each run of entries of one term, with that term, from index 1 up to `last`: what a snapshot
+    /// of everything up to there carries.
+    pub fn term_starts(&self, last: Index) -> Vec<(Index, Term)> {
+        self.log.term_starts(last)
+    }
+
     /// The members.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
@@ -297,18 +318,23 @@ impl Raft {
             Body::AppendEntriesResponse(result) => self.handle_append_response(from, term, result),
             Body::Heartbeat { commit_index, round } => self.handle_heartbeat(from, term, commit_index, round),
             Body::HeartbeatResponse { round } => self.handle_heartbeat_response(from, term, round),
+            Body::InstallSnapshot { last_included_index, last_included_term } => {
+                self.handle_install_snapshot(from, term, last_included_index, last_included_term)
+            }
             Body::TimeoutNow => self.handle_timeout_now(from, term),
         }
     }
 
     /// Whether there is anything to do, in a time that depends on the number of members only.
     pub fn has_ready(&self) -> bool {
-        let Outbox { messages, messages_after_persist, reads, aborted_reads, fetches, events } = &self.outbox;
+        let Outbox { messages, messages_after_persist, reads, aborted_reads, fetches, snapshot_offers, events } =
+            &self.outbox;
         !messages.is_empty()
             || !messages_after_persist.is_empty()
             || !reads.is_empty()
             || !aborted_reads.is_empty()
             || !fetches.is_empty()
+            || !snapshot_offers.is_empty()
             || !events.is_empty()
             || self.staging.is_due(&self.log, self.hard_state())
             || self.log.handed() < self.log.commit_index()
@@ -326,11 +352,22 @@ impl Raft {
         let hard_state = HardState { commit_index, ..self.hard_state() };
         let persist = self.staging.take(&self.log, hard_state);
         let committed = self.log.take_committed(self.options.apply_bytes_max);
-        let Outbox { messages, messages_after_persist, reads, aborted_reads, fetches, events } =
+        let Outbox { messages, messages_after_persist, reads, aborted_reads, fetches, snapshot_offers, events } =
             core::mem::take(&mut self.outbox);
         self.verify(&before);
         let wait_for = self.staging.last_batch();
-        Ready { persist, messages, messages_after_persist, wait_for, committed, reads, aborted_reads, fetches, events }
+        Ready {
+            persist,
+            messages,
+            messages_after_persist,
+            wait_for,
+            committed,
+            reads,
+            aborted_reads,
+            fetches,
+            snapshot_offers,
+            events,
+        }
     }
 
     /// Lets old entries go when the tail has grown too large.

@@ -27,6 +27,10 @@ pub struct Ready {
     /// Entries to read back from the disk for a follower that is far behind. Each is answered exactly once, with
     /// [`Raft::fetched`](crate::Raft::fetched).
     pub fetches: Vec<Fetch>,
+    /// Snapshots to get from a peer, because this node's log ends before those of the others begin (§7). The driver
+    /// gets one of at least that index and hands it over with [`Raft::install`](crate::Raft::install), or fails to;
+    /// offers are repeated.
+    pub snapshot_offers: Vec<SnapshotOffer>,
     /// What happened, for people.
     pub events: Vec<Event>,
 }
@@ -43,6 +47,7 @@ impl Ready {
             reads,
             aborted_reads,
             fetches,
+            snapshot_offers,
             events,
         } = self;
         persist.is_none()
@@ -52,6 +57,7 @@ impl Ready {
             && reads.is_empty()
             && aborted_reads.is_empty()
             && fetches.is_empty()
+            && snapshot_offers.is_empty()
             && events.is_empty()
     }
 }
@@ -62,6 +68,9 @@ impl Ready {
 pub struct Batch {
     /// Its number, one more than the last.
     pub number: BatchNumber,
+    /// First forget the whole log: it goes on behind this index, up to which a durable snapshot holds the state (§7).
+    /// Never together with a truncation.
+    pub reset_to: Option<Index>,
     /// First drop every entry behind this index. Never below the commit index.
     pub truncate_after: Option<Index>,
     /// Then append these, contiguous with what is left.
@@ -81,6 +90,15 @@ pub struct Fetch {
     pub from: Index,
     /// How many bytes to read at most, counted as [`Entry::size_bytes`], but at least one entry.
     pub bytes_max: usize,
+}
+
+/// A snapshot that the leader says this node needs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SnapshotOffer {
+    /// The leader.
+    pub from: NodeId,
+    /// The last index that the leader's snapshot covers.
+    pub index: Index,
 }
 
 /// What happened, told for people. Nothing depends on events.
@@ -126,6 +144,16 @@ pub enum Event {
     Truncated {
         /// The last entry that stayed.
         after: Index,
+    },
+    /// Took a peer's snapshot over in place of its log and state (§7).
+    Installed {
+        /// The last index that the snapshot covers.
+        index: Index,
+    },
+    /// Has everything again that it may have forgotten, and takes part in elections from now on.
+    Recovered {
+        /// The current term.
+        term: Term,
     },
     /// Began to hand leadership over (thesis §3.10).
     TransferStarted {

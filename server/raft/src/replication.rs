@@ -90,7 +90,7 @@ impl Raft {
         self.log.append(entry);
     }
 
-    /// Whether an AppendEntries or a fetch would leave now.
+    /// Whether an AppendEntries, an offer or a fetch would leave now.
     pub(crate) fn is_append_due(&self) -> bool {
         let State::Leader(leadership) = &self.state else {
             return false;
@@ -109,16 +109,19 @@ impl Raft {
         let bytes_max = self.options.append_bytes_max;
         for (&to, peer) in &mut leadership.progress {
             while let Some(due) = peer.due(&self.log, self.options.inflight_messages_max) {
-                if due == Due::Read {
-                    peer.asked();
-                    self.outbox.fetches.push(Fetch { peer: to, term, from: peer.next_index, bytes_max });
-                    continue;
-                }
-                let entries = match due {
-                    Due::Entries => self.log.slice(peer.next_index, self.log.last_index(), bytes_max),
-                    Due::Bare | Due::Read => Vec::new(),
+                let body = match due {
+                    Due::Entries => {
+                        let entries = self.log.slice(peer.next_index, self.log.last_index(), bytes_max);
+                        append_body(peer, entries, &self.log)
+                    }
+                    Due::Bare => append_body(peer, Vec::new(), &self.log),
+                    Due::Read => {
+                        peer.asked();
+                        self.outbox.fetches.push(Fetch { peer: to, term, from: peer.next_index, bytes_max });
+                        continue;
+                    }
+                    Due::Offer => offer_body(peer, &self.log),
                 };
-                let body = append_body(peer, entries, &self.log);
                 self.outbox.messages.push(Message { from, to, term, body });
             }
         }
@@ -255,4 +258,12 @@ fn append_body(peer: &mut Progress, entries: Vec<Entry>, log: &Log) -> Body {
     let last = entries.last().map_or(prev_log_index, |entry| entry.index);
     peer.sent(last, leader_commit.min(last));
     Body::AppendEntries { prev_log_index, prev_log_term, entries, leader_commit }
+}
+
+/// The offer of the newest snapshot to `peer`, whose next entry was cut off; notes that it left.
+fn offer_body(peer: &mut Progress, log: &Log) -> Body {
+    peer.offered();
+    let last_included_index = log.snapshot_index();
+    let last_included_term = log.term_at(last_included_index).expect("a snapshot covers no more than the log");
+    Body::InstallSnapshot { last_included_index, last_included_term }
 }

@@ -12,6 +12,10 @@
 //! a crash before batch 3 would leave it lost although it had been acknowledged. So each batch carries a *claim*, the
 //! last entry whose durability follows from it; truncation lowers the claims of all batches under way, and only
 //! claims raise the durable index.
+//!
+//! A snapshot in place of the log (§7) is durable before the core hears of it, and a restart adopts it whether or not
+//! the batch that forgets the log was written: so everything up to its end is durable at once, and the batches under
+//! way say nothing about entries any more.
 
 use crate::log::Log;
 use crate::types::{BatchNumber, HardState, Index, NodeId, Term};
@@ -23,6 +27,8 @@ struct InFlight {
     number: BatchNumber,
     /// When this batch is durable, so are all entries up to here; zero if it says nothing about entries.
     claim: (Index, Term),
+    /// It forgets the log for a snapshot.
+    resets: bool,
     /// Its hard state.
     ballot: Option<(Term, Option<NodeId>)>,
 }
@@ -35,6 +41,8 @@ pub(crate) struct Staging {
     in_flight: VecDeque<InFlight>,
     /// All entries of the log up to here were handed out in some batch.
     staged: Index,
+    /// The log was replaced by a snapshot up to here; to be said in the next batch.
+    reset_to: Option<Index>,
     /// Handed-out entries behind this index were dropped from the log; to be said in the next batch.
     truncate_after: Option<Index>,
     /// All entries of the log up to here are on disk, and no write under way removes them.
@@ -54,6 +62,7 @@ impl Staging {
             last_batch: BatchNumber::ZERO,
             in_flight: VecDeque::new(),
             staged: last_index,
+            reset_to: None,
             truncate_after: None,
             durable: last_index,
             staged_hard_state: hard_state,
@@ -88,6 +97,13 @@ impl Staging {
         self.durable
     }
 
+    /// The last entry that is on the disk as it will stay there. None while the log on the disk waits to be forgotten:
+    /// it need not be the one that is in memory.
+    pub(crate) fn settled_index(&self) -> Index {
+        let resets = self.reset_to.is_some() || self.in_flight.iter().any(|batch| batch.resets);
+        if resets { Index::ZERO } else { self.durable }
+    }
+
     pub(crate) fn staged_index(&self) -> Index {
         self.staged
     }
@@ -98,7 +114,10 @@ impl Staging {
 
     /// Whether a batch has to go out. A commit index that moved is no reason: it is only a hint.
     pub(crate) fn is_due(&self, log: &Log, hard_state: HardState) -> bool {
-        self.truncate_after.is_some() || self.staged < log.last_index() || self.ballot_changed(hard_state)
+        self.reset_to.is_some()
+            || self.truncate_after.is_some()
+            || self.staged < log.last_index()
+            || self.ballot_changed(hard_state)
     }
 
     fn ballot_changed(&self, hard_state: HardState) -> bool {
@@ -122,6 +141,18 @@ impl Staging {
         }
     }
 
+    /// A durable snapshot that ends at `last` took the place of the log.
+    pub(crate) fn reset(&mut self, last: Index) {
+        self.staged = last;
+        self.reset_to = Some(last);
+        // The reset drops more than any cut, or an earlier reset, that waits to be said.
+        self.truncate_after = None;
+        self.durable = last;
+        for batch in &mut self.in_flight {
+            batch.claim = (Index::ZERO, Term::ZERO);
+        }
+    }
+
     /// The next batch, if one is due, with everything that changed since the last.
     pub(crate) fn take(&mut self, log: &Log, hard_state: HardState) -> Option<crate::Batch> {
         if !self.is_due(log, hard_state) {
@@ -129,17 +160,19 @@ impl Staging {
         }
         let number = BatchNumber::new(self.last_batch.get() + 1);
         let entries = log.slice(self.staged.next(), log.last_index(), usize::MAX);
-        let hint_is_news = !entries.is_empty() && hard_state.commit_index > self.staged_hard_state.commit_index;
+        let log_is_news = !entries.is_empty() || self.reset_to.is_some();
+        let hint_is_news = log_is_news && hard_state.commit_index > self.staged_hard_state.commit_index;
         let hard_state = (self.ballot_changed(hard_state) || hint_is_news).then_some(hard_state);
         let claim = entries.last().map_or((Index::ZERO, Term::ZERO), |last| (last.index, last.term));
         let ballot = hard_state.map(|state| (state.current_term, state.voted_for));
         self.last_batch = number;
-        self.in_flight.push_back(InFlight { number, claim, ballot });
+        self.in_flight.push_back(InFlight { number, claim, resets: self.reset_to.is_some(), ballot });
         self.staged = log.last_index();
         if let Some(state) = hard_state {
             self.staged_hard_state = state;
         }
-        Some(crate::Batch { number, truncate_after: self.truncate_after.take(), entries, hard_state })
+        let (reset_to, truncate_after) = (self.reset_to.take(), self.truncate_after.take());
+        Some(crate::Batch { number, reset_to, truncate_after, entries, hard_state })
     }
 
     /// This batch and all before it are durable.
@@ -171,6 +204,8 @@ impl Staging {
         assert!(self.staged <= log.last_index(), "handed out {}, which is not in the log", self.staged);
         assert!(self.staged_hard_state.current_term <= hard_state.current_term, "the staged term is from the future");
         assert!(self.durable_ballot.0 <= self.staged_hard_state.current_term, "a term is durable that never went out");
+        assert!(self.reset_to.is_none() || self.truncate_after.is_none(), "a reset log is cut before it was written");
+        assert!(self.reset_to.is_none_or(|last| last <= self.durable), "a snapshot is durable before it is installed");
         assert!(self.silent_ticks == 0 || !self.in_flight.is_empty(), "the disk is silent about nothing");
         for batch in &self.in_flight {
             let (index, term) = batch.claim;
@@ -182,6 +217,7 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::TermTable;
     use crate::types::{Entry, Payload};
     use alloc::vec::Vec;
 
@@ -190,8 +226,7 @@ mod tests {
     }
 
     fn set_up() -> (Log, Staging) {
-        let log = Log::restore(&[], Vec::new(), Index::ZERO, Index::ZERO, Index::ZERO).expect("an empty log is valid");
-        (log, Staging::new(Index::ZERO, HardState::default()))
+        (Log::empty(), Staging::new(Index::ZERO, HardState::default()))
     }
 
     fn append(log: &mut Log, term: u64) {
@@ -249,6 +284,58 @@ mod tests {
         assert_eq!(staging.durable_index(), Index::new(1), "of the first batch only entry 1 stays");
         staging.persisted(BatchNumber::new(2), &log);
         assert_eq!(staging.durable_index(), Index::new(3));
+    }
+
+    fn table(terms: &[u64]) -> TermTable {
+        let starts: Vec<(Index, Term)> =
+            terms.iter().zip(1..).map(|(&term, index)| (Index::new(index), Term::new(term))).collect();
+        TermTable::new(&starts, Index::new(terms.len() as u64)).expect("terms that rise are valid")
+    }
+
+    fn reset(log: &mut Log, staging: &mut Staging, terms: &[u64]) {
+        log.install(table(terms));
+        staging.reset(log.last_index());
+    }
+
+    #[test]
+    fn a_reset_ends_all_claims_and_cuts() {
+        let (mut log, mut staging) = set_up();
+        (0..5).for_each(|_| append(&mut log, 1));
+        staging.take(&log, hard_state(1, 0));
+        cut(&mut log, &mut staging, 2);
+        (0..5).for_each(|_| append(&mut log, 2));
+        staging.take(&log, hard_state(2, 0));
+        cut(&mut log, &mut staging, 4);
+        reset(&mut log, &mut staging, &[1, 3, 4]);
+        assert_eq!((staging.durable_index(), staging.staged_index()), (Index::new(3), Index::new(3)));
+        staging.check_invariants(&log, hard_state(4, 3));
+        append(&mut log, 4);
+        append(&mut log, 4);
+        cut(&mut log, &mut staging, 4);
+        let batch = staging.take(&log, hard_state(4, 3)).expect("due");
+        assert_eq!((batch.reset_to, batch.truncate_after), (Some(Index::new(3)), None));
+        assert_eq!((batch.entries.len(), batch.hard_state), (1, Some(hard_state(4, 3))));
+        assert_eq!(staging.settled_index(), Index::ZERO, "the old log is still on the disk");
+        cut(&mut log, &mut staging, 3);
+        staging.persisted(BatchNumber::new(2), &log);
+        assert_eq!(staging.durable_index(), Index::new(3), "the batches before the reset say nothing");
+        assert_eq!(staging.settled_index(), Index::ZERO);
+        staging.persisted(BatchNumber::new(3), &log);
+        assert_eq!(staging.durable_index(), Index::new(3), "and entry 4 was cut again");
+        assert_eq!(staging.settled_index(), Index::new(3));
+        let batch = staging.take(&log, hard_state(4, 3)).expect("due");
+        assert_eq!((batch.reset_to, batch.truncate_after), (None, Some(Index::new(3))));
+    }
+
+    #[test]
+    fn a_reset_alone_is_a_reason_to_write() {
+        let (mut log, mut staging) = set_up();
+        staging.take(&log, hard_state(4, 0)).expect("a term");
+        reset(&mut log, &mut staging, &[1, 3]);
+        reset(&mut log, &mut staging, &[1, 3, 4]);
+        let batch = staging.take(&log, hard_state(4, 3)).expect("due");
+        assert_eq!((batch.reset_to, batch.hard_state), (Some(Index::new(3)), Some(hard_state(4, 3))));
+        assert_eq!(staging.take(&log, hard_state(4, 3)), None, "it is said once");
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub struct Status {
     pub last_term: Term,
     /// The last entry known to be on this node's disk.
     pub durable_index: Index,
+    /// The first entry that can be read back from this node's log.
+    pub first_index: Index,
+    /// The last index that its newest durable snapshot covers; zero without one.
+    pub snapshot_index: Index,
+    /// Whether it may have forgotten promises, and takes no part in elections until it has what they were about.
+    pub recovering: bool,
     /// The members.
     pub configuration: Configuration,
     /// What the leader knows of each other member; empty on other nodes.
@@ -66,7 +72,7 @@ pub struct ProgressView {
     pub match_index: Index,
     /// The next entry to send (§5.3).
     pub next_index: Index,
-    /// `probe`, `replicate` or `fetch`.
+    /// `probe`, `replicate`, `fetch` or `snapshot`.
     pub state: &'static str,
     /// Whether it was heard of within an election timeout.
     pub active: bool,
@@ -96,6 +102,9 @@ impl Raft {
             last_index: self.log.last_index(),
             last_term: self.log.last_term(),
             durable_index: self.staging.durable_index(),
+            first_index: self.log.first_index(),
+            snapshot_index: self.log.snapshot_index(),
+            recovering: self.is_recovering(),
             configuration: self.configuration.clone(),
             progress,
         }

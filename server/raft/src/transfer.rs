@@ -82,6 +82,9 @@ impl Raft {
         if term > self.current_term || self.leader() != Some(from) {
             return Err(Refused::NotOurLeader);
         }
+        if self.is_recovering() {
+            return Err(Refused::Recovering);
+        }
         if self.is_disk_stalled() {
             // It could not win, for its vote for itself waits for the disk, and its new term would depose the leader.
             return Err(Refused::DiskStalled);

@@ -105,6 +105,12 @@ fn status_response(status: NodeStatus) -> StatusResponse {
         peers,
         members: _,
         dropped_messages,
+        first_index,
+        snapshot_index,
+        snapshot_bytes,
+        log_bytes_since_snapshot,
+        storage_full,
+        recovering,
     } = status;
     let (leader_name, leader_address) =
         leader.map(|leader| (leader.name, leader.client_address.unwrap_or_default())).unwrap_or_default();
@@ -128,6 +134,12 @@ fn status_response(status: NodeStatus) -> StatusResponse {
         not_ready_reason: not_ready.unwrap_or_default(),
         peers: peers.into_iter().map(peer_progress).collect(),
         dropped_messages: dropped_messages.into_iter().collect(),
+        first_index,
+        snapshot_index,
+        snapshot_bytes,
+        log_bytes_since_snapshot,
+        storage_full,
+        recovering,
     }
 }
 

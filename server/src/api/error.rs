@@ -72,6 +72,8 @@ pub(super) enum ApiError {
     Draining,
     #[error("too many requests are under way")]
     Overloaded,
+    #[error("the leader's disk is almost full: nothing is written that needs room; make some there, or delete keys")]
+    StorageFull,
     #[error("the proposal of term {term} was overwritten by another leader's")]
     ProposalDropped { term: u64 },
     #[error("the deadline passed and nothing was changed")]
@@ -145,6 +147,9 @@ impl ApiError {
                 let pushback_ms = RETRY_SOON.as_millis();
                 shape(Code::ResourceExhausted, "OVERLOADED").retry(RETRY_SOON).pushback(pushback_ms)
             }
+            // No time is told after which it would be worth trying: that is for whoever makes room.
+            Self::StorageFull => shape(Code::ResourceExhausted, "STORAGE_FULL")
+                .quota("disk", "the file system of the leader's data directory is almost full".to_owned()),
             Self::ProposalDropped { term } => {
                 shape(Code::Unavailable, "PROPOSAL_DROPPED").with("term", term).retry(Duration::ZERO)
             }
@@ -202,6 +207,11 @@ impl Shape {
 
     fn precondition(mut self, kind: &str, subject: &str, description: String) -> Self {
         self.details.add_precondition_failure_violation(kind, subject, description);
+        self
+    }
+
+    fn quota(mut self, subject: &str, description: String) -> Self {
+        self.details.add_quota_failure_violation(subject, description);
         self
     }
 
@@ -263,6 +273,7 @@ impl From<Unavailable> for ApiError {
             Unavailable::NotLeader { leader, term } => Self::NotLeader { leader, term },
             Unavailable::NotReady(cause) => Self::NotReady { cause },
             Unavailable::Overloaded => Self::Overloaded,
+            Unavailable::StorageFull => Self::StorageFull,
             Unavailable::Transferring => Self::Transferring,
             Unavailable::Draining => Self::Draining,
         }

@@ -162,6 +162,14 @@ fn unavailable() -> Vec<Row> {
         ),
         (ApiError::Draining, Code::Unavailable, "DRAINING", "the node is shutting down", false, &[]),
         (ApiError::Overloaded, Code::ResourceExhausted, "OVERLOADED", "too many requests are under way", false, &[]),
+        (
+            ApiError::StorageFull,
+            Code::ResourceExhausted,
+            "STORAGE_FULL",
+            "the leader's disk is almost full: nothing is written that needs room; make some there, or delete keys",
+            false,
+            &[],
+        ),
     ]
 }
 
@@ -284,10 +292,11 @@ fn number(error: &ApiError) -> usize {
         ApiError::AlreadyLeader { .. } => 26,
         ApiError::NobodyElse => 27,
         ApiError::TransferTimedOut => 28,
+        ApiError::StorageFull => 29,
     }
 }
 
-const CASES: usize = 29;
+const CASES: usize = 30;
 
 #[test]
 fn every_case_has_a_row() {
@@ -360,6 +369,11 @@ fn details_fit_the_case() {
                 assert!(details.retry_info().is_some());
                 Some(b"100".to_vec())
             }
+            ApiError::StorageFull => {
+                assert_eq!(details.quota_failure().expect("a QuotaFailure").violations[0].subject, "disk");
+                assert!(details.retry_info().is_none(), "nobody knows when there is room");
+                None
+            }
             ApiError::NotLeader { .. } => Some(b"0".to_vec()),
             ApiError::TimeoutMalformed { .. }
             | ApiError::MessageTooLarge { .. }
@@ -408,6 +422,7 @@ fn what_a_node_says_becomes_the_error_that_it_means() {
         (WriteError::Unavailable(not_leader), "NOT_LEADER", false),
         (WriteError::Unavailable(Unavailable::NotReady("why".to_owned())), "NOT_READY", false),
         (WriteError::Unavailable(Unavailable::Overloaded), "OVERLOADED", false),
+        (WriteError::Unavailable(Unavailable::StorageFull), "STORAGE_FULL", false),
         (WriteError::Unavailable(Unavailable::Transferring), "LEADERSHIP_TRANSFERRING", false),
         (WriteError::Unavailable(Unavailable::Draining), "DRAINING", false),
         (WriteError::Dropped { term: 3 }, "PROPOSAL_DROPPED", false),

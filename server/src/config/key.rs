@@ -23,6 +23,10 @@ pub enum Key {
     Peers,
     /// The size of a log segment.
     SegmentBytes,
+    /// How much log makes a snapshot worth taking.
+    SnapshotLogBytes,
+    /// How much of the disk is kept free.
+    SpaceReserveBytes,
     /// The heartbeat interval.
     HeartbeatMs,
     /// The shortest election timeout.
@@ -37,7 +41,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which they are documented.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Name,
         Self::DataDir,
         Self::Listen,
@@ -46,6 +50,8 @@ impl Key {
         Self::AdvertiseClient,
         Self::Peers,
         Self::SegmentBytes,
+        Self::SnapshotLogBytes,
+        Self::SpaceReserveBytes,
         Self::HeartbeatMs,
         Self::ElectionTimeoutMs,
         Self::RequestTimeoutMs,
@@ -65,6 +71,8 @@ impl Key {
             Self::AdvertiseClient => "advertise_client",
             Self::Peers => "peers",
             Self::SegmentBytes => "segment_bytes",
+            Self::SnapshotLogBytes => "snapshot_log_bytes",
+            Self::SpaceReserveBytes => "space_reserve_bytes",
             Self::HeartbeatMs => "heartbeat_ms",
             Self::ElectionTimeoutMs => "election_timeout_ms",
             Self::RequestTimeoutMs => "request_timeout_ms",

@@ -47,6 +47,12 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:7001";
 /// The default of `segment_bytes`: 64 MiB.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 
+/// The default of `snapshot_log_bytes`: 64 MiB.
+pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = engine::SNAPSHOT_LOG_BYTES_MIN;
+
+/// The default of `space_reserve_bytes`, unless two segments are more: 128 MiB.
+pub const SPACE_RESERVE_BYTES_DEFAULT: u64 = engine::SPACE_RESERVE_BYTES;
+
 /// The default of `heartbeat_ms`.
 pub const HEARTBEAT_MS_DEFAULT: u64 = 100;
 
@@ -92,6 +98,10 @@ pub struct Config {
     pub peers: BTreeMap<String, String>,
     /// The size of a log segment in bytes.
     pub segment_bytes: u64,
+    /// A snapshot is taken when there is more log than this since the last one, in bytes, and more than that one has.
+    pub snapshot_log_bytes: u64,
+    /// Writes that need room are refused while the disk has less left than this, in bytes.
+    pub space_reserve_bytes: u64,
     /// How often a leader sends heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
     /// The shortest time without a leader after which a node stands for election, in milliseconds; each time is drawn

@@ -12,12 +12,23 @@ use super::parse::{self, Problem};
 use super::sources::{Given, Raw, Sources, refused};
 use super::{
     Config, ELECTION_TIMEOUT_MS_DEFAULT, HEARTBEAT_MS_DEFAULT, HEARTBEATS_PER_ELECTION_TIMEOUT_MIN, LISTEN_DEFAULT,
-    LOG_DEFAULT, LogFormat, MEMBERS_MAX, REQUEST_TIMEOUT_MS_DEFAULT, SEGMENT_BYTES_DEFAULT,
+    LOG_DEFAULT, LogFormat, MEMBERS_MAX, REQUEST_TIMEOUT_MS_DEFAULT, SEGMENT_BYTES_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT,
+    SPACE_RESERVE_BYTES_DEFAULT,
 };
 use crate::cli::RunArgs;
 
 /// A segment's bounds. Below, most segments would hold one large record; above, recovery reads too much at once.
 const SEGMENT_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// The bounds of the log that makes a snapshot. Below, a snapshot would follow every few writes; above, a start would
+/// replay for minutes.
+const SNAPSHOT_LOG_BYTES: RangeInclusive<u64> = 64 << 10..=64 << 30;
+
+/// The reserve's bounds: from none to a disk's worth.
+const SPACE_RESERVE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+
+/// How many segments are kept free by default: the one that is being prepared, and the next.
+const RESERVE_SEGMENTS: u64 = 2;
 
 /// The heartbeat's bounds: faster costs more than it finds, slower leaves a dead leader unnoticed for a minute.
 const HEARTBEAT_MS: RangeInclusive<u64> = 10..=10_000;
@@ -37,6 +48,7 @@ pub(super) fn typed(flags: &RunArgs, sources: &Sources) -> Result<Config, Config
     let (name, name_origin) = own_name(sources, listen)?;
     let members = members(sources, &name, name_origin, peer_listen.unwrap_or(listen))?;
     let data_dir = parsed(sources, Key::DataDir, parse::directory)?;
+    let disk = disk_settings(sources)?;
     let config = Config {
         data_dir: data_dir.unwrap_or_else(|| PathBuf::from("./quorate-data").join(&name)),
         name,
@@ -45,7 +57,9 @@ pub(super) fn typed(flags: &RunArgs, sources: &Sources) -> Result<Config, Config
         http_listen,
         advertise_client: parsed(sources, Key::AdvertiseClient, advertised)?,
         peers: members.addresses,
-        segment_bytes: number(sources, Key::SegmentBytes, &SEGMENT_BYTES, "bytes", SEGMENT_BYTES_DEFAULT)?,
+        segment_bytes: disk.segment_bytes,
+        snapshot_log_bytes: disk.snapshot_log_bytes,
+        space_reserve_bytes: disk.space_reserve_bytes,
         heartbeat_ms: number(sources, Key::HeartbeatMs, &HEARTBEAT_MS, "milliseconds", HEARTBEAT_MS_DEFAULT)?,
         election_timeout_ms: number(
             sources,
@@ -69,6 +83,24 @@ pub(super) fn typed(flags: &RunArgs, sources: &Sources) -> Result<Config, Config
     check_ports(&config, sources, &members.origins)?;
     check_timeouts(&config, sources)?;
     Ok(config)
+}
+
+/// How the disk is used.
+struct DiskSettings {
+    segment_bytes: u64,
+    snapshot_log_bytes: u64,
+    space_reserve_bytes: u64,
+}
+
+fn disk_settings(sources: &Sources) -> Result<DiskSettings, ConfigError> {
+    let bytes = |key, range, default| number(sources, key, range, "bytes", default);
+    let segment_bytes = bytes(Key::SegmentBytes, &SEGMENT_BYTES, SEGMENT_BYTES_DEFAULT)?;
+    let reserve_default = SPACE_RESERVE_BYTES_DEFAULT.max(RESERVE_SEGMENTS * segment_bytes);
+    Ok(DiskSettings {
+        segment_bytes,
+        snapshot_log_bytes: bytes(Key::SnapshotLogBytes, &SNAPSHOT_LOG_BYTES, SNAPSHOT_LOG_BYTES_DEFAULT)?,
+        space_reserve_bytes: bytes(Key::SpaceReserveBytes, &SPACE_RESERVE_BYTES, reserve_default)?,
+    })
 }
 
 /// The value of `key`, if it was given.

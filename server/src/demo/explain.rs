@@ -48,6 +48,11 @@ pub(super) const TRUNCATED: Topic = Topic(
     "Entries that were never committed give way to those of the new leader. Nobody was told that they succeeded.",
 );
 
+pub(super) const INSTALLED: Topic = Topic(
+    "The leader no longer has the entries that this node lacks: it keeps the state that they made instead, a snapshot. \
+     The node fetches that, piece by piece, and goes on with the entries behind it.",
+);
+
 pub(super) const APPEND: Topic = Topic(
     "Every write is an entry in the leader's log, which is sent to all nodes at once. Each appends it and waits for its \
      disk (fsync) before it acknowledges: what a majority has acknowledged survives a power cut.",
@@ -118,6 +123,7 @@ mod tests {
             QUORUM_LOST,
             DISK_STALLED,
             TRUNCATED,
+            INSTALLED,
             APPEND,
             COMMIT,
             NOOP,

@@ -130,23 +130,36 @@ impl Narrator {
             Happening::TransferAborted { target } => {
                 line("leader", format!("goes on to lead: {target} did not take over in time"), None)
             }
+            Happening::Installed { index } => {
+                self.appended.remove(node);
+                line("snapshot", format!("takes over a snapshot of everything up to {index}"), explain::INSTALLED)
+            }
+            Happening::Recovered { term } => {
+                line("snapshot", format!("has again what its disk lost, and votes from term {term} on"), None)
+            }
             Happening::Appended { first, .. } => {
-                // Told when it is on the disk, which is what counts.
-                let from = self.appended.entry(node.clone()).or_insert(*first);
-                *from = (*first).min(*from);
+                self.note_appended(node, *first);
                 return None;
             }
-            Happening::Durable { index } => {
-                let first = self.appended.get(node).copied().filter(|first| first <= index)?;
-                self.appended.insert(node.clone(), index + 1);
-                let text = format!("appends {} to its log, on disk now", entries(first, *index));
-                line("append", text, explain::APPEND)
-            }
+            Happening::Durable { index } => return self.of_durable(node, *index),
             Happening::Committed { index } => {
                 line("commit", format!("knows that entry {index} is committed"), explain::COMMIT)
             }
             Happening::Applied { index, effect, .. } => of_effect(*index, effect),
         })
+    }
+
+    /// Entries are told when they are on the disk, which is what counts.
+    fn note_appended(&mut self, node: &str, first: u64) {
+        let from = self.appended.entry(node.to_owned()).or_insert(first);
+        *from = first.min(*from);
+    }
+
+    fn of_durable(&mut self, node: &str, index: u64) -> Option<Line> {
+        let first = self.appended.get(node).copied().filter(|first| *first <= index)?;
+        self.appended.insert(node.to_owned(), index + 1);
+        let text = format!("appends {} to its log, on disk now", entries(first, index));
+        Some(line("append", text, explain::APPEND))
     }
 }
 

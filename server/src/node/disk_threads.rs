@@ -1,17 +1,23 @@
 //! The threads that do the disk's work, so that the loop never waits for it.
 //!
 //! One thread commits, alone and in order, because an acknowledgement waits for it; one prepares segments; one reads
-//! old entries for followers that are behind. Order holds within a thread, not between them.
+//! old entries for followers that are behind; one reads and writes snapshots, and one asks how much room is left. Order
+//! holds within a thread, not between them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+use engine::disk::Disk;
 use engine::wal::{Completion, Executor, Reader, Work};
+use engine::{SnapshotCompletion, SnapshotExecutor, SnapshotWork};
 use raft::{Entry, Fetch};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::disk_space::watch_space;
+use super::snapshot_thread::run_paced;
 use crate::telemetry::Pulse;
 
 /// The log has at most one commit and one preparation under way, and the core one fetch a follower; ten times that.
@@ -23,6 +29,20 @@ pub(super) enum Done {
     Work(Completion),
     /// Old entries for a follower; none if they could not be read.
     Fetched(Fetch, Vec<Entry>),
+    /// Work of the snapshots.
+    Snapshot(SnapshotCompletion),
+    /// The disk has so many bytes left.
+    FreeBytes(u64),
+}
+
+/// What the threads work with.
+pub(super) struct DiskParts {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) executor: Executor,
+    pub(super) reader: Reader,
+    pub(super) snapshot_executor: SnapshotExecutor,
+    /// The sign of life of the thread that commits.
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// The threads' ends that the loop holds. Dropping it lets them finish what they have and end.
@@ -30,7 +50,13 @@ pub(super) struct DiskThreads {
     commits: SyncSender<Work>,
     preparations: SyncSender<Work>,
     fetches: SyncSender<Fetch>,
+    /// Not bounded by itself: see [`DiskThreads::submit_snapshot`].
+    snapshots: Sender<SnapshotWork>,
     threads: Vec<JoinHandle<()>>,
+    /// Those that nothing waits for at the end.
+    side_threads: Vec<JoinHandle<()>>,
+    /// Dropped to end the side threads.
+    stop: [Sender<Infallible>; 2],
 }
 
 /// A disk thread has ended, which it does only by a panic.
@@ -44,22 +70,26 @@ impl DiskThreads {
     /// # Errors
     ///
     /// Fails if the system gives no thread.
-    pub(super) fn start(
-        executor: Executor,
-        reader: Reader,
-        pulse: Arc<Pulse>,
-    ) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+    pub(super) fn start(parts: DiskParts) -> std::io::Result<(Self, mpsc::Receiver<Done>)> {
+        let DiskParts { disk, executor, reader, snapshot_executor, pulse } = parts;
         let (done, receiver) = mpsc::channel(WAITING_MAX);
         let background = executor.background();
         let (commits, commit_work) = sync_channel(WAITING_MAX);
         let (preparations, preparation_work) = sync_channel(WAITING_MAX);
         let (fetches, fetch_work) = sync_channel(WAITING_MAX);
+        let (snapshots, snapshot_work) = channel();
+        let ((stop_snapshots, snapshots_stopped), (stop_space, space_stopped)) = (channel(), channel());
         let threads = vec![
             spawn("wal-commit", work_loop(executor, commit_work, done.clone(), pulse))?,
             spawn("wal-prepare", work_loop(background, preparation_work, done.clone(), Arc::default()))?,
-            spawn("wal-read", fetch_loop(reader, fetch_work, done))?,
+            spawn("wal-read", fetch_loop(reader, fetch_work, done.clone()))?,
         ];
-        Ok((Self { commits, preparations, fetches, threads }, receiver))
+        let side_threads = vec![
+            spawn("snapshot", snapshot_loop(snapshot_executor, snapshot_work, snapshots_stopped, done.clone()))?,
+            spawn("disk-space", space_loop(disk, space_stopped, done))?,
+        ];
+        let stop = [stop_snapshots, stop_space];
+        Ok((Self { commits, preparations, fetches, snapshots, threads, side_threads, stop }, receiver))
     }
 
     /// Makes sure that the threads run.
@@ -68,7 +98,8 @@ impl DiskThreads {
     ///
     /// Fails if one has ended.
     pub(super) fn check(&self) -> Result<(), DiskThreadsStuck> {
-        if self.threads.iter().any(JoinHandle::is_finished) { Err(DiskThreadsStuck) } else { Ok(()) }
+        let ended = self.threads.iter().chain(&self.side_threads).any(JoinHandle::is_finished);
+        if ended { Err(DiskThreadsStuck) } else { Ok(()) }
     }
 
     /// Hands over work of the log.
@@ -90,10 +121,21 @@ impl DiskThreads {
         }
     }
 
-    /// Lets the threads finish what they have, and waits for their end. Their results have to be taken meanwhile.
+    /// Hands over work of the snapshots. None of it may be lost, so it waits without a bound here: whoever hands it
+    /// over takes nothing that makes more of it while much is under way.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the thread has ended.
+    pub(super) fn submit_snapshot(&self, work: SnapshotWork) -> Result<(), DiskThreadsStuck> {
+        self.snapshots.send(work).map_err(|_| DiskThreadsStuck)
+    }
+
+    /// Lets the threads finish what they have of the log, and waits for that. Their results have to be taken meanwhile.
+    /// A snapshot is left where it is: the next start finds it as after a crash, and nothing was promised of it.
     pub(super) fn stop(self) {
-        let Self { commits, preparations, fetches, threads } = self;
-        drop((commits, preparations, fetches));
+        let Self { commits, preparations, fetches, snapshots, threads, side_threads: _, stop } = self;
+        drop((commits, preparations, fetches, stop, snapshots));
         for thread in threads {
             if thread.join().is_err() {
                 warn!("a disk thread panicked");
@@ -136,4 +178,21 @@ fn fetch_loop(reader: Reader, fetches: Receiver<Fetch>, done: mpsc::Sender<Done>
             }
         }
     }
+}
+
+fn snapshot_loop(
+    mut executor: SnapshotExecutor,
+    work: Receiver<SnapshotWork>,
+    stopped: Receiver<Infallible>,
+    done: mpsc::Sender<Done>,
+) -> impl FnOnce() + Send {
+    move || {
+        run_paced(&work, &stopped, SnapshotWork::is_writing, |work| {
+            done.blocking_send(Done::Snapshot(executor.run(work))).is_ok()
+        });
+    }
+}
+
+fn space_loop(disk: Arc<dyn Disk>, stopped: Receiver<Infallible>, done: mpsc::Sender<Done>) -> impl FnOnce() + Send {
+    move || watch_space(|| disk.free_bytes(), &stopped, |bytes| done.blocking_send(Done::FreeBytes(bytes)).is_ok())
 }

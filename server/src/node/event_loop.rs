@@ -5,19 +5,22 @@
 //! urgent (finished disk work, votes, heartbeats, the clock) is taken before bulk. Nothing in here waits for the disk
 //! or the network.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::replica::Ticket;
-use engine::{Answer, Engine, EngineError, Event};
+use engine::{Engine, EngineError, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
-use super::handle::{ReadError, ReadResult, TransferError, Unavailable, WriteError};
+use super::handle::{TransferError, Unavailable};
 use super::request::{Request, Write};
 use super::roster::Roster;
 use super::status::NodeStatus;
@@ -36,6 +39,12 @@ const CONTROL_PER_TURN_MAX: usize = 1024;
 
 /// How many arrivals of bulk one turn takes, so that the clock and the heartbeats of the next turn are not late.
 const BULK_PER_TURN_MAX: usize = 256;
+
+/// How many side messages one turn takes: each may be half a mebibyte, and nobody is in a hurry for any.
+const SIDE_PER_TURN_MAX: usize = 8;
+
+/// While so much work of the snapshots is under way, no side messages are taken: each could make more of it.
+const SNAPSHOT_WORK_MAX: usize = 16;
 
 /// How many requests one turn takes, for the same reason; also the largest batch that one proposal round makes.
 const REQUESTS_PER_TURN_MAX: usize = 2048;
@@ -93,7 +102,9 @@ pub(super) struct EventLoop {
     started: Instant,
     ticks: u64,
     last_append_tick: u64,
+    snapshot_work_under_way: usize,
     ready: bool,
+    storage_full: bool,
     dropped: BTreeMap<String, u64>,
     changed: bool,
     /// Who asked in this turn; a turn takes a bounded number of requests.
@@ -112,7 +123,9 @@ impl EventLoop {
             started: Instant::now(),
             ticks: 0,
             last_append_tick: 0,
+            snapshot_work_under_way: 0,
             ready: false,
+            storage_full: false,
             dropped: BTreeMap::new(),
             changed: true,
             asked_for_status: Vec::new(),
@@ -136,6 +149,7 @@ impl EventLoop {
 
     /// Waits for something to happen and takes all that is there. False: stop.
     async fn turn(&mut self, ticker: &mut Interval) -> Result<bool, LoopError> {
+        let takes_side = self.takes_side_messages();
         let parts = &mut self.parts;
         let first = tokio::select! {
             biased;
@@ -146,6 +160,7 @@ impl EventLoop {
             Some(inbound) = parts.inbox.control.recv() => Arrival::Inbound(inbound),
             Some(inbound) = parts.inbox.append.recv() => Arrival::Inbound(inbound),
             Some(request) = parts.requests.recv() => Arrival::Request(request),
+            Some(inbound) = parts.inbox.side.recv(), if takes_side => Arrival::Inbound(inbound),
         };
         let ticked = matches!(first, Arrival::Tick);
         match first {
@@ -173,13 +188,29 @@ impl EventLoop {
             let Ok(request) = self.parts.requests.try_recv() else { break };
             self.take_request(request);
         }
+        for _ in 0..SIDE_PER_TURN_MAX {
+            if !self.takes_side_messages() {
+                break;
+            }
+            let Ok(inbound) = self.parts.inbox.side.try_recv() else { break };
+            self.take_inbound(inbound);
+        }
         Ok(true)
+    }
+
+    fn takes_side_messages(&self) -> bool {
+        self.snapshot_work_under_way < SNAPSHOT_WORK_MAX
     }
 
     fn take_done(&mut self, done: Done) -> Result<(), LoopError> {
         match done {
             Done::Work(completion) => self.parts.engine.completed(completion)?,
             Done::Fetched(fetch, entries) => self.parts.engine.fetched(fetch, entries),
+            Done::Snapshot(completion) => {
+                self.snapshot_work_under_way -= 1;
+                self.parts.engine.snapshot_completed(completion)?;
+            }
+            Done::FreeBytes(bytes) => self.parts.engine.observe_free_bytes(bytes),
         }
         Ok(())
     }
@@ -193,6 +224,7 @@ impl EventLoop {
                     Err(refused) => self.count_dropped(refused.as_str()),
                 }
             }
+            Inbound::Side(message) => self.parts.engine.side_message(message),
             Inbound::Unreachable(peer) => self.parts.engine.unreachable(peer),
             Inbound::Dropped(reason) => self.count_dropped(reason),
         }
@@ -307,6 +339,10 @@ impl EventLoop {
                 self.parts.engine.unreachable(to);
             }
         }
+        for message in output.side_messages {
+            // One that is lost is asked for or told again.
+            let _ = self.parts.links.send_side(message);
+        }
         for work in output.work {
             if !work.is_background() {
                 self.last_append_tick = self.ticks;
@@ -318,63 +354,15 @@ impl EventLoop {
                 self.parts.engine.fetched(fetch, Vec::new());
             }
         }
+        for work in output.snapshot_work {
+            self.snapshot_work_under_way += 1;
+            self.parts.disk.submit_snapshot(work)?;
+        }
         for event in &output.events {
             self.tell(event);
         }
         self.publish();
         Ok(())
-    }
-
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        if let Answer::Proposed { term, index } = answer {
-            if let Some(Waiter::Write(waiter)) = self.waiters.get_mut(&ticket) {
-                waiter.claim.set_position(term.get(), index.get());
-                if let Some(trace) = &waiter.trace {
-                    waiter.proposal = self.traces.proposed(trace, term, index);
-                }
-            }
-            return;
-        }
-        // No waiter: its caller has gone away.
-        match self.waiters.remove(&ticket) {
-            Some(Waiter::Write(waiter)) => waiter.answer(self.write_result(answer)),
-            Some(Waiter::Read(sender)) => drop(sender.send(self.read_result(answer))),
-            None => {}
-        }
-    }
-
-    fn write_result(&self, answer: Answer) -> Result<engine::kv::Applied, WriteError> {
-        match answer {
-            Answer::Written(applied) => Ok(applied),
-            Answer::Dropped { term } => Err(WriteError::Dropped { term: term.get() }),
-            Answer::Invalid(invalid) => Err(invalid.into()),
-            other => Err(self.unavailable(&other).into()),
-        }
-    }
-
-    fn read_result(&self, answer: Answer) -> Result<ReadResult, ReadError> {
-        match answer {
-            Answer::Read(result) => Ok(ReadResult {
-                kv: result.kv,
-                revision: result.revision.get(),
-                served_by: self.parts.roster.own_name().to_owned(),
-            }),
-            other => Err(self.unavailable(&other).into()),
-        }
-    }
-
-    fn unavailable(&self, answer: &Answer) -> Unavailable {
-        match answer {
-            Answer::NotLeader { leader, .. } => self.not_leader(*leader),
-            Answer::ReadAborted => self.not_leader(self.parts.engine.raft().leader()),
-            Answer::Transferring => Unavailable::Transferring,
-            _ => Unavailable::Overloaded,
-        }
-    }
-
-    fn not_leader(&self, leader: Option<raft::NodeId>) -> Unavailable {
-        let leader = self.parts.roster.leader(leader, &self.parts.board);
-        Unavailable::NotLeader { leader, term: self.parts.engine.raft().current_term().get() }
     }
 
     fn tell(&mut self, event: &Event) {
@@ -399,6 +387,10 @@ impl EventLoop {
         }
         let status = self.parts.engine.status();
         self.ready = self.ready || has_caught_up(self.parts.engine.raft());
+        if status.storage_full != self.storage_full {
+            self.storage_full = status.storage_full;
+            tell_storage(self.storage_full);
+        }
         let new = self.parts.roster.status(&status, &self.parts.board, self.ready, &self.dropped);
         for answer in self.asked_for_status.drain(..) {
             // A caller that has gone away wants no answer.
@@ -418,13 +410,30 @@ impl EventLoop {
         let Parts { disk, mut done, .. } = self.parts;
         let stopped = tokio::task::spawn_blocking(move || disk.stop());
         // The threads wait for room to say what they have done. Nobody was told of it, so nobody needs to know.
-        let drained = async { while done.recv().await.is_some() {} };
-        match timeout(FINISH_MAX, async { tokio::join!(drained, stopped).1 }).await {
+        let drained = async {
+            while done.recv().await.is_some() {}
+            std::future::pending::<Infallible>().await
+        };
+        let ended = async {
+            tokio::select! {
+                ended = stopped => ended,
+                never = drained => match never {},
+            }
+        };
+        match timeout(FINISH_MAX, ended).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => warn!("the disk threads did not end well"),
             Err(_) => warn!("the disk does not finish what it has; the next start will find out what it did of it"),
         }
         Ok(())
+    }
+}
+
+fn tell_storage(full: bool) {
+    if full {
+        warn!("the disk is almost full: while this node leads, writes that need room are refused until there is more");
+    } else {
+        info!("the disk has room again: writes are taken");
     }
 }
 

@@ -43,6 +43,9 @@ pub enum Unavailable {
     /// A queue or the uncommitted part of the log is full.
     #[error("too many requests are under way")]
     Overloaded,
+    /// The disk is almost full, and the request needs room on it.
+    #[error("the leader's disk is almost full: nothing is written that needs room")]
+    StorageFull,
     /// Leadership is being handed over.
     #[error("leadership is being handed over")]
     Transferring,

@@ -3,11 +3,13 @@
 //! Everything above speaks to it through a [`NodeHandle`]; nothing above sees Raft.
 
 mod bootstrap;
+mod disk_space;
 mod disk_threads;
 mod event_loop;
 mod handle;
 mod request;
 mod roster;
+mod snapshot_thread;
 mod start;
 mod status;
 mod traces;

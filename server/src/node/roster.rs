@@ -74,10 +74,6 @@ impl Roster {
         dropped: &BTreeMap<String, u64>,
     ) -> NodeStatus {
         let raft = &engine.raft;
-        let not_ready = (!ready).then(|| match raft.leader {
-            None => "no leader is known yet; it takes a majority of the members".to_owned(),
-            Some(_) => "the log of the leader has not been caught up with yet".to_owned(),
-        });
         NodeStatus {
             name: self.own_name().to_owned(),
             incarnation: self.own.get(),
@@ -92,10 +88,16 @@ impl Roster {
             revision: engine.revision.get(),
             key_count: u64::try_from(engine.key_count).expect("a count of keys in memory fits"),
             state_hash: engine.state_hash,
-            not_ready,
+            not_ready: not_ready(engine, ready).map(str::to_owned),
             peers: self.peers(raft),
             members: self.members(raft, board),
             dropped_messages: dropped.clone(),
+            first_index: engine.first_index.get(),
+            snapshot_index: engine.snapshot_index.get(),
+            snapshot_bytes: engine.snapshot_bytes,
+            log_bytes_since_snapshot: engine.log_bytes_since_snapshot,
+            storage_full: engine.storage_full,
+            recovering: engine.recovering,
         }
     }
 
@@ -146,9 +148,30 @@ impl Roster {
             Event::Truncated { after } => {
                 warn!(after = after.get(), "entries that conflict with the leader's were cut")
             }
+            Event::Installed { index } => {
+                info!(index = index.get(), "a peer's snapshot was taken over in place of the log and the state");
+            }
+            Event::Recovered { term } => {
+                info!(
+                    term = term.get(),
+                    "everything that the disk had lost is here again: this node takes part in elections from now on"
+                );
+            }
             Event::TransferAborted { target } => warn!(target = self.name(*target), "the handover did not end in time"),
             _ => {}
         }
+    }
+}
+
+/// Why the node should not be sent requests, if it should not.
+fn not_ready(engine: &EngineStatus, has_caught_up: bool) -> Option<&'static str> {
+    if engine.recovering {
+        return Some("part of the log was lost to damage and is being fetched from the other members");
+    }
+    match engine.raft.leader {
+        _ if has_caught_up => None,
+        None => Some("no leader is known yet; it takes a majority of the members"),
+        Some(_) => Some("the log of the leader has not been caught up with yet"),
     }
 }
 
@@ -158,5 +181,58 @@ fn role(role: RaftRole) -> Role {
         RaftRole::PreCandidate => Role::PreCandidate,
         RaftRole::Candidate => Role::Candidate,
         RaftRole::Leader => Role::Leader,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::disk::{Disk, MemoryDisk};
+    use engine::wal::WalOptions;
+    use engine::{Engine, EngineOptions};
+    use raft::Configuration;
+
+    use super::*;
+
+    /// The status of a node that was just opened.
+    fn engine_status() -> EngineStatus {
+        let id = NodeId::new(1).expect("not zero");
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let options = EngineOptions {
+            raft: raft::Options {
+                id,
+                election_timeout_ticks_min: 10,
+                election_timeout_ticks_max: 20,
+                heartbeat_ticks: 1,
+                append_bytes_max: 1 << 10,
+                inflight_messages_max: 1,
+                uncommitted_bytes_max: 1 << 10,
+                tail_bytes_max: 1 << 10,
+                apply_bytes_max: 1 << 10,
+                seed: 1,
+            },
+            wal: WalOptions { segment_bytes: 4 << 10, ..WalOptions::default() },
+            configuration: Configuration::new([id]),
+            wal_pending_bytes_max: 1 << 20,
+            snapshot_log_bytes_min: 1 << 20,
+            space_reserve_bytes: 0,
+            snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+            state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
+        };
+        Engine::open(&disk, options).expect("an empty disk is no problem").engine.status()
+    }
+
+    #[test]
+    fn a_node_that_recovers_is_not_ready_whatever_else_is_so() {
+        let status = engine_status();
+        assert_eq!(not_ready(&status, true), None);
+        let reason = not_ready(&status, false).expect("it knows no leader");
+        assert!(reason.starts_with("no leader is known yet"), "{reason}");
+        for has_caught_up in [false, true] {
+            let recovering = EngineStatus { recovering: true, ..status.clone() };
+            let reason = not_ready(&recovering, has_caught_up).expect("it recovers");
+            assert!(reason.starts_with("part of the log was lost to damage"), "{reason}");
+        }
     }
 }

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use engine::disk::Disk;
 use engine::identity::{Cluster, FILE_NAME as IDENTITY_FILE_NAME, Identity, IdentityError, Member};
 use engine::wal::{WalError, WalOptions};
-use engine::{Engine, EngineError, EngineOptions, WAL_PENDING_BYTES_MAX};
+use engine::{Engine, EngineError, EngineOptions, Progress, Remedy, WAL_PENDING_BYTES_MAX};
 use raft::{Configuration, Index, NodeId, Term};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::bootstrap::{Standing, find_cluster, mismatch};
-use super::disk_threads::DiskThreads;
+use super::disk_threads::{DiskParts, DiskThreads};
 use super::event_loop::{EventLoop, LoopError, Parts, TICK};
 use super::handle::NodeHandle;
 use super::request::Request;
@@ -45,6 +48,12 @@ const TAIL_BYTES_MAX: usize = 32 << 20;
 /// How much is applied before messages are handled again.
 const APPLY_BYTES_MAX: usize = 4 << 20;
 
+/// How often a recovery that takes long says that it goes on.
+const RECOVERY_PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+
+/// A recovery that took longer than this is told with its time as something to know about the node.
+const RECOVERY_LONG: Duration = Duration::from_secs(1);
+
 /// What a node is started with.
 pub struct Setup {
     /// The data directory.
@@ -59,6 +68,10 @@ pub struct Setup {
     pub election_timeout: Duration,
     /// The size of a segment of the log, in bytes.
     pub segment_bytes: u64,
+    /// A snapshot is taken when there is more log than this since the last one, in bytes, and more than that one has.
+    pub snapshot_log_bytes: u64,
+    /// Writes that need room are refused while the disk has less left than this, in bytes.
+    pub space_reserve_bytes: u64,
     /// Whether to print what happens as story lines on standard output.
     pub narrate: bool,
     /// What the node says of itself to others.
@@ -150,6 +163,7 @@ pub async fn run(seat: Seat, setup: Setup, mut stop: watch::Receiver<bool>) -> R
         Standing::Outside(reason) => return stay_outside(&seat, &setup, &reason, stop).await,
     };
     info!(cluster = format!("{:032x}", u128::from_be_bytes(cluster.id())), "member of the cluster");
+    seat.status.send_replace(outside(&setup.identity, "the node is recovering its state from its disk"));
     let opened = tokio::select! {
         opened = open_engine(&setup, &cluster) => opened?,
         // A long log takes a while to replay.
@@ -163,8 +177,14 @@ pub async fn run(seat: Seat, setup: Setup, mut stop: watch::Receiver<bool>) -> R
     let peers: Vec<PeerAddress> = peer_addresses(&cluster, own, &setup.addresses);
     let links = Links::new(peers.iter().map(|peer| peer.member.incarnation));
     let (inbox, receivers) = Inbox::new();
-    let (disk, done) =
-        DiskThreads::start(opened.executor, opened.reader, Arc::clone(&setup.disk_pulse)).map_err(NodeError::Thread)?;
+    let (disk, done) = DiskThreads::start(DiskParts {
+        disk: Arc::clone(&setup.disk),
+        executor: opened.executor,
+        reader: opened.reader,
+        snapshot_executor: opened.snapshot_executor,
+        pulse: Arc::clone(&setup.disk_pulse),
+    })
+    .map_err(NodeError::Thread)?;
     setup.forwarder.join(&cluster, own, peers.clone());
     let parts = ServiceParts { cluster: cluster.clone(), own, links: links.clone(), inbox: inbox.clone() };
     setup.service.join(parts);
@@ -219,9 +239,11 @@ async fn stay_outside(
 async fn open_engine(setup: &Setup, cluster: &Cluster) -> Result<Result<engine::Opened, String>, NodeError> {
     let known = setup.identity.cluster.is_some();
     let (disk, options) = (Arc::clone(&setup.disk), engine_options(setup, cluster));
-    let opened = tokio::task::spawn_blocking(move || Engine::open(&disk, options))
-        .await
-        .expect("opening the log does not panic");
+    let begun = Instant::now();
+    let progress = Arc::new(RecoveryProgress::default());
+    let reached = Arc::clone(&progress);
+    let opening = tokio::task::spawn_blocking(move || Engine::open_telling(&disk, options, &mut |at| reached.note(at)));
+    let opened = telling_progress(opening, begun, &progress).await.expect("opening the log does not panic");
     let opened = match opened {
         Err(EngineError::Wal(WalError::Missing)) => return Ok(Err(log_is_gone(&setup.identity))),
         opened => opened?,
@@ -239,15 +261,74 @@ async fn open_engine(setup: &Setup, cluster: &Cluster) -> Result<Result<engine::
         identity.store(setup.disk.as_ref())?;
         setup.board.set_identity(identity);
     }
-    let report = &opened.report;
+    tell_recovery(&opened, begun.elapsed());
+    Ok(Ok(opened))
+}
+
+/// How far a recovery has come: a snapshot is read first, then the log behind it.
+#[derive(Default)]
+struct RecoveryProgress {
+    snapshot_bytes: AtomicU64,
+    log_entries: AtomicU64,
+}
+
+impl RecoveryProgress {
+    fn note(&self, progress: Progress) {
+        let (counter, count) = match progress {
+            Progress::Snapshot { bytes } => (&self.snapshot_bytes, bytes),
+            Progress::Log { entries } => (&self.log_entries, entries),
+        };
+        counter.store(count, Ordering::Relaxed);
+    }
+}
+
+/// Waits for the recovery, and says every few seconds that it goes on: nobody else speaks until it has ended.
+async fn telling_progress<T>(recovery: impl Future<Output = T>, begun: Instant, progress: &RecoveryProgress) -> T {
+    let mut recovery = pin!(recovery);
+    loop {
+        match timeout(RECOVERY_PROGRESS_INTERVAL, &mut recovery).await {
+            Ok(recovered) => return recovered,
+            Err(_) => info!(
+                seconds = begun.elapsed().as_secs(),
+                snapshot_bytes = progress.snapshot_bytes.load(Ordering::Relaxed),
+                log_entries = progress.log_entries.load(Ordering::Relaxed),
+                "the state is still being recovered from the disk"
+            ),
+        }
+    }
+}
+
+fn tell_recovery(opened: &engine::Opened, took: Duration) {
+    let (report, status) = (&opened.report, opened.engine.status());
     info!(
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        snapshot_index = status.snapshot_index.get(),
+        snapshot_bytes = status.snapshot_bytes,
         segments = report.segments,
         entries = report.entries,
         bytes = report.bytes,
         cut_bytes = report.cut_bytes,
-        "the log is recovered"
+        "{}",
+        if took > RECOVERY_LONG { "the log is recovered, which took a while" } else { "the log is recovered" }
     );
-    Ok(Ok(opened))
+    for damage in &opened.damage {
+        match damage.remedy {
+            Remedy::OlderSnapshot => {
+                warn!(found = damage.found, "a snapshot is damaged; the one before it and the log hold the same");
+            }
+            Remedy::Fetched { last_index } => warn!(
+                found = damage.found,
+                last_index = last_index.get(),
+                "damage was cut off; the log ends at the last index, and the rest is fetched from the other members"
+            ),
+        }
+    }
+    if status.recovering {
+        warn!(
+            "part of the log was lost to damage: this node fetches it from the other members, and takes no part in \
+             elections until it has it"
+        );
+    }
 }
 
 fn log_is_gone(identity: &Identity) -> String {
@@ -288,6 +369,10 @@ fn engine_options(setup: &Setup, cluster: &Cluster) -> EngineOptions {
         },
         configuration: Configuration::new(voters),
         wal_pending_bytes_max: WAL_PENDING_BYTES_MAX,
+        snapshot_log_bytes_min: setup.snapshot_log_bytes,
+        space_reserve_bytes: setup.space_reserve_bytes,
+        snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+        state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
     }
 }
 

@@ -88,6 +88,18 @@ pub struct NodeStatus {
     pub key_count: u64,
     /// The hash of the whole state; equal on nodes with an equal applied index.
     pub state_hash: u128,
+    /// The index of the first entry of the log; those before it are in a snapshot only.
+    pub first_index: u64,
+    /// The last index that the newest snapshot covers; zero without one.
+    pub snapshot_index: u64,
+    /// The size of that snapshot, in bytes.
+    pub snapshot_bytes: u64,
+    /// How much log there is since that snapshot, in bytes of entries.
+    pub log_bytes_since_snapshot: u64,
+    /// Whether the disk is so full that writes that need room are refused.
+    pub storage_full: bool,
+    /// Whether part of the log was lost to damage, and is still being fetched from the others.
+    pub recovering: bool,
     /// Why the node is not ready; none if it is.
     pub not_ready: Option<String>,
     /// On the leader, how far the other members are.

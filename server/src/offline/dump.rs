@@ -1,18 +1,20 @@
-//! `quorate-server dump`: the records of a log, or the keys that they make, for people and for programs.
+//! `quorate-server dump`: the records of a log, the keys that they make, or a snapshot, for people and for programs.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use engine::OfflineState;
 use engine::disk::RealDisk;
 use engine::kv::{Command, KeyValue, PutMode, command};
+use engine::snapshot::{self, Meta, Reader, Stored};
 use engine::wal::{self, Inspected, Replayed};
+use engine::{OfflineState, SnapshotFile};
 use raft::{Entry, Payload};
 use serde::Serialize;
 
 use super::text::{self, HardStateJson, Shown, quoted, start_of};
-use super::{Damage, EXIT_DAMAGED, OfflineError, damage_in, open};
+use super::verify::FIRST_SEGMENT;
+use super::{Damage, EXIT_DAMAGED, OfflineError, damage_in, damage_in_snapshot, open};
 use crate::cli::DumpArgs;
 
 /// Runs `dump` and returns the process's exit code.
@@ -35,6 +37,8 @@ fn dump(arguments: &DumpArgs) -> Result<Option<Damage>, OfflineError> {
     let mut output = BufWriter::new(io::stdout().lock());
     let damage = if arguments.state {
         dump_state(&disk, arguments, &mut output)
+    } else if let Some(index) = arguments.snapshot {
+        dump_snapshot(&disk, index, arguments, &mut output)
     } else {
         dump_log(&disk, arguments, &mut output)
     };
@@ -66,13 +70,15 @@ fn dump_log(
     }))
 }
 
-/// With a range, only its entries are shown, and what may have taken one of them back.
+/// With a range, only its entries are shown, and what may have taken one of them back: a reset takes back whatever was
+/// before it.
 fn is_asked(record: &Inspected, arguments: &DumpArgs) -> bool {
     let (from, to) = (arguments.from.unwrap_or(0), arguments.to.unwrap_or(u64::MAX));
     match &record.replayed {
         _ if arguments.from.is_none() && arguments.to.is_none() => true,
         Some(Replayed::Entry(entry)) => (from..=to).contains(&entry.index.get()),
         Some(Replayed::Truncate { after }) => after.get() < to,
+        Some(Replayed::Reset { .. }) => record.start.is_none(),
         _ => false,
     }
 }
@@ -82,22 +88,14 @@ fn dump_state(
     arguments: &DumpArgs,
     output: &mut BufWriter<StdoutLock<'_>>,
 ) -> Result<Option<Damage>, OfflineError> {
-    let mut state = OfflineState::new();
+    let (mut state, snapshots) = OfflineState::of_newest_snapshot(disk)?;
     let damage = damage_of(wal::inspect(disk, &mut |record| {
         state.take(record);
         Ok::<(), OfflineError>(())
     }))?;
-    for record in state.store().iter() {
-        if arguments.json {
-            write_json(output, &Key::of(&record))?;
-        } else {
-            let KeyValue { key, value, create_revision, mod_revision, version } = &record;
-            let (key, value) = (quoted(key), text::value(value));
-            writeln!(output, "{key}  {value}, version {version}, revisions {create_revision} to {mod_revision}")?;
-        }
-    }
+    write_keys(&state, arguments, output)?;
     let undecided = state.last_index().get().saturating_sub(state.applied().get());
-    if undecided > 0 {
+    if undecided > 0 && state.gap().is_none() && !state.is_obsolete() {
         output.flush()?;
         let (applied, entries) = (state.applied(), text::count(undecided, "entry", "entries"));
         eprintln!("quorate-server: the state is as of entry {applied}; {entries} behind it may be committed or not");
@@ -107,7 +105,55 @@ fn dump_state(
         offset: place.offset,
         reason: reason.to_string(),
     });
-    Ok(contradiction.or(damage))
+    let gap = state.gap().map(|gap| Damage { file: FIRST_SEGMENT.file(), offset: 0, reason: gap.to_string() });
+    let mut unsound = None;
+    for file in &snapshots {
+        unsound = damage_in_snapshot(file)?.or(unsound);
+    }
+    Ok(contradiction.or(damage).or(unsound).or(gap))
+}
+
+/// Prints the snapshot of `index`, or the newest: what it covers, and its keys.
+fn dump_snapshot(
+    disk: &RealDisk,
+    index: Option<u64>,
+    arguments: &DumpArgs,
+    output: &mut BufWriter<StdoutLock<'_>>,
+) -> Result<Option<Damage>, OfflineError> {
+    let stored = snapshot::list(disk)?;
+    let asked = |stored: &&Stored| index.is_none_or(|index| stored.index.get() == index);
+    let Some(stored) = stored.into_iter().rev().find(|stored| asked(&stored)) else {
+        return Err(OfflineError::NoSnapshot(index.map_or(String::new(), |index| format!(" of index {index}"))));
+    };
+    let state = match OfflineState::of_snapshot(disk, &stored) {
+        Ok(state) => state,
+        Err(problem) => return damage_in_snapshot(&SnapshotFile { stored, last_term: None, problem: Some(problem) }),
+    };
+    let header = SnapshotJson::of(&stored, Reader::open(disk, &stored.name)?.meta(), &state);
+    if arguments.json {
+        write_json(output, &header)?
+    } else {
+        writeln!(output, "{}", header.text())?
+    }
+    write_keys(&state, arguments, output)?;
+    Ok(None)
+}
+
+fn write_keys(
+    state: &OfflineState,
+    arguments: &DumpArgs,
+    output: &mut BufWriter<StdoutLock<'_>>,
+) -> Result<(), OfflineError> {
+    for record in state.store().iter() {
+        if arguments.json {
+            write_json(output, &Key::of(&record))?;
+        } else {
+            let KeyValue { key, value, create_revision, mod_revision, version } = &record;
+            let (key, value) = (quoted(key), text::value(value));
+            writeln!(output, "{key}  {value}, version {version}, revisions {create_revision} to {mod_revision}")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_json(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
@@ -134,6 +180,47 @@ impl Key {
             mod_revision: record.mod_revision.get(),
             version: record.version,
         }
+    }
+}
+
+/// What a snapshot is of, in JSON: the line before its keys.
+#[derive(Serialize)]
+struct SnapshotJson {
+    file: String,
+    bytes: u64,
+    index: u64,
+    /// The first index of each run of entries of one term, and the term.
+    term_starts: Vec<[u64; 2]>,
+    keys: u64,
+    revision: u64,
+    time_ms: u64,
+    state_hash: String,
+}
+
+impl SnapshotJson {
+    fn of(stored: &Stored, meta: &Meta, state: &OfflineState) -> SnapshotJson {
+        let store = state.store();
+        SnapshotJson {
+            file: stored.name.clone(),
+            bytes: stored.bytes,
+            index: stored.index.get(),
+            term_starts: meta.term_starts.iter().map(|(first, term)| [first.get(), term.get()]).collect(),
+            keys: store.len() as u64,
+            revision: store.revision().get(),
+            time_ms: store.time_ms(),
+            state_hash: format!("{:032x}", store.state_hash()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let starts = self.term_starts.iter().map(|[first, term]| format!("{term} from entry {first}"));
+        let terms = starts.collect::<Vec<_>>().join(", ");
+        let (keys, bytes) = (text::count(self.keys, "key", "keys"), self.bytes);
+        let SnapshotJson { file, index, revision, time_ms, state_hash, .. } = self;
+        format!(
+            "{file}  {bytes} bytes, after entry {index}: {keys}, revision {revision}, time {time_ms} ms, \
+             state hash {state_hash}; terms: {terms}"
+        )
     }
 }
 
@@ -193,6 +280,7 @@ impl Line {
             (None, Some(Replayed::HardState(hard_state))) => {
                 Line { kind: "hard_state", hard_state: Some(HardStateJson::of(hard_state)), ..line }
             }
+            (None, Some(Replayed::Reset { last })) => Line { kind: "reset", after: Some(last.get()), ..line },
             (None, Some(Replayed::Truncate { after })) => Line { kind: "truncate", after: Some(after.get()), ..line },
             (None, Some(Replayed::Entry(entry))) => Line {
                 kind: "entry",
@@ -212,6 +300,7 @@ impl Line {
             }
             (None, None) => "mark        all before it was synced".to_owned(),
             (None, Some(Replayed::HardState(hard_state))) => format!("hard state  {}", text::hard_state(hard_state)),
+            (None, Some(Replayed::Reset { last })) => format!("reset       the log goes on behind entry {last}"),
             (None, Some(Replayed::Truncate { after })) => format!("truncate    all entries after {after}"),
             (None, Some(Replayed::Entry(Entry { index, term, payload }))) => {
                 format!("entry       {index}, term {term}: {}", payload_text(payload))

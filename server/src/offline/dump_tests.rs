@@ -44,6 +44,11 @@ fn every_kind_of_record_is_shown() {
     assert_eq!((text, json), (format!("hard state  {words}"), format!(r#""hard_state",{json_state}"#)));
     let (text, json) = shown(&record(None, Some(Replayed::Truncate { after: Index::new(5) })));
     assert_eq!((text.as_str(), json.as_str()), ("truncate    all entries after 5", r#""truncate","after":5}"#));
+    let (text, json) = shown(&record(None, Some(Replayed::Reset { last: Index::new(40) })));
+    assert_eq!(
+        (text.as_str(), json.as_str()),
+        ("reset       the log goes on behind entry 40", r#""reset","after":40}"#)
+    );
     let (text, json) = shown(&record(None, None));
     assert_eq!((text.as_str(), json.as_str()), ("mark        all before it was synced", r#""mark"}"#));
     let (text, json) = shown(&entry(Payload::Noop));
@@ -82,7 +87,8 @@ fn every_command_is_decoded() {
 
 #[test]
 fn a_range_shows_its_entries_and_what_may_have_taken_them_back() {
-    let arguments = |from, to| DumpArgs { directory: PathBuf::new(), json: false, from, to, state: false };
+    let arguments =
+        |from, to| DumpArgs { directory: PathBuf::new(), json: false, from, to, state: false, snapshot: None };
     let truncation = |after| record(None, Some(Replayed::Truncate { after: Index::new(after) }));
     let (seven, mark) = (entry(Payload::Noop), record(None, None));
     for (from, to, shows) in
@@ -91,6 +97,8 @@ fn a_range_shows_its_entries_and_what_may_have_taken_them_back() {
         assert_eq!(is_asked(&seven, &arguments(from, to)), shows, "{from:?} to {to:?}");
         assert_eq!(is_asked(&mark, &arguments(from, to)), from.is_none() && to.is_none());
     }
+    let reset = record(None, Some(Replayed::Reset { last: Index::new(40) }));
+    assert!(is_asked(&reset, &arguments(Some(7), Some(7))), "it takes back whatever was before it");
     assert!(is_asked(&truncation(6), &arguments(Some(7), Some(7))));
     assert!(!is_asked(&truncation(7), &arguments(Some(7), Some(7))));
 }

@@ -1,10 +1,12 @@
 //! `quorate-server verify` and `quorate-server dump`: look into the data directory of a node that is not running.
 //!
 //! Neither changes anything: the directory is opened read-only, under a lock that keeps a node out meanwhile. What they
-//! call damaged is what a start of the node would call so, because both read the log with the same code.
+//! call damaged is what a start of the node would call so, because both read snapshots
+//! and log with the same code.
 
 pub mod dump;
 mod report;
+mod start;
 mod text;
 pub mod verify;
 
@@ -15,7 +17,9 @@ use std::process::ExitCode;
 
 use engine::disk::{Disk as _, LockError, RealDisk};
 use engine::identity::{self, IdentityError};
+use engine::snapshot::SnapshotError;
 use engine::wal::WalError;
+use engine::{LoadError, RepairError, SnapshotFile};
 use serde::Serialize;
 
 /// The directory, or what was found in it, is damaged.
@@ -45,6 +49,8 @@ enum OfflineError {
     NoDirectory(String),
     #[error("{0} is not a data directory: it has neither an identity nor a log")]
     NoDataDirectory(String),
+    #[error("there is no snapshot{0}")]
+    NoSnapshot(String),
     #[error("{0}; stop that process first, or copy the directory and look into the copy")]
     Locked(LockError),
     #[error(transparent)]
@@ -54,7 +60,11 @@ enum OfflineError {
     #[error(transparent)]
     Log(#[from] WalError),
     #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Repair(#[from] RepairError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -67,7 +77,14 @@ impl OfflineError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::NoDirectory(_) | Self::NoDataDirectory(_) => EXIT_NO_INPUT,
             Self::Locked(_) => EXIT_LOCKED,
-            Self::Lock(_) | Self::List { .. } | Self::Log(_) | Self::Identity(_) | Self::Output(_) => EXIT_IO,
+            Self::NoSnapshot(_) => EXIT_NO_INPUT,
+            Self::Lock(_)
+            | Self::List { .. }
+            | Self::Log(_)
+            | Self::Snapshot(_)
+            | Self::Identity(_)
+            | Self::Repair(_)
+            | Self::Output(_) => EXIT_IO,
         };
         let text = match self {
             Self::Lock(LockError::Io { source, .. }) => format!("{self}: {source}"),
@@ -87,7 +104,10 @@ fn open(directory: &Path) -> Result<RealDisk, OfflineError> {
         LockError::Io { .. } => OfflineError::Lock(error),
     })?;
     let names = disk.list().map_err(|source| OfflineError::List { directory: named(), source })?;
-    if !names.iter().any(|name| name.starts_with(identity::FILE_NAME) || name.starts_with("wal-")) {
+    if !names
+        .iter()
+        .any(|name| name.starts_with(identity::FILE_NAME) || name.starts_with("wal-") || name.starts_with("snapshot-"))
+    {
         return Err(OfflineError::NoDataDirectory(named()));
     }
     Ok(disk)
@@ -101,12 +121,27 @@ fn is_no_directory(error: &io::Error) -> bool {
 fn damage_in(error: WalError) -> Result<Damage, OfflineError> {
     match error {
         WalError::Corrupt { file, offset, reason, .. } => Ok(Damage { file, offset, reason }),
-        WalError::Version { file, found, known } => {
-            let reason = format!("format version {found}, and this program knows only {known}");
-            Ok(Damage { file, offset: 0, reason })
-        }
+        WalError::Version { file, found, known } => Ok(Damage { file, offset: 0, reason: other_version(found, known) }),
         other => Err(OfflineError::Log(other)),
     }
+}
+
+/// A snapshot that cannot be loaded; any error of the disk comes back.
+fn damage_in_snapshot(file: &SnapshotFile) -> Result<Option<Damage>, OfflineError> {
+    let named = |offset, reason| Damage { file: file.stored.name.clone(), offset, reason };
+    Ok(Some(match &file.problem {
+        None => return Ok(None),
+        Some(LoadError::File(SnapshotError::Damaged { offset, reason, .. })) => named(*offset, reason.clone()),
+        Some(LoadError::File(error @ SnapshotError::Io { .. })) => return Err(OfflineError::Snapshot(error.clone())),
+        Some(LoadError::File(SnapshotError::Version { found, known, .. })) => named(0, other_version(*found, *known)),
+        Some(LoadError::Image { source, .. }) => named(0, format!("it holds no state: {source}")),
+        Some(LoadError::Index { found, .. }) => named(0, format!("it is the snapshot of index {found}")),
+        Some(LoadError::File(error)) => named(0, error.to_string()),
+    }))
+}
+
+fn other_version(found: u32, known: u32) -> String {
+    format!("format version {found}, and this program knows only {known}")
 }
 
 /// The command that looks into a directory, ready to be typed.

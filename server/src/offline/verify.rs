@@ -4,18 +4,18 @@ use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use engine::OfflineState;
 use engine::disk::{Disk, RealDisk};
 use engine::identity::{self, Identity, IdentityError};
-use engine::wal::{self, Inspected, Inspection, Place, Replayed, WalError};
+use engine::wal::{self, Inspected, Inspection, Place, Replayed, Salvage, WalError};
+use engine::{OfflineState, Repair, RepairError, SnapshotFile};
 use raft::{HardState, Index, Term};
 
 use super::report::{Report, Segment};
-use super::{Damage, EXIT_DAMAGED, OfflineError, damage_in, open};
+use super::{Damage, EXIT_DAMAGED, OfflineError, damage_in, damage_in_snapshot, open};
 use crate::cli::VerifyArgs;
 
 /// The first segment, which a log that is gone lacks.
-const FIRST_SEGMENT: Place = Place { segment: 1, offset: 0 };
+pub(super) const FIRST_SEGMENT: Place = Place { segment: 1, offset: 0 };
 
 /// Runs `verify` and returns the process's exit code.
 #[must_use]
@@ -47,6 +47,14 @@ fn verify(arguments: &VerifyArgs) -> Result<bool, OfflineError> {
 /// What was found in a directory.
 pub(super) struct Examination {
     pub(super) identity: Option<Identity>,
+    pub(super) identity_damaged: bool,
+    /// The note that part of the log was lost, if a start has not made up for that yet.
+    pub(super) repair: Option<Repair>,
+    pub(super) repair_damaged: bool,
+    /// All snapshots, oldest first.
+    pub(super) snapshots: Vec<SnapshotFile>,
+    /// Files whose writing did not end; the next start removes them or writes them anew.
+    pub(super) leftovers: Vec<String>,
     /// The segments that hold records, as far as the log was read.
     pub(super) segments: Vec<Segment>,
     pub(super) state: OfflineState,
@@ -54,27 +62,32 @@ pub(super) struct Examination {
     pub(super) hard_state: HardState,
     /// What recovery would do; not known if the log is damaged.
     pub(super) inspection: Option<Inspection>,
+    /// What is known of a damaged log.
+    pub(super) salvage: Option<Salvage>,
     pub(super) damage: Vec<Damage>,
 }
 
 impl Examination {
     fn of(disk: &RealDisk) -> Result<Examination, OfflineError> {
+        let (state, snapshots) = OfflineState::of_newest_snapshot(disk)?;
         let mut examination = Examination {
             identity: None,
+            identity_damaged: false,
+            repair: None,
+            repair_damaged: false,
+            snapshots,
+            leftovers: leftovers(disk)?,
             segments: Vec::new(),
-            state: OfflineState::new(),
+            state,
             hard_state: HardState::default(),
             inspection: None,
+            salvage: None,
             damage: Vec::new(),
         };
-        match Identity::read(disk) {
-            Ok(identity) => examination.identity = identity,
-            Err(IdentityError::Damaged { line, reason }) => {
-                let reason = format!("line {line}: {reason}");
-                let file = identity::FILE_NAME.to_owned();
-                examination.damage.push(Damage { file, offset: line_offset(disk, line), reason });
-            }
-            Err(other) => return Err(other.into()),
+        examination.read_identity(disk)?;
+        examination.read_repair(disk)?;
+        for file in &examination.snapshots {
+            examination.damage.extend(damage_in_snapshot(file)?);
         }
         let inspected = wal::inspect(disk, &mut |record| {
             examination.take(record);
@@ -85,11 +98,42 @@ impl Examination {
                 examination.hard_state = inspection.hard_state;
                 examination.inspection = Some(inspection);
             }
-            Err(error) => examination.damage.push(damage_in(error)?),
+            Err(error) => {
+                examination.damage.push(damage_in(error)?);
+                // Another version's log is not damaged, so there is nothing to be saved from it.
+                examination.salvage = wal::salvage(disk).or_else(|error| damage_in(error).map(|_| None))?;
+            }
         }
         examination.judge_state();
         examination.judge_whole();
         Ok(examination)
+    }
+
+    fn read_identity(&mut self, disk: &RealDisk) -> Result<(), OfflineError> {
+        match Identity::read(disk) {
+            Ok(identity) => self.identity = identity,
+            Err(IdentityError::Damaged { line, reason }) => {
+                let reason = format!("line {line}: {reason}");
+                let file = identity::FILE_NAME.to_owned();
+                self.identity_damaged = true;
+                self.damage.push(Damage { file, offset: line_offset(disk, line), reason });
+            }
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
+    }
+
+    fn read_repair(&mut self, disk: &RealDisk) -> Result<(), OfflineError> {
+        match Repair::read(disk) {
+            Ok(repair) => self.repair = repair,
+            Err(RepairError::Damaged) => {
+                let reason = "without it nobody knows what this node has forgotten".to_owned();
+                self.repair_damaged = true;
+                self.damage.push(Damage { file: Repair::FILE_NAME.to_owned(), offset: 0, reason });
+            }
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
     }
 
     fn take(&mut self, record: &Inspected) {
@@ -120,21 +164,43 @@ impl Examination {
         }
     }
 
-    /// Whether identity and log belong together, as a start of the node asks.
+    /// Whether identity, snapshots and log belong together, as a start of the node asks.
     fn judge_whole(&mut self) {
-        let Some(inspection) = &self.inspection else { return };
-        if self.damage.iter().any(|damage| damage.file == identity::FILE_NAME) {
-            return;
+        if let Some(gap) = self.state.gap() {
+            let file = self.segments.first().map_or(FIRST_SEGMENT.file(), |segment| segment.file.clone());
+            self.damage.push(Damage { file, offset: 0, reason: gap.to_string() });
         }
-        let member = self.identity.as_ref().is_some_and(|identity| identity.cluster.is_some());
-        let promised = inspection.last_index > Index::ZERO || inspection.hard_state.current_term > Term::ZERO;
-        if member && inspection.fresh {
+        if self.log_is_gone() {
             let reason = "the log of this member is gone, and with it its votes and acknowledgements";
             self.damage.push(Damage { file: FIRST_SEGMENT.file(), offset: 0, reason: reason.to_owned() });
-        } else if !member && promised {
+        } else if self.is_foreign_log() {
             let reason = "there is a log, but no identity of a member that it belongs to";
             self.damage.push(Damage { file: identity::FILE_NAME.to_owned(), offset: 0, reason: reason.to_owned() });
         }
+    }
+
+    fn is_member(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.cluster.is_some())
+    }
+
+    /// Whether a member's log is gone, and no note says that it was given up.
+    pub(super) fn log_is_gone(&self) -> bool {
+        let fresh = self.inspection.as_ref().is_some_and(|inspection| inspection.fresh);
+        self.is_member() && fresh && self.repair.is_none()
+    }
+
+    /// Whether there is a log in which something was promised, but no identity of whoever did.
+    pub(super) fn is_foreign_log(&self) -> bool {
+        let promised = self.inspection.as_ref().is_some_and(|inspection| {
+            inspection.last_index > Index::ZERO || inspection.hard_state.current_term > Term::ZERO
+        });
+        promised && !self.is_member() && !self.identity_damaged
+    }
+
+    /// Whether there is nobody from whom anything could be fetched.
+    pub(super) fn is_alone(&self) -> bool {
+        let cluster = self.identity.as_ref().and_then(|identity| identity.cluster.as_ref());
+        cluster.is_none_or(|cluster| cluster.members().len() == 1)
     }
 }
 
@@ -157,6 +223,13 @@ impl Segment {
             widen(&mut self.terms, entry.term.get());
         }
     }
+}
+
+/// The names of files that were being written, filled or received when the process ended.
+fn leftovers(disk: &RealDisk) -> Result<Vec<String>, OfflineError> {
+    let names = disk.list().map_err(|source| OfflineError::List { directory: "the directory".to_owned(), source })?;
+    let is_unfinished = |name: &String| [".tmp", ".part", ".new"].iter().any(|ending| name.ends_with(ending));
+    Ok(names.into_iter().filter(is_unfinished).collect())
 }
 
 /// Where a line of the identity begins; 0 if that cannot be told.

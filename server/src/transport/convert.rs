@@ -21,6 +21,9 @@ pub enum Malformed {
     /// A `oneof` is empty, or of a kind that this version does not know.
     #[error("a part of the message is missing or unknown")]
     PartMissing,
+    /// A number or a length cannot be what it says.
+    #[error("a number or a length in the message is out of bounds")]
+    OutOfBounds,
 }
 
 /// The trace contexts of sampled entries, by the entry's index.
@@ -85,6 +88,13 @@ pub fn to_frame(message: Message, traces: Traces) -> Frame {
             control_request(term, Request::Heartbeat(wire::Heartbeat { commit_index: commit_index.get(), round }))
         }
         Body::TimeoutNow => control_request(term, Request::TimeoutNow(wire::TimeoutNow {})),
+        Body::InstallSnapshot { last_included_index, last_included_term } => control_request(
+            term,
+            Request::InstallSnapshot(wire::InstallSnapshot {
+                last_included_index: last_included_index.get(),
+                last_included_term: last_included_term.get(),
+            }),
+        ),
         Body::RequestVoteResponse { pre_vote, granted } => {
             control_response(term, Response::RequestVote(wire::RequestVoteResponse { pre_vote, granted }))
         }
@@ -141,7 +151,7 @@ pub fn append_response(from: NodeId, to: NodeId, response: wire::AppendEntriesRe
     Ok(Message { from, to, term: Term::new(response.term), body: Body::AppendEntriesResponse(result) })
 }
 
-/// A vote request, a heartbeat or a handover.
+/// A vote request, a heartbeat, a handover or a snapshot's offer.
 ///
 /// # Errors
 ///
@@ -159,6 +169,10 @@ pub fn control_request_message(from: NodeId, to: NodeId, request: wire::ControlR
             Body::Heartbeat { commit_index: Index::new(heartbeat.commit_index), round: heartbeat.round }
         }
         Request::TimeoutNow(wire::TimeoutNow {}) => Body::TimeoutNow,
+        Request::InstallSnapshot(offer) => Body::InstallSnapshot {
+            last_included_index: Index::new(offer.last_included_index),
+            last_included_term: Term::new(offer.last_included_term),
+        },
     };
     Ok(Message { from, to, term: Term::new(request.term), body })
 }
@@ -265,6 +279,7 @@ mod tests {
             Body::Heartbeat { commit_index: two, round: 9 },
             Body::HeartbeatResponse { round: 9 },
             Body::TimeoutNow,
+            Body::InstallSnapshot { last_included_index: two, last_included_term: term },
         ];
         for body in bodies {
             let message = Message { from: node(1), to: node(2), term, body };

@@ -1,9 +1,10 @@
 //! What arrives from peers, on its way to the node's loop.
 
+use engine::side::SideMessage;
 use raft::{Message, NodeId};
 use tokio::sync::mpsc;
 
-use super::convert::Traces;
+use super::convert::{MALFORMED, Malformed, Traces};
 use super::link::Lane;
 
 /// How many messages may wait that bulk must not delay: each of some ten peers sends a handful a heartbeat.
@@ -12,6 +13,10 @@ const CONTROL_MESSAGES_MAX: usize = 1024;
 /// How many AppendEntries and answers may wait: a few peers' whole windows of messages in flight. Beyond, the streams
 /// are not read, and flow control holds the senders.
 const APPEND_MESSAGES_MAX: usize = 256;
+
+/// How many side messages may wait: pieces of snapshots of half a mebibyte each, which nobody has to take at once.
+/// Beyond, the streams are not read.
+const SIDE_MESSAGES_MAX: usize = 16;
 
 /// Something that arrived from a peer, or that became known of it.
 #[derive(Debug)]
@@ -23,10 +28,24 @@ pub enum Inbound {
         /// The traces of sampled entries in it.
         traces: Traces,
     },
+    /// A message for the engine beside the core's.
+    Side(SideMessage),
     /// A stream to the peer ended: what was sent on it may be lost.
     Unreachable(NodeId),
     /// A frame was dropped before it became a message, and why.
     Dropped(&'static str),
+}
+
+impl Inbound {
+    /// What became of a frame of the core's messages.
+    pub(super) fn of(message: Result<Message, Malformed>) -> Self {
+        message.map_or(Self::Dropped(MALFORMED), |message| Self::Message { message, traces: Vec::new() })
+    }
+
+    /// What became of a frame of the side messages.
+    pub(super) fn of_side(message: Result<SideMessage, Malformed>) -> Self {
+        message.map_or(Self::Dropped(MALFORMED), Self::Side)
+    }
 }
 
 /// Where arrivals are put.
@@ -34,6 +53,7 @@ pub enum Inbound {
 pub struct Inbox {
     control: mpsc::Sender<Inbound>,
     append: mpsc::Sender<Inbound>,
+    side: mpsc::Sender<Inbound>,
 }
 
 /// Where arrivals are taken.
@@ -43,6 +63,8 @@ pub struct InboxReceivers {
     pub control: mpsc::Receiver<Inbound>,
     /// Entries and their answers. Order holds within this channel only.
     pub append: mpsc::Receiver<Inbound>,
+    /// Side messages: to be taken after everything else.
+    pub side: mpsc::Receiver<Inbound>,
 }
 
 impl Inbox {
@@ -51,7 +73,9 @@ impl Inbox {
     pub fn new() -> (Self, InboxReceivers) {
         let (control, control_receiver) = mpsc::channel(CONTROL_MESSAGES_MAX);
         let (append, append_receiver) = mpsc::channel(APPEND_MESSAGES_MAX);
-        (Self { control, append }, InboxReceivers { control: control_receiver, append: append_receiver })
+        let (side, side_receiver) = mpsc::channel(SIDE_MESSAGES_MAX);
+        let receivers = InboxReceivers { control: control_receiver, append: append_receiver, side: side_receiver };
+        (Self { control, append, side }, receivers)
     }
 
     /// Puts what arrived on a lane; waits while there is no room. False: the node has stopped.
@@ -59,6 +83,7 @@ impl Inbox {
         let queue = match lane {
             Lane::ControlRequests | Lane::ControlResponses => &self.control,
             Lane::AppendRequests | Lane::AppendResponses => &self.append,
+            Lane::SideRequests | Lane::SideResponses => &self.side,
         };
         queue.send(inbound).await.is_ok()
     }

@@ -3,16 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::raft::v1::{AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse};
+use engine::side::SideMessage;
+use proto::raft::v1::{
+    AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, SideRequest, SideResponse,
+};
 use raft::{Message, NodeId};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::convert::{Frame, Traces, to_frame};
+use super::side::{SideFrame, to_side_frame};
 
 /// How many messages may wait in a lane for their stream: more than the core keeps in flight to one follower, so that
 /// it fills only when the peer has stopped reading.
 const LANE_MESSAGES_MAX: usize = 256;
+
+/// How many side messages may wait in a lane: a peer that asks for pieces of a snapshot and does not read them gets no
+/// more than this many, of half a mebibyte each.
+const SIDE_LANE_MESSAGES_MAX: usize = 16;
 
 /// One direction of one stream between two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +33,10 @@ pub enum Lane {
     ControlRequests,
     /// Answers to those, on the stream that the peer opened.
     ControlResponses,
+    /// Questions for pieces of snapshots, and hashes of states, on the stream that we opened.
+    SideRequests,
+    /// Pieces of snapshots, on the stream that the peer opened.
+    SideResponses,
 }
 
 /// A message could not be handed to its stream: it is lost.
@@ -40,15 +52,15 @@ pub struct Undelivered {
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     sender: Mutex<Option<mpsc::Sender<T>>>,
-}
-
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self { sender: Mutex::new(None) }
-    }
+    messages_max: usize,
 }
 
 impl<T> Slot<T> {
+    /// A closed lane in which up to `messages_max` messages will wait for their stream.
+    fn new(messages_max: usize) -> Self {
+        Self { sender: Mutex::new(None), messages_max }
+    }
+
     /// Opens the lane anew, closing the stream that it had before.
     pub(super) fn open(&self) -> mpsc::Receiver<T> {
         self.open_both().1
@@ -57,7 +69,7 @@ impl<T> Slot<T> {
     /// The same, for a stream whose other direction is read here: with the sender, its reader can tell whether the lane
     /// is still its own.
     pub(super) fn open_both(&self) -> (mpsc::Sender<T>, mpsc::Receiver<T>) {
-        let (sender, receiver) = mpsc::channel(LANE_MESSAGES_MAX);
+        let (sender, receiver) = mpsc::channel(self.messages_max);
         *self.lock() = Some(sender.clone());
         (sender, receiver)
     }
@@ -91,12 +103,27 @@ impl<T> Slot<T> {
 }
 
 /// The lanes to one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Link {
     pub(super) append_requests: Slot<AppendEntriesRequest>,
     pub(super) append_responses: Slot<Result<AppendEntriesResponse, Status>>,
     pub(super) control_requests: Slot<ControlRequest>,
     pub(super) control_responses: Slot<Result<ControlResponse, Status>>,
+    pub(super) side_requests: Slot<SideRequest>,
+    pub(super) side_responses: Slot<Result<SideResponse, Status>>,
+}
+
+impl Link {
+    fn closed() -> Self {
+        Self {
+            append_requests: Slot::new(LANE_MESSAGES_MAX),
+            append_responses: Slot::new(LANE_MESSAGES_MAX),
+            control_requests: Slot::new(LANE_MESSAGES_MAX),
+            control_responses: Slot::new(LANE_MESSAGES_MAX),
+            side_requests: Slot::new(SIDE_LANE_MESSAGES_MAX),
+            side_responses: Slot::new(SIDE_LANE_MESSAGES_MAX),
+        }
+    }
 }
 
 /// The lanes to all peers.
@@ -109,7 +136,7 @@ impl Links {
     /// Closed lanes to each of `peers`.
     #[must_use]
     pub fn new(peers: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { by_node: Arc::new(peers.into_iter().map(|peer| (peer, Link::default())).collect()) }
+        Self { by_node: Arc::new(peers.into_iter().map(|peer| (peer, Link::closed())).collect()) }
     }
 
     /// Hands a message to the stream that it belongs on; never waits.
@@ -130,6 +157,22 @@ impl Links {
         if sent { Ok(()) } else { Err(Undelivered { to, lane }) }
     }
 
+    /// The same for a side message, which nobody misses: whoever asked for it asks again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Links::send`].
+    pub fn send_side(&self, message: SideMessage) -> Result<(), Undelivered> {
+        let to = message.to;
+        let frame = to_side_frame(message.body);
+        let lane = frame.lane();
+        let sent = self.by_node.get(&to).is_some_and(|link| match frame {
+            SideFrame::Request(request) => link.side_requests.send(request),
+            SideFrame::Response(response) => link.side_responses.send(Ok(response)),
+        });
+        if sent { Ok(()) } else { Err(Undelivered { to, lane }) }
+    }
+
     pub(super) fn get(&self, peer: NodeId) -> Option<&Link> {
         self.by_node.get(&peer)
     }
@@ -138,6 +181,7 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::side::SideBody;
     use raft::{Body, Term};
 
     fn heartbeat(to: NodeId) -> Message {
@@ -163,5 +207,26 @@ mod tests {
         let stranger = NodeId::new(3).expect("not zero");
         let undelivered = Err(Undelivered { to: stranger, lane: Lane::ControlResponses });
         assert_eq!(links.send(heartbeat(stranger), Vec::new()), undelivered);
+    }
+
+    #[test]
+    fn side_messages_have_lanes_of_their_own_that_hold_a_few() {
+        let (own, peer) = (NodeId::new(1).expect("not zero"), NodeId::new(2).expect("not zero"));
+        let links = Links::new([peer]);
+        let fetch = || SideMessage { from: own, to: peer, body: SideBody::FetchSnapshot { index: None, offset: 0 } };
+        let none = || SideMessage { from: own, to: peer, body: SideBody::NoSnapshot };
+        let undelivered = |lane| Err(Undelivered { to: peer, lane });
+        assert_eq!(links.send_side(fetch()), undelivered(Lane::SideRequests));
+        assert_eq!(links.send_side(none()), undelivered(Lane::SideResponses));
+
+        let link = links.get(peer).expect("it is a peer");
+        let (_control, _requests, _responses) =
+            (link.control_responses.open(), link.side_requests.open(), link.side_responses.open());
+        for _ in 0..SIDE_LANE_MESSAGES_MAX {
+            assert_eq!((links.send_side(fetch()), links.send_side(none())), (Ok(()), Ok(())));
+        }
+        assert_eq!(links.send_side(fetch()), undelivered(Lane::SideRequests));
+        assert_eq!(links.send_side(none()), undelivered(Lane::SideResponses));
+        assert_eq!(links.send(heartbeat(peer), Vec::new()), Ok(()), "full side lanes hold up nothing");
     }
 }

@@ -1,14 +1,15 @@
-//! The client side of a link: two tasks a peer that keep its two streams open.
+//! The client side of a link: three tasks a peer that keep its three streams open.
 //!
 //! Each task connects, says who it is, opens its stream, and reads answers until the stream ends; then it tells the
-//! core that what was under way may be lost, and tries again, for ever.
+//! core that what was under way may be lost, and tries again, for ever. The core has nothing under way on the stream of
+//! side messages, and hears nothing of that one.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use engine::identity::{Cluster, Member};
 use proto::raft::v1::raft_service_client::RaftServiceClient;
-use raft::{Message, NodeId};
+use raft::NodeId;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -17,10 +18,11 @@ use tonic::{Request, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::connect::{BackOff, connect};
-use super::convert::{MALFORMED, Malformed, append_response, control_response_message};
+use super::convert::{append_response, control_response_message};
 use super::identify::{Board, ask_who_on, error_chain};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Links};
+use super::side::side_response;
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, TO_KEY};
 
 /// A member, and where to reach it.
@@ -51,20 +53,22 @@ pub fn spawn_peers(
             links: links.clone(),
             inbox: inbox.clone(),
         });
-        tasks.spawn(keep_open(Arc::clone(&session), Kind::Append));
-        tasks.spawn(keep_open(session, Kind::Control));
+        for kind in [Kind::Append, Kind::Control, Kind::Side] {
+            tasks.spawn(keep_open(Arc::clone(&session), kind));
+        }
     }
     tasks
 }
 
-/// Which of the two streams a task keeps open.
+/// Which of the streams a task keeps open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Append,
     Control,
+    Side,
 }
 
-/// What both tasks of a peer need.
+/// What all tasks of a peer need.
 struct Session {
     cluster_id: [u8; 16],
     own: NodeId,
@@ -92,12 +96,13 @@ async fn keep_open(session: Arc<Session>, kind: Kind) {
         let closed = match kind {
             Kind::Append => session.append(&mut opened).await,
             Kind::Control => session.control(&mut opened).await,
+            Kind::Side => session.side(&mut opened).await,
         };
         let Err(Closed::Broken(reason)) = closed else { return };
         session.close(kind);
         if opened {
             back_off.reset();
-            if !session.inbox.unreachable(session.peer.member.incarnation).await {
+            if kind != Kind::Side && !session.inbox.unreachable(session.peer.member.incarnation).await {
                 return;
             }
         }
@@ -120,7 +125,9 @@ impl Session {
         let requests = ReceiverStream::new(link.append_requests.open());
         let answers = client(channel).append_entries(self.introduced(requests)).await.map_err(broken)?;
         self.note_open(Kind::Append, opened);
-        self.read_answers(answers.into_inner(), Lane::AppendResponses, append_response).await
+        let (peer, own) = (self.peer.member.incarnation, self.own);
+        let to_inbound = |answer| Inbound::of(append_response(peer, own, answer));
+        self.read_answers(answers.into_inner(), Lane::AppendResponses, to_inbound).await
     }
 
     /// Keeps the stream of everything that bulk must not delay until it ends.
@@ -131,7 +138,21 @@ impl Session {
         let requests = ReceiverStream::new(link.control_requests.open());
         let answers = client(channel).control(self.introduced(requests)).await.map_err(broken)?;
         self.note_open(Kind::Control, opened);
-        self.read_answers(answers.into_inner(), Lane::ControlResponses, control_response_message).await
+        let (peer, own) = (self.peer.member.incarnation, self.own);
+        let to_inbound = |answer| Inbound::of(control_response_message(peer, own, answer));
+        self.read_answers(answers.into_inner(), Lane::ControlResponses, to_inbound).await
+    }
+
+    /// Keeps the stream of what may wait until it ends.
+    async fn side(&self, opened: &mut bool) -> Result<Infallible, Closed> {
+        let channel = self.connect().await?;
+        let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
+        let requests = ReceiverStream::new(link.side_requests.open());
+        let answers = client(channel).side(self.introduced(requests)).await.map_err(broken)?;
+        self.note_open(Kind::Side, opened);
+        let (peer, own) = (self.peer.member.incarnation, self.own);
+        let to_inbound = |answer| Inbound::of_side(side_response(peer, own, answer));
+        self.read_answers(answers.into_inner(), Lane::SideResponses, to_inbound).await
     }
 
     async fn connect(&self) -> Result<Channel, Closed> {
@@ -142,16 +163,12 @@ impl Session {
         &self,
         mut answers: Streaming<A>,
         lane: Lane,
-        to_message: fn(NodeId, NodeId, A) -> Result<Message, Malformed>,
+        to_inbound: impl Fn(A) -> Inbound,
     ) -> Result<Infallible, Closed> {
         loop {
             let ended = || Closed::Broken("the peer closed the stream".to_owned());
             let answer = answers.message().await.map_err(broken)?.ok_or_else(ended)?;
-            let inbound = match to_message(self.peer.member.incarnation, self.own, answer) {
-                Ok(message) => Inbound::Message { message, traces: Vec::new() },
-                Err(_) => Inbound::Dropped(MALFORMED),
-            };
-            if !self.inbox.put(lane, inbound).await {
+            if !self.inbox.put(lane, to_inbound(answer)).await {
                 return Err(Closed::Stopped);
             }
         }
@@ -195,6 +212,7 @@ impl Session {
         match kind {
             Kind::Append => link.append_requests.close(),
             Kind::Control => link.control_requests.close(),
+            Kind::Side => link.side_requests.close(),
         }
     }
 }

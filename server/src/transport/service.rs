@@ -11,7 +11,7 @@ use engine::identity::Cluster;
 use proto::raft::v1::raft_service_server::{RaftService, RaftServiceServer};
 use proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, ForwardRequest, ForwardResponse,
-    IdentifyRequest, IdentifyResponse,
+    IdentifyRequest, IdentifyResponse, SideRequest, SideResponse,
 };
 use raft::NodeId;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use super::convert::{MALFORMED, append_request, control_request_message};
 use super::identify::{Board, answer, introduction};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Link, Links, Slot};
+use super::side::side_request;
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, REFUSED_KEY, TO_KEY};
 use crate::forward::ForwardTarget;
 use crate::{grpc_timeout, telemetry};
@@ -141,12 +142,21 @@ impl RaftService for PeerService {
         let (parts, from) = self.admit(request.metadata())?;
         let (reader, answers) = Reader::open(parts, from, Lane::ControlRequests, |link| &link.control_responses)?;
         let own = parts.own;
-        tokio::spawn(reader.read(request.into_inner(), move |request| {
-            match control_request_message(from, own, request) {
-                Ok(message) => Inbound::Message { message, traces: Vec::new() },
-                Err(_) => Inbound::Dropped(MALFORMED),
-            }
-        }));
+        tokio::spawn(
+            reader.read(request.into_inner(), move |request| Inbound::of(control_request_message(from, own, request))),
+        );
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    type SideStream = Answers<SideResponse>;
+
+    async fn side(&self, request: Request<Streaming<SideRequest>>) -> Result<Response<Self::SideStream>, Status> {
+        let (parts, from) = self.admit(request.metadata())?;
+        let (reader, answers) = Reader::open(parts, from, Lane::SideRequests, |link| &link.side_responses)?;
+        let own = parts.own;
+        tokio::spawn(
+            reader.read(request.into_inner(), move |request| Inbound::of_side(side_request(from, own, request))),
+        );
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 

@@ -58,6 +58,10 @@ impl Disk for GatedDisk {
         self.memory.remove(name)
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.memory.free_bytes()
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         self.memory.sync_directory()
     }

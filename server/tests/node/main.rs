@@ -6,4 +6,5 @@ mod cluster;
 mod disk;
 mod forward;
 mod member;
+mod side;
 mod streams;

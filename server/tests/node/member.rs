@@ -62,6 +62,8 @@ impl Member {
             heartbeat: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
             segment_bytes: 1 << 20,
+            snapshot_log_bytes: 64 << 10,
+            space_reserve_bytes: 0,
             narrate: false,
             board,
             service,

@@ -8,7 +8,7 @@ use engine::identity::{Cluster, Identity, Member};
 use proto::raft::v1::raft_service_client::RaftServiceClient;
 use proto::raft::v1::{
     AppendEntriesRequest, ControlRequest, ControlResponse, Entry, ForwardRequest, Heartbeat, IdentifyRequest,
-    control_request, entry,
+    SideRequest, control_request, entry,
 };
 use quorate_server::transport::{
     Board, CLUSTER_ID_KEY, FROM_KEY, Inbound, Inbox, InboxReceivers, Introduction, Lane, Links, MESSAGE_BYTES_MAX,
@@ -46,11 +46,11 @@ pub(crate) fn introduced<T>(message: T, (cluster, from, to): (u128, u64, u64)) -
 
 /// One end of the streams.
 pub(crate) struct Side {
-    own: NodeId,
-    board: Board,
-    links: Links,
-    inbox: Inbox,
-    arrivals: InboxReceivers,
+    pub(crate) own: NodeId,
+    pub(crate) board: Board,
+    pub(crate) links: Links,
+    pub(crate) inbox: Inbox,
+    pub(crate) arrivals: InboxReceivers,
     pub(crate) service: PeerService,
 }
 
@@ -106,14 +106,14 @@ async fn arrives(links: &Links, message: Message, arrivals: &mut mpsc::Receiver<
     in_time("the message", sends).await;
 }
 
-async fn dropped(arrivals: &mut mpsc::Receiver<Inbound>) -> &'static str {
+pub(crate) async fn dropped(arrivals: &mut mpsc::Receiver<Inbound>) -> &'static str {
     match in_time("an arrival", arrivals.recv()).await {
         Some(Inbound::Dropped(reason)) => reason,
         other => panic!("expected something dropped, got {other:?}"),
     }
 }
 
-async fn client(address: &str) -> RaftServiceClient<tonic::transport::Channel> {
+pub(crate) async fn client(address: &str) -> RaftServiceClient<tonic::transport::Channel> {
     RaftServiceClient::connect(format!("http://{address}")).await.expect("it listens")
 }
 
@@ -148,6 +148,8 @@ async fn a_call_is_refused_unless_a_peer_means_this_member() {
         let entries = tokio_stream::empty::<AppendEntriesRequest>();
         assert_eq!(refused(client.append_entries(introduced(entries, who)).await), expected, "{who:?}");
         assert_eq!(refused(client.control(introduced(nothing(), who)).await), expected, "{who:?}");
+        let questions = tokio_stream::empty::<SideRequest>();
+        assert_eq!(refused(client.side(introduced(questions, who)).await), expected, "{who:?}");
         assert_eq!(refused(client.forward(introduced(ForwardRequest::default(), who)).await), expected, "{who:?}");
     }
     let anonymous = refused(client.control(Request::new(nothing())).await);

@@ -38,6 +38,11 @@ pub struct Bounds {
     pub reads: u8,
     /// Leadership transfers.
     pub transfers: u8,
+    /// How often a node takes a snapshot of what it has applied, and cuts its log off behind it. If this is not zero,
+    /// what is applied and durable does not stay in memory either.
+    pub compactions: u8,
+    /// How often a node is handed another one's snapshot; it may be any node's, at any time, offered or not.
+    pub installs: u8,
     /// Whether writes become durable in steps of their own, each at any later time. Otherwise they are at once.
     pub slow_disks: bool,
     /// Whether each AppendEntries carries one entry only, so that entries can be replicated one by one.
@@ -82,6 +87,8 @@ impl Default for Bounds {
             duplicates: 0,
             reads: 0,
             transfers: 0,
+            compactions: 0,
+            installs: 0,
             slow_disks: false,
             single_entries: true,
             lossy_timeouts: true,

@@ -7,7 +7,7 @@ use crate::arena::{Arena, Interner};
 use crate::bounds::{Bounds, NODES_MAX, TERMS_MAX};
 use crate::hash::{self, Digest, Folded};
 use crate::invariant::{self, Broken, Invariant};
-use crate::node::{Effects, Input, Node, Slot, name, number, small};
+use crate::node::{Effects, Input, Node, Slot, View, name, number, small};
 use crate::panics;
 use raft::{Body, Message, NodeId};
 use std::collections::HashMap;
@@ -45,6 +45,8 @@ pub(crate) struct Used {
     duplicates: u8,
     reads: u8,
     transfers: u8,
+    compactions: u8,
+    installs: u8,
 }
 
 /// A cluster between two steps.
@@ -138,10 +140,12 @@ impl World {
     /// What names this state; `bytes` is room to work in.
     pub(crate) fn digest(&self, cluster: &Cluster, bytes: &mut Vec<u8>) -> Digest {
         let Cluster { nodes, ghost, used, touched, flight } = cluster;
-        let Used { timeouts, heartbeats, proposals, crashes, drops, overtakings, duplicates, reads, transfers } = *used;
+        let Used { timeouts, heartbeats, proposals, crashes, drops, overtakings, .. } = *used;
+        let Used { duplicates, reads, transfers, compactions, installs, .. } = *used;
         bytes.clear();
         bytes.push(*touched);
-        bytes.extend([timeouts, heartbeats, proposals, crashes, drops, overtakings, duplicates, reads, transfers]);
+        bytes.extend([timeouts, heartbeats, proposals, crashes, drops, overtakings]);
+        bytes.extend([duplicates, reads, transfers, compactions, installs]);
         for number in nodes.iter().chain([ghost]).chain(flight.iter()) {
             bytes.extend(number.to_le_bytes());
         }
@@ -213,6 +217,7 @@ impl World {
                 own(Input::Crash { kept }, Used { crashes: used.crashes + 1, ..used });
             }
         }
+        self.snapshot_actions(cluster, at, view, &mut own);
         if !view.leads {
             return;
         }
@@ -229,6 +234,28 @@ impl World {
         if used.transfers < transfers {
             for target in (0..usize::from(self.bounds.nodes)).filter(|&target| target != at) {
                 own(Input::Transfer(name(target)), Used { transfers: used.transfers + 1, ..used });
+            }
+        }
+    }
+
+    /// What can happen to snapshots at a node.
+    fn snapshot_actions(&self, cluster: &Cluster, at: usize, view: &View, own: &mut impl FnMut(Input<u32>, Used)) {
+        let used = cluster.used;
+        if used.compactions < self.bounds.compactions && view.applied > view.snapshot {
+            own(Input::Compact, Used { compactions: used.compactions + 1, ..used });
+        }
+        if used.installs == self.bounds.installs {
+            return;
+        }
+        let nodes = self.nodes(cluster);
+        let others = nodes.iter().enumerate().filter(|&(other, _)| other != at);
+        let mut tried = Vec::new();
+        for snapshot in others.filter(|(_, other)| other.view.snapshot > view.commit).filter_map(|(_, o)| o.snapshot())
+        {
+            let snapshot = self.messages.intern(snapshot.clone(), || snapshot);
+            if !tried.contains(&snapshot) {
+                tried.push(snapshot);
+                own(Input::Install(snapshot), Used { installs: used.installs + 1, ..used });
             }
         }
     }
@@ -318,6 +345,8 @@ impl World {
             Input::Transfer(target) => Input::Transfer(target),
             Input::Crash { kept } => Input::Crash { kept },
             Input::Unreachable(peer) => Input::Unreachable(peer),
+            Input::Compact => Input::Compact,
+            Input::Install(snapshot) => Input::Install(self.message(snapshot).clone()),
         };
         panics::caught(|| self.nodes.get(node).step(input))
     }

@@ -11,6 +11,7 @@
 //! - The oldest pending batch of a disk becomes durable. Promises wait for it, as the contract with the driver says.
 //! - A node crashes with any prefix of its pending batches on the disk, and starts again from there.
 //! - An election timeout passes, check-quorum deposes a leader, a heartbeat falls due.
+//! - A node takes a snapshot and cuts off its log; a node is handed another one's snapshot.
 //! - A client proposes or reads at a leader; a leader is asked to hand over.
 //!
 //! What is committed is applied at once, and the core is asked what to do after each input; that several inputs share

@@ -5,7 +5,7 @@
 //! and on the input alone, so each is taken once, however many clusters it occurs in.
 
 use crate::bounds::Bounds;
-use crate::disk::{Disk, position};
+use crate::disk::{Disk, position, term_starts};
 use crate::hash::{Digest, Gather};
 use crate::invariant::{Broken, Invariant};
 use bytes::Bytes;
@@ -103,6 +103,10 @@ pub(crate) enum Input<M> {
     Crash { kept: u8 },
     /// The transport lost a message to this node.
     Unreachable(NodeId),
+    /// The node takes a snapshot, and cuts its log off behind it.
+    Compact,
+    /// The node is handed a snapshot: the message that would append all of it.
+    Install(M),
 }
 
 /// What a step had for an effect on the rest of the world.
@@ -128,6 +132,10 @@ pub(crate) struct View {
     pub(crate) log: Box<[Slot]>,
     /// The log as it is on the disk.
     pub(crate) disk: Box<[Slot]>,
+    /// What is committed, what is applied, and what is in the newest snapshot.
+    pub(crate) commit: u8,
+    pub(crate) applied: u8,
+    pub(crate) snapshot: u8,
     /// Of a leader: each other node, by number, and up to where it holds the same as far as the leader knows.
     pub(crate) matches: Box<[(usize, usize)]>,
 }
@@ -142,11 +150,13 @@ pub(crate) struct Node {
     promised: Option<(Term, NodeId)>,
     slow_disk: bool,
     single_entries: bool,
+    forgetful: bool,
     pub(crate) view: View,
     pub(crate) digest: Digest,
 }
 
-fn options(id: NodeId, single_entries: bool) -> Options {
+/// What is applied and durable leaves the memory if a node is `forgetful`.
+fn options(id: NodeId, single_entries: bool, forgetful: bool) -> Options {
     Options {
         id,
         election_timeout_ticks_min: ELECTION_TICKS_MIN,
@@ -155,7 +165,7 @@ fn options(id: NodeId, single_entries: bool) -> Options {
         append_bytes_max: if single_entries { 1 } else { BYTES_MAX },
         inflight_messages_max: IN_FLIGHT_MAX,
         uncommitted_bytes_max: BYTES_MAX,
-        tail_bytes_max: BYTES_MAX,
+        tail_bytes_max: if forgetful { 0 } else { BYTES_MAX },
         apply_bytes_max: BYTES_MAX,
         seed: 0,
     }
@@ -166,7 +176,8 @@ impl Node {
     pub(crate) fn new(number: usize, bounds: &Bounds) -> Node {
         let configuration = Configuration::new((0..usize::from(bounds.nodes)).map(name));
         let disk = Disk::default();
-        let raft = Raft::new(options(name(number), bounds.single_entries), disk.restored(configuration))
+        let forgetful = bounds.compactions > 0;
+        let raft = Raft::new(options(name(number), bounds.single_entries, forgetful), disk.restored(configuration))
             .expect("an empty disk and a valid configuration make a node");
         let view = View::default();
         let mut node = Node {
@@ -175,6 +186,7 @@ impl Node {
             promised: None,
             slow_disk: bounds.slow_disks,
             single_entries: bounds.single_entries,
+            forgetful,
             view,
             digest: Digest::default(),
         };
@@ -238,14 +250,50 @@ impl Node {
             Input::Crash { kept } => {
                 self.disk.crash(usize::from(kept))?;
                 let restored = self.disk.restored(self.raft.configuration().clone());
-                self.raft = match Raft::new(options(self.raft.id(), self.single_entries), restored) {
+                self.raft = match Raft::new(options(self.raft.id(), self.single_entries, self.forgetful), restored) {
                     Ok(raft) => raft,
                     Err(error) => return Err(Broken::new(Invariant::DiskIsLog, format!("cannot restart: {error}"))),
                 };
             }
             Input::Unreachable(peer) => self.raft.unreachable(peer),
+            Input::Compact => self.compact(),
+            Input::Install(snapshot) => self.install(&snapshot),
         }
         Ok(())
+    }
+
+    fn compact(&mut self) {
+        let applied = self.raft.applied_index();
+        if position(applied) > self.disk.snapshot().len() {
+            self.disk.take_snapshot(applied);
+            self.raft.snapshot_taken(applied);
+        }
+        let first_index = self.disk.cut(self.raft.cuttable_index());
+        self.raft.compacted(first_index);
+    }
+
+    fn install(&mut self, message: &Message) {
+        let Body::AppendEntries { entries, .. } = &message.body else {
+            unreachable!("a snapshot is the message that would append all of it");
+        };
+        let last_index = entries.last().expect("a snapshot holds something").index;
+        if self.raft.install(last_index, &term_starts(entries)) {
+            self.disk.keep_snapshot(entries);
+        }
+    }
+
+    /// This node's newest snapshot, as the message that would append all of it; `None` without one.
+    pub(crate) fn snapshot(&self) -> Option<Message> {
+        let last = self.disk.snapshot().last()?;
+        let entries = self.disk.snapshot().to_vec();
+        let body = Body::AppendEntries {
+            prev_log_index: Index::ZERO,
+            prev_log_term: Term::ZERO,
+            entries,
+            leader_commit: last.index,
+        };
+        // From and to do not matter: equal snapshots are equal.
+        Some(Message { from: name(0), to: name(0), term: last.term, body })
     }
 
     fn persist(&mut self) -> Result<(), Broken> {
@@ -306,9 +354,17 @@ impl Node {
             }
         }
         effects.events.extend(ready.events);
-        if !ready.fetches.is_empty() {
-            let text = "entries are fetched although all are in memory";
-            return Err(Broken::new(Invariant::DiskIsLog, text));
+        for fetch in ready.fetches {
+            if !self.forgetful {
+                let text = "entries are fetched although all are in memory";
+                return Err(Broken::new(Invariant::DiskIsLog, text));
+            }
+            let entries = self.disk.read(fetch.from).to_vec();
+            if entries.is_empty() {
+                let text = format!("entry {} is fetched although it is cut off", fetch.from);
+                return Err(Broken::new(Invariant::DiskIsLog, text));
+            }
+            self.raft.fetched(fetch, entries);
         }
         Ok(())
     }
@@ -378,6 +434,9 @@ impl Node {
             pending: small(self.disk.pending_count() as u64),
             log: slots(self.disk.written_entries()),
             disk: slots(self.disk.durable_entries()),
+            commit: small(self.raft.commit_index().get()),
+            applied: small(self.raft.applied_index().get()),
+            snapshot: small(self.disk.snapshot().len() as u64),
             matches: self.matches(),
         };
         let mut hasher = Gather::default();

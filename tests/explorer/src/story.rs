@@ -55,6 +55,14 @@ fn line(world: &World, cluster: &Cluster, action: &Action) -> String {
             let pending = world.nodes(cluster)[action.node].view.pending;
             format!("n{name} crashes with {kept} of {pending} pending batches on its disk, and restarts")
         }
+        Input::Compact => format!("n{name} takes a snapshot and cuts off its log"),
+        Input::Install(snapshot) => {
+            let what = match &world.message(snapshot).body {
+                Body::AppendEntries { entries: all, .. } => entries(all),
+                other => format!("{other:?}"),
+            };
+            format!("n{name} is handed the snapshot of {what}")
+        }
         Input::Unreachable(peer) => {
             let lost = action.consumed.map_or_else(String::new, |message| describe(world.message(message)));
             format!("a message from n{name} to {peer} is lost, and n{name} learns of it: {lost}")
@@ -101,6 +109,9 @@ fn describe(message: &Message) -> String {
         }
         Body::Heartbeat { commit_index, round } => format!(", commit {commit_index}, round {round}"),
         Body::HeartbeatResponse { round } => format!(", round {round}"),
+        Body::InstallSnapshot { last_included_index, last_included_term } => {
+            format!(", up to {last_included_index} of term {last_included_term}")
+        }
         Body::TimeoutNow => String::new(),
     };
     format!("{kind} of term {term}{rest}")
@@ -116,6 +127,8 @@ fn event(event: &Event) -> String {
         Event::BecameFollower { term, leader: Some(leader) } => format!("follows {leader} in term {term}"),
         Event::BecameFollower { term, leader: None } => format!("follows nobody in term {term}"),
         Event::Truncated { after } => format!("cuts its log behind {after}"),
+        Event::Installed { index } => format!("takes over the snapshot up to {index}"),
+        Event::Recovered { term } => format!("has recovered in term {term}"),
         Event::TransferStarted { target } => format!("begins to hand over to {target}"),
         Event::TransferAborted { target } => format!("gives up handing over to {target}"),
         Event::QuorumLost { term } => format!("steps down in term {term}"),

@@ -74,7 +74,16 @@ fn small() -> Vec<Search> {
         },
         Search { name: "an entry of an earlier term", bounds: first_of_figure_8() },
         Search { name: "two elections, a read", bounds: Bounds { reads: 1, ..elections(2) } },
+        Search {
+            name: "one leader, a command, two snapshots, two installs",
+            bounds: Bounds { proposals: 1, compactions: 2, installs: 2, ..snapshots(1) },
+        },
     ]
+}
+
+/// Snapshots are taken and installed at any time; what they cover is in no log and no memory any more.
+fn snapshots(timeouts: u8) -> Bounds {
+    Bounds { compactions: 1, installs: 1, ..elections(timeouts) }
 }
 
 fn ci() -> Vec<Search> {
@@ -104,6 +113,18 @@ fn ci() -> Vec<Search> {
         Search {
             name: "one leader, two commands, slow disks, a message comes twice, another overtakes",
             bounds: Bounds { proposals: 2, duplicates: 1, overtakings: Some(1), slow_disks: true, ..elections(1) },
+        },
+        Search {
+            name: "three elections, a snapshot, an install",
+            bounds: Bounds { single_entries: true, lossy_timeouts: true, ..snapshots(3) },
+        },
+        Search {
+            name: "two elections, a snapshot, an install, slow disks",
+            bounds: Bounds { slow_disks: true, lossy_timeouts: true, ..snapshots(2) },
+        },
+        Search {
+            name: "two elections, a command, a snapshot, an install, a crash",
+            bounds: Bounds { proposals: 1, crashes: 1, lossy_timeouts: true, ..snapshots(2) },
         },
     ]
 }
@@ -136,6 +157,22 @@ fn release() -> Vec<Search> {
         Search {
             name: "two elections, two commands, a crash, two losses",
             bounds: Bounds { proposals: 2, crashes: 1, drops: 2, lossy_timeouts: true, ..elections(2) },
+        },
+        Search {
+            name: "two elections, a snapshot, an install, slow disks, a crash",
+            bounds: Bounds { slow_disks: true, crashes: 1, lossy_timeouts: true, ..snapshots(2) },
+        },
+        Search {
+            name: "one leader, a command, two snapshots, two installs, a heartbeat, a crash, a loss",
+            bounds: Bounds {
+                proposals: 1,
+                compactions: 2,
+                installs: 2,
+                heartbeats: 1,
+                crashes: 1,
+                drops: 1,
+                ..snapshots(1)
+            },
         },
     ]);
     for search in &mut searches {

@@ -10,6 +10,7 @@
 #[cfg(feature = "rpc")]
 pub mod client_rpc;
 pub mod command;
+mod disk;
 mod hunting;
 pub mod input;
 mod model;
@@ -19,6 +20,7 @@ pub mod peer_message;
 #[cfg(feature = "rpc")]
 pub mod peer_rpc;
 mod rules;
+pub mod snapshot_decode;
 pub mod wal_decode;
 
 pub use hunting::{Outcome, Target, attempt, corpus, corpus_folder, derive, hunt, named_corpus};
@@ -28,6 +30,7 @@ pub use mutation::mutate;
 pub const TARGETS: &[Target] = &[
     Target { name: "peer_message", run: peer_message::run },
     Target { name: "wal_decode", run: wal_decode::run },
+    Target { name: "snapshot_decode", run: snapshot_decode::run },
     Target { name: "command", run: command::run },
     #[cfg(feature = "rpc")]
     Target { name: "client_rpc", run: client_rpc::run },

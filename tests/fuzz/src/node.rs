@@ -9,9 +9,10 @@ use std::hash::{DefaultHasher, Hasher as _};
 use bytes::Bytes;
 use raft::{
     AppendResult, Batch, BatchNumber, Body, Configuration, Entry, Event, Fetch, HardState, Index, Message, NodeId,
-    Options, Payload, Raft, ReadId, Ready, Refused, Restored, Role, Term,
+    Options, Payload, Raft, ReadId, Ready, Refused, Role, Term,
 };
 
+pub(crate) use crate::disk::Disk;
 use crate::rules;
 
 /// How many messages one turn may leave beside the answers to its inputs: heartbeats, and a window for each peer.
@@ -22,13 +23,6 @@ const MESSAGES_PER_INPUT_MAX: usize = 8;
 
 /// How many turns may follow each other without an input: what is committed leaves in portions.
 const TURNS_MAX: usize = 4096;
-
-/// What is durable.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) hard_state: HardState,
-    pub(crate) entries: Vec<Entry>,
-}
 
 /// A node under test.
 pub(crate) struct Node {
@@ -63,6 +57,7 @@ struct Glance {
     commit: Index,
     applied: Index,
     last: Index,
+    recovering: bool,
 }
 
 pub(crate) fn node_id(number: u64) -> NodeId {
@@ -94,26 +89,10 @@ pub(crate) fn entries(terms: &[u64]) -> Vec<Entry> {
     terms.iter().zip(1..).map(entry).collect()
 }
 
-fn restored(disk: &Disk, configuration: &Configuration) -> Restored {
-    let mut term_starts: Vec<(Index, Term)> = Vec::new();
-    for entry in &disk.entries {
-        if term_starts.last().is_none_or(|&(_, last)| last != entry.term) {
-            term_starts.push((entry.index, entry.term));
-        }
-    }
-    Restored {
-        configuration: configuration.clone(),
-        hard_state: disk.hard_state,
-        term_starts,
-        tail: disk.entries.clone(),
-        last_index: Index::new(disk.entries.len() as u64),
-        applied: disk.hard_state.commit_index,
-    }
-}
-
 impl Node {
-    pub(crate) fn new(configuration: Configuration, disk: Disk) -> Node {
-        let raft = Raft::new(options(), restored(&disk, &configuration)).expect("the set-up is valid");
+    pub(crate) fn new(configuration: Configuration, mut disk: Disk) -> Node {
+        disk.adopt_snapshot();
+        let raft = Raft::new(options(), disk.restored(&configuration)).expect("the set-up is valid");
         Node {
             handed: raft.applied_index(),
             raft,
@@ -170,6 +149,7 @@ impl Node {
             commit: self.raft.commit_index(),
             applied: self.raft.applied_index(),
             last: self.raft.last_index(),
+            recovering: self.raft.status().recovering,
         }
     }
 
@@ -204,6 +184,12 @@ impl Node {
         assert!(after.applied >= before.applied, "the applied index fell: {before:?} {after:?}");
         if after.term == before.term && before.voted_for.is_some() {
             assert_eq!(after.voted_for, before.voted_for, "a vote was changed in its term");
+        }
+        assert!(before.recovering || !after.recovering, "promises are forgotten at a restart only");
+        if before.recovering {
+            let voted = after.voted_for.is_some() && (after.voted_for, after.term) != (before.voted_for, before.term);
+            assert!(!voted, "a vote by a node that may have forgotten one: {before:?} {after:?}");
+            assert_eq!(after.role, Role::Follower, "a node that may have forgotten its vote campaigns");
         }
         if before.role == Role::Leader && after.role == Role::Leader && after.term == before.term {
             assert!(after.last >= before.last, "a leader took entries back");
@@ -253,6 +239,9 @@ impl Node {
         for read in &ready.aborted_reads {
             assert!(self.reads_open.remove(read), "{read:?} is aborted and was not open");
         }
+        if ready.events.iter().any(|event| matches!(event, Event::Recovered { .. })) {
+            self.disk.forgotten_term = None;
+        }
         self.fetches.extend(ready.fetches);
         self.release();
     }
@@ -278,26 +267,10 @@ impl Node {
     pub(crate) fn sync_one(&mut self) {
         let Some(batch) = self.batches.pop_front() else { return };
         let number = batch.number;
-        self.write(batch);
+        self.disk.write(batch);
         self.durable_batch = number;
         self.input(|raft| raft.persisted(number));
         self.release();
-    }
-
-    fn write(&mut self, batch: Batch) {
-        if let Some(after) = batch.truncate_after {
-            assert!(after >= self.disk.hard_state.commit_index, "committed entries are taken back on the disk");
-            self.disk.entries.truncate(position(after));
-        }
-        for entry in batch.entries {
-            assert_eq!(position(entry.index), self.disk.entries.len() + 1, "a batch leaves a hole in the log");
-            self.disk.entries.push(entry);
-        }
-        if let Some(hard_state) = batch.hard_state {
-            assert!(hard_state.current_term >= self.disk.hard_state.current_term, "the term on the disk falls");
-            assert!(position(hard_state.commit_index) <= self.disk.entries.len(), "the hint is ahead of the log");
-            self.disk.hard_state = hard_state;
-        }
     }
 
     /// Lets promises leave, and checks them against the disk: it is at the batch that they waited for.
@@ -318,10 +291,7 @@ impl Node {
             }
             if let Body::AppendEntriesResponse(AppendResult::Accepted { match_index }) = message.body {
                 // Lying peers can have one turn accept entries and take them back again.
-                assert!(
-                    cut || position(match_index) <= self.disk.entries.len(),
-                    "accepted and not durable: {message:?}"
-                );
+                assert!(cut || match_index <= self.disk.last_index(), "accepted and not durable: {message:?}");
             }
             self.kept.push(message);
         }
@@ -332,13 +302,12 @@ impl Node {
         let Some(fetch) = self.fetches.pop_front() else { return };
         assert!(self.configuration.contains(fetch.peer), "a stranger is fed from the log");
         let mut bytes = 0_usize;
-        let from = position(fetch.from).saturating_sub(1);
         let fits = |entry: &&Entry| {
             let first = bytes == 0;
             bytes += entry.size_bytes();
             first || bytes <= fetch.bytes_max
         };
-        let behind = self.disk.entries.get(from..).unwrap_or_default();
+        let behind = self.disk.entries_from(fetch.from);
         let entries = if found { behind.iter().take_while(fits).cloned().collect() } else { Vec::new() };
         self.input(|raft| raft.fetched(fetch, entries));
     }
@@ -347,12 +316,54 @@ impl Node {
     pub(crate) fn restart(&mut self, written: usize) {
         for _ in 0..written {
             let Some(batch) = self.batches.pop_front() else { break };
-            self.write(batch);
+            self.disk.write(batch);
         }
         let (term, disk, votes) = (self.disk.hard_state.current_term, self.disk.clone(), self.votes.clone());
         *self = Node { votes, ..Node::new(self.configuration.clone(), disk) };
         assert!(self.raft.current_term() >= term, "a restart forgot the term");
         self.raft.check_invariants();
+    }
+
+    /// Takes a snapshot of what is applied, and cuts off what that covers, but for the `left` newest entries of it.
+    pub(crate) fn compact(&mut self, left: u64) {
+        let applied = self.raft.applied_index();
+        if applied > self.disk.snapshot_index() {
+            self.disk.snapshot = Some((applied, self.raft.term_starts(applied)));
+            self.input(|raft| raft.snapshot_taken(applied));
+        }
+        let last = self.raft.cuttable_index().get().saturating_sub(left);
+        let first_index = self.disk.cut(Index::new(last));
+        self.input(|raft| raft.compacted(first_index));
+    }
+
+    /// The driver got a snapshot, right or wrong: whether it was taken over.
+    pub(crate) fn install(&mut self, last_index: Index, term_starts: Vec<(Index, Term)>) -> bool {
+        let before = self.glance();
+        let is_installed = self.input(|raft| raft.install(last_index, &term_starts));
+        if is_installed {
+            assert!(last_index > before.commit, "a snapshot took back what was committed");
+            let status = self.raft.status();
+            let all = [status.applied, status.commit_index, status.last_index, status.snapshot_index];
+            assert_eq!(all, [last_index; 4], "a snapshot is taken over in part");
+            assert_eq!(self.raft.term_starts(last_index), term_starts, "its terms are not those of the log");
+            assert_ne!(status.role, Role::Leader, "a leader took entries back");
+            self.disk.snapshot = Some((last_index, term_starts));
+            self.handed = last_index;
+        }
+        is_installed
+    }
+
+    /// The process ends, and what it wrote to its log behind `left` entries is lost to damage, its term and vote as
+    /// well.
+    pub(crate) fn forget(&mut self, left: usize) {
+        let term = self.raft.current_term();
+        if term.next().is_none_or(|next| next.next().is_none()) {
+            return; // No term is left to go on in.
+        }
+        self.batches.clear();
+        self.disk.forget(left, term);
+        self.restart(0);
+        assert!(self.raft.current_term() > term, "it goes on in a term that it may have forgotten");
     }
 
     /// Lets the disk catch up with everything.

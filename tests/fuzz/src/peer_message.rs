@@ -13,8 +13,11 @@ use crate::node::{Disk, Node, entries, node_id};
 /// No input has more steps than this: what breaks after more of them breaks after few from another beginning.
 const STEPS_MAX: usize = 256;
 
+/// An offer of a snapshot: among the messages, the kind that peers' frames are made of as well.
+pub const OFFER: u8 = 14;
+
 /// An input's kind is its byte modulo this. Below [`TICKS`] it is a message.
-pub const KINDS: u8 = 32;
+pub const KINDS: u8 = 35;
 /// Some ticks: their number follows.
 pub const TICKS: u8 = 18;
 /// A command is proposed: its length follows.
@@ -35,6 +38,13 @@ pub const TRANSFER: u8 = 29;
 pub const UNREACHABLE: u8 = 30;
 /// What was handed out is applied.
 pub const APPLY: u8 = 31;
+/// A snapshot is taken, and the log cut off behind it: how many entries of it stay follows.
+pub const COMPACT: u8 = 32;
+/// A snapshot of a peer's arrives: its last index and how many runs of terms it has follow, and of each run the number
+/// of entries and the term. From 128 runs on it is a snapshot of this log instead, up to that index.
+pub const INSTALL: u8 = 33;
+/// The process restarts with a part of its log, term and vote lost: how many entries are left follows.
+pub const FORGET: u8 = 34;
 
 /// The roots, chosen by the first byte modulo 8. This one has an empty log.
 pub const ROOT_EMPTY: u8 = 0;
@@ -127,8 +137,45 @@ pub(crate) fn step(node: &mut Node, input: &mut Input<'_>, outcome: &mut Outcome
             let peer = sender(input.u8());
             node.input(|raft| raft.unreachable(peer));
         }
-        _ => node.apply(),
+        APPLY => node.apply(),
+        COMPACT => {
+            node.compact(u64::from(input.u8()));
+            outcome.mark("compacted");
+        }
+        INSTALL => {
+            let (last_index, term_starts) = snapshot(node, input);
+            if node.install(last_index, term_starts) {
+                outcome.mark("installed");
+            }
+        }
+        _ => {
+            node.forget(input.below(16));
+            outcome.mark("forgotten");
+        }
     }
+    if node.raft.status().recovering {
+        outcome.mark("recovers");
+    }
+}
+
+/// A snapshot's last index and terms.
+fn snapshot(node: &Node, input: &mut Input<'_>) -> (Index, Vec<(Index, Term)>) {
+    let status = node.raft.status();
+    let last_index =
+        input.number([status.last_index, status.commit_index, status.durable_index, status.applied].map(Index::get));
+    let runs = input.u8();
+    if runs >= 128 {
+        return (Index::new(last_index), node.raft.term_starts(Index::new(last_index)));
+    }
+    let (mut starts, mut first) = (Vec::new(), 1_u64);
+    for _ in 0..runs % 8 {
+        let count = u64::from(input.u8());
+        let term =
+            input.number([status.current_term, status.last_term, status.current_term, Term::new(1)].map(Term::get));
+        starts.push((Index::new(first), Term::new(term)));
+        first = first.saturating_add(count);
+    }
+    (Index::new(last_index), starts)
 }
 
 /// Whom a byte names: mostly the other voters, sometimes a learner, a stranger or the node itself.
@@ -171,6 +218,10 @@ pub(crate) fn message(node: &Node, kind: u8, input: &mut Input<'_>) -> Message {
             hint_index: Index::new(input.number(indexes)),
             hint_term: Term::new(input.number(terms)),
         }),
+        OFFER => Body::InstallSnapshot {
+            last_included_index: Index::new(input.number(indexes)),
+            last_included_term: Term::new(input.number(terms)),
+        },
         12..15 => {
             let commit_index = Index::new(input.number(indexes));
             Body::Heartbeat { commit_index, round: input.number([0, 1, 2, 3]) }
@@ -227,7 +278,7 @@ pub(crate) fn root(choice: u8) -> Node {
     }
     let hard_state = HardState { current_term: Term::new(term), voted_for: None, commit_index: Index::new(2) };
     let log = entries(&[1, 1, 1, term, term]);
-    let mut node = Node::new(configuration, Disk { hard_state, entries: log });
+    let mut node = Node::new(configuration, Disk { hard_state, entries: log, ..Disk::default() });
     match root {
         ROOT_FOLLOWING => {
             let heartbeat = Body::Heartbeat { commit_index: Index::new(3), round: 0 };

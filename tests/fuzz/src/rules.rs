@@ -47,6 +47,13 @@ pub(crate) fn impossible(message: &Message, raft: &Raft, status: &Status) -> Opt
             let follows = *term >= status.current_term;
             (follows && *commit_index > status.last_index).then_some("it commits what the node does not have")
         }
+        Body::InstallSnapshot { last_included_index, last_included_term } => {
+            let (index, last_term) = (*last_included_index, *last_included_term);
+            if index.get() == 0 || index.get() == u64::MAX || last_term.get() == 0 || last_term > *term {
+                return Some("it is a snapshot of nothing that can be");
+            }
+            contradiction(*term, index, last_term, &[], raft, status)
+        }
         Body::TimeoutNow => (status.leader != Some(*from)).then_some("only the leader hands over"),
         Body::RequestVoteResponse { .. } | Body::HeartbeatResponse { .. } => None,
     }
@@ -101,6 +108,7 @@ pub(crate) fn is_promise(body: &Body) -> bool {
         | Body::AppendEntries { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatResponse { .. }
+        | Body::InstallSnapshot { .. }
         | Body::TimeoutNow => false,
     }
 }
@@ -112,6 +120,10 @@ pub(crate) fn check_sent(message: &Message, configuration: &Configuration, optio
     assert_ne!(to, from, "it is sent to the node itself: {message:?}");
     assert!(configuration.contains(*to), "it is sent to a stranger: {message:?}");
     assert_ne!(*term, Term::ZERO, "it is sent in term zero: {message:?}");
+    if let Body::InstallSnapshot { last_included_index, last_included_term } = body {
+        let possible = last_included_index.get() > 0 && last_included_term.get() > 0 && last_included_term <= term;
+        assert!(possible, "a snapshot of nothing is offered: {message:?}");
+    }
     if let Body::AppendEntries { prev_log_index, prev_log_term, entries, .. } = body {
         assert_eq!(impossible_entries(*term, *prev_log_index, *prev_log_term, entries), None, "{message:?}");
         let bytes: usize = entries.iter().map(Entry::size_bytes).sum();

@@ -35,6 +35,11 @@ fn segments() {
 }
 
 #[test]
+fn snapshots() {
+    assert_deep(&run("snapshot_decode", 4_000), 500, 1_000, 10);
+}
+
+#[test]
 fn commands() {
     assert_deep(&run("command", 20_000), 40_000, 20_000, 15);
 }

@@ -7,7 +7,7 @@ use raft::{Configuration, Entry, HardState, Index, NodeId, Options, Payload, Ter
 
 use crate::args::{Args, node_id, number};
 use crate::cluster::{Cluster, Outcome};
-use crate::node::{Node, index};
+use crate::node::{Disk, Node, index};
 use crate::render;
 
 /// Bounds that no script meets unless it sets its own.
@@ -104,8 +104,7 @@ pub(super) fn disk(cluster: &mut Cluster, args: &mut Args<'_>) -> Outcome {
     };
     let node = cluster.node(id)?;
     node.stop(true)?;
-    node.durable.entries = entries;
-    node.durable.hard_state = hard_state;
+    node.durable = Disk { entries, hard_state, ..Disk::default() };
     start_from_disk(cluster, id, None)
 }
 
@@ -139,7 +138,7 @@ pub(super) fn restart(cluster: &mut Cluster, args: &mut Args<'_>) -> Outcome {
 fn start_from_disk(cluster: &mut Cluster, id: NodeId, applied: Option<Index>) -> Outcome {
     let durable = &cluster.node(id)?.durable;
     let hard_state = durable.hard_state;
-    let applied = applied.unwrap_or(hard_state.commit_index);
+    let applied = applied.unwrap_or(hard_state.commit_index).max(index(durable.snapshot.len()));
     let told = format!(
         "{} starts with term {}, vote {}, log 1..{}, applied {}",
         id,

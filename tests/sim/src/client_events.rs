@@ -46,6 +46,10 @@ impl World {
         let Request { attempt, node, key, command } = request;
         let now_ms = self.nodes[node].clock.now_ms(self.now_us);
         let life = self.nodes[node].life;
+        if self.nodes[node].is_forged && command.is_none() {
+            self.refused(attempt, None);
+            return Ok(());
+        }
         let Some(process) = &mut self.nodes[node].process else {
             // Nobody listens, so nobody can have taken it.
             self.refused(attempt, None);
@@ -67,6 +71,10 @@ impl World {
     pub(crate) fn answered(&mut self, node: usize, ticket: engine::Ticket, answer: Answer) -> Result<(), Violation> {
         self.observer.answered(node, ticket, &answer)?;
         if matches!(answer, Answer::Proposed { .. }) {
+            return Ok(());
+        }
+        if self.nodes[node].is_forged && matches!(answer, Answer::Written(_)) {
+            self.clients.tickets.remove(&ticket);
             return Ok(());
         }
         if matches!(answer, Answer::Dropped { .. }) {
@@ -121,6 +129,10 @@ impl World {
             Answer::NotLeader { leader, .. } => self.refused(attempt, leader.map(node_number)),
             Answer::Overloaded | Answer::Transferring => {
                 self.coverage.hit("overloaded");
+                self.refused(attempt, self.clients.clients[attempt.client].leader);
+            }
+            Answer::StorageFull => {
+                self.coverage.hit("disk full refused a put");
                 self.refused(attempt, self.clients.clients[attempt.client].leader);
             }
             Answer::ReadAborted => {

@@ -1,17 +1,18 @@
 //! Drives the engines as the server's shell does: starts them, carries out what they ask for, hands results back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::sync::Arc;
 
-use engine::disk::Disk;
-use engine::{Engine, EngineError, Event as EngineEvent, Opened};
+use engine::disk::{Disk, Operation};
+use engine::{Engine, EngineError, Event as EngineEvent, Opened, snapshot};
 use raft::{Event as RaftEvent, Role};
 
 use crate::invariants::{Change, position};
 use crate::jobs::is_full;
 use crate::node::{Process, node_id, node_number};
 use crate::queue::Event;
+use crate::rot::Untouched;
 use crate::violation::Violation;
 use crate::words;
 use crate::world::World;
@@ -21,6 +22,9 @@ pub(crate) const IDLE_TICKS: u32 = 4;
 
 /// How long a process needs to start again after it stopped by itself, in microseconds.
 const RESTART_US: (u64, u64) = (50_000, 3_000_000);
+
+/// Of a thousand times that a file was removed, how often it is tried whether the node could start without it.
+const IMAGES: u64 = 200;
 
 /// An error with what caused it, as one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -41,23 +45,27 @@ impl World {
         let options = self.settings.engine_options(node_id(number), seed, salt);
         let node = &mut self.nodes[number];
         let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
-        let changes = node.disk.changes();
-        let Opened { mut engine, executor, reader, report, .. } = match Engine::open(&disk, options) {
-            Ok(opened) => opened,
-            Err(error) if self.is_expected(number, &error) => {
-                self.coverage.hit(if is_full(&error) { "disk full at start" } else { "crash during recovery" });
-                return self.stopped_by_disk(number, &error);
-            }
-            Err(error) if self.nodes[number].is_rotten() => return self.refused_to_start(number, &error, changes),
-            Err(error) => {
-                return Err(Violation::CannotStart { node: node_id(number), reason: chain(&error) });
-            }
-        };
+        // Only what is damaged is refused.
+        let before = if node.rot.is_empty() { Untouched::default() } else { Untouched::of(&node.disk) };
+        let newest = snapshot::list(&node.disk).ok().and_then(|mut stored| stored.pop()).map(|stored| stored.name);
+        let Opened { mut engine, executor, reader, snapshot_executor, report, damage, .. } =
+            match Engine::open(&disk, options) {
+                Ok(opened) => opened,
+                Err(error) if self.is_expected(number, &error) => {
+                    self.coverage.hit(if is_full(&error) { "disk full at start" } else { "crash during recovery" });
+                    return self.stopped_by_disk(number, &error);
+                }
+                Err(error) if self.nodes[number].is_rotten() => return self.refused_to_start(number, &error, &before),
+                Err(error) => {
+                    return Err(Violation::CannotStart { node: node_id(number), reason: chain(&error) });
+                }
+            };
         engine.narrate(true);
         node.life += 1;
         let life = node.life;
-        self.observer.started(number, &engine)?;
-        self.started_on_disk(number)?;
+        let fetches = damage.iter().any(|damage| matches!(damage.remedy, engine::Remedy::Fetched { .. }));
+        self.observer.started(number, &engine, fetches)?;
+        self.started_on_disk(number, &damage, newest.as_deref())?;
         self.trace.tell(
             self.now_us,
             Some(number),
@@ -73,8 +81,19 @@ impl World {
             jobs: BTreeMap::new(),
             jobs_begun: 0,
             owed: Vec::new(),
+            snapshot_jobs: VecDeque::new(),
+            snapshot_executor,
+            owes_snapshot: false,
+            asked: None,
+            removals: 0,
+            ticks: 0,
+            is_resetting: false,
             idle_ticks: 0,
         });
+        self.forged_started(number);
+        if self.nodes[number].full.is_some() {
+            self.coverage.hit("started on a full disk");
+        }
         let first_us = self.now_us + self.boot_random.below(self.settings.tick_us);
         self.queue.push(first_us, Event::Tick { node: number, life });
         self.drain(number)
@@ -88,7 +107,9 @@ impl World {
             Err(error) => return self.stopped(number, &error),
         };
         let change = self.observer.acted(number, &process.engine)?;
+        process.is_resetting &= process.engine.status().wal_pending_bytes > 0;
         self.note(number, &change);
+        self.look_at_disk(number, &change)?;
         if self.is_last_step(number) {
             return self.crash_in_step(number, output);
         }
@@ -99,16 +120,67 @@ impl World {
             self.observer.sent(number, &message)?;
             self.send(number, message);
         }
+        for message in std::mem::take(&mut output.side_messages) {
+            self.send_side(number, message);
+        }
         self.ask_disk(number, &mut output)?;
+        self.ask_snapshots(number, output.snapshot_work);
         for (ticket, answer) in output.answers {
             self.answered(number, ticket, answer)?;
         }
         Ok(())
     }
 
+    /// Looks into what is on a node's disk when that is something else than before.
+    fn look_at_disk(&mut self, number: usize, change: &Change) -> Result<(), Violation> {
+        let view = &self.observer.views[number];
+        if view.first > change.first && !change.started {
+            self.coverage.hit("log cut");
+        }
+        let node = &self.nodes[number];
+        // What has gone bad is known to be wrong.
+        if !node.rot.is_empty() || node.is_forged {
+            return Ok(());
+        }
+        if view.snapshot != change.snapshot {
+            self.coverage.hit("snapshot taken or installed");
+            self.observer.snapshot_changed(number, &node.disk)?;
+        }
+        let removals = node.disk.calls(Operation::Remove);
+        let Some(process) = &mut self.nodes[number].process else { return Ok(()) };
+        let removed = std::mem::replace(&mut process.removals, removals) != removals;
+        if removed && self.disk_random.chance(IMAGES) { self.try_image(number) } else { Ok(()) }
+    }
+
+    /// Starts an engine on what would be on a node's disk if its power failed now and nothing survived that need not.
+    fn try_image(&mut self, number: usize) -> Result<(), Violation> {
+        self.coverage.hit("started on what a crash would leave");
+        let image = self.nodes[number].disk.fork();
+        image.crash(&mut |_| false);
+        image.clear_out();
+        if image.contents("repair").is_some() {
+            return Ok(()); // it would go on forgetting, which is never wrong
+        }
+        let disk: Arc<dyn Disk> = Arc::new(image);
+        let options = self.settings.engine_options(node_id(number), 0, 0);
+        match Engine::open(&disk, options) {
+            Ok(opened) => self.observer.would_start(number, &opened.engine),
+            Err(error) => Err(Violation::CrashWouldLose { node: node_id(number), reason: chain(&error) }),
+        }
+    }
+
     /// An engine returned an error: right if its disk was to fail, wrong otherwise.
     pub(crate) fn stopped(&mut self, number: usize, error: &EngineError) -> Result<(), Violation> {
-        if !self.is_expected(number, error) {
+        if matches!(error, EngineError::Diverged { .. }) && self.nodes[number].is_forged {
+            self.coverage.hit("divergence found");
+            self.trace.tell(self.now_us, Some(number), "forgery", format_args!("stops: {}", chain(error)));
+            self.end_process(number, true);
+            self.nodes[number].held_down = true;
+            return Ok(());
+        }
+        // A disk that stays full is no reason to stop; one call that fails with this is any failure.
+        let only_full = is_full(error) && !self.nodes[number].expects_disk_error;
+        if only_full || !self.is_expected(number, error) {
             return Err(Violation::Stopped { node: node_id(number), reason: chain(error) });
         }
         self.coverage.hit(if is_full(error) { "disk full stopped a node" } else { "disk error stopped a node" });
@@ -143,6 +215,17 @@ impl World {
                     RaftEvent::DiskStalled { .. } if self.nodes[number].stalled.is_some() => {
                         self.coverage.hit("leader with a stalled disk stepped down");
                     }
+                    RaftEvent::Installed { index } => {
+                        self.coverage.hit("snapshot installed");
+                        if self.observer.views[number].replaced_tail {
+                            self.coverage.hit("snapshot installed over a tail that differs");
+                        }
+                        if let Some(process) = &mut self.nodes[number].process {
+                            process.is_resetting = true;
+                        }
+                        self.observer.installed(number, index);
+                    }
+                    RaftEvent::Recovered { .. } => self.coverage.hit("recovery ended"),
                     RaftEvent::TransferStarted { .. } => self.coverage.hit("leadership transfer started"),
                     RaftEvent::Campaign { term } => {
                         let same_term =

@@ -2,8 +2,9 @@
 //! first; only that one commit is under way at a time is the log's own doing.
 
 use engine::disk::Operation;
+use engine::snapshot::SnapshotError;
 use engine::wal::{WalError, Work};
-use engine::{EngineError, Output};
+use engine::{EngineError, LoadError, Output, RepairError, SnapshotWork, TakeError};
 use raft::{Entry, Fetch};
 
 use crate::node::{Process, node_id};
@@ -35,6 +36,13 @@ impl Process {
         self.jobs_begun += 1;
         self.jobs.insert(self.jobs_begun, job);
         self.jobs_begun
+    }
+
+    /// Runs what the snapshots' executor has before it, in order, whatever comes of it.
+    fn run_snapshots(&mut self, works: &mut Vec<SnapshotWork>) {
+        for work in works.drain(..) {
+            self.snapshot_executor.run(work);
+        }
     }
 
     /// Runs a commit or a preparation.
@@ -146,12 +154,22 @@ impl World {
         }
         // Most often a write without its sync.
         self.nodes[number].disk.halt_after(self.disk_random.pick(&[0, 1, 1, 1, 2, 3, 4, 6]));
+        let mut snapshot_works: Vec<_> = std::mem::take(&mut process.snapshot_jobs).into();
+        self.note_abandoned(&snapshot_works);
+        if process.is_resetting {
+            self.coverage.hit("crash between a snapshot's installation and the log's reset");
+        }
+        let snapshots_first = self.disk_random.chance(500);
+        if snapshots_first {
+            process.run_snapshots(&mut snapshot_works);
+        }
         if self.disk_random.chance(300) {
             works.reverse();
         }
         for work in works {
             process.run(work);
         }
+        process.run_snapshots(&mut snapshot_works);
     }
 
     /// The jobs that a stalled disk had to leave lie before it again, in any order.
@@ -159,6 +177,10 @@ impl World {
         let node = &mut self.nodes[number];
         let life = node.life;
         let owed = node.process.as_mut().map(|process| std::mem::take(&mut process.owed)).unwrap_or_default();
+        let owes_snapshot = node.process.as_mut().is_some_and(|process| std::mem::take(&mut process.owes_snapshot));
+        if owes_snapshot {
+            self.queue.push(self.now_us, Event::SnapshotDone { node: number, life });
+        }
         for at in self.disk_random.shuffled(owed.len()) {
             self.queue.push(self.now_us, Event::JobDone { node: number, life, job: owed[at] });
         }
@@ -172,13 +194,25 @@ impl World {
 }
 
 fn is_io(error: &EngineError) -> bool {
-    matches!(error, EngineError::Wal(WalError::Io { .. }))
+    io_error(error).is_some()
+}
+
+/// What the disk said, if it is the disk that failed.
+fn io_error(error: &EngineError) -> Option<std::io::ErrorKind> {
+    match error {
+        EngineError::Wal(WalError::Io { source, .. })
+        | EngineError::Snapshot(SnapshotError::Io { source, .. })
+        | EngineError::Load(LoadError::File(SnapshotError::Io { source, .. }))
+        | EngineError::Take(TakeError::Snapshot(SnapshotError::Io { source, .. })) => Some(source.kind()),
+        EngineError::Repair(RepairError::Io { source, .. })
+        | EngineError::Take(TakeError::Repair(RepairError::Io { source, .. })) => Some(source.kind()),
+        _ => None,
+    }
 }
 
 /// Whether an error says that the disk is full.
 pub(crate) fn is_full(error: &EngineError) -> bool {
-    let full = std::io::ErrorKind::StorageFull;
-    matches!(error, EngineError::Wal(WalError::Io { source, .. }) if source.kind() == full)
+    io_error(error) == Some(std::io::ErrorKind::StorageFull)
 }
 
 /// Which calls of the log fail on a disk that is full, for a moment, with how many of them may come before. It never

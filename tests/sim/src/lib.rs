@@ -12,7 +12,8 @@
 //!
 //! In the first phase faults happen: partitions of all shapes, lost, doubled, late and overtaking messages, power cuts
 //! that lose any subset of what was not synced, killed and paused processes, disks that stall, fail, are full or rot,
-//! clocks that are wrong. Clients write and read meanwhile. After every step the invariants are checked, which look at
+//! clocks that are wrong. Snapshots are so frequent and pieces of them so small that logs are cut and followers fetch
+//! snapshots all the time. Clients write and read meanwhile. After every step the invariants are checked, which look at
 //! the cluster from outside. In the second phase a random majority of those who can still start is healed, the other
 //! nodes stay down or cut off in some way, and the majority has to elect a leader, to serve, to become equal, and then
 //! to keep its leader, all in bounded time. In the end the history of all clients has to be linearizable.
@@ -22,10 +23,15 @@
 //! - Messages may be lost, doubled, delayed and reordered; they are not damaged or made up.
 //! - What a disk has synced survives a crash; of what it was not asked to sync, or has not finished, any 512-byte
 //!   sectors and any names do. A failed sync ends the process.
-//! - Synced bytes may rot while a node is down: a bit flips, or a sector is lost, rolled back, or replaced by another.
-//!   The log has to notice, and the node is down for good then. Spared are the last commit, which nothing proves to
-//!   have been synced, and the logs of so many voters that a majority can always start.
+//! - Synced bytes of logs and snapshots may rot while a node is down: a bit flips, or a sector is lost, rolled back, or
+//!   replaced by another. The node has to notice: it starts without what is damaged, says so and has it repaired by the
+//!   others, or it does not start and stays down. Spared are the last commit, which nothing proves to have been synced,
+//!   and so many voters that a majority is always sound. In a few runs all nodes rot; those need not go on, but must
+//!   not be wrong.
 //! - A disk may be full for a while, at its start too; then files do not grow, and what they have can be overwritten.
+//!   No node stops for it; writes are refused, and clients know that they were.
+//! - In a few runs one node's state is changed behind its back. It has to find out and stop, and nobody else.
+//! - Snapshots and hashes of states travel on connections of their own, with the same faults as messages.
 //! - Commits, preparations and reads end in any order; a read sees the log as it was at any time in between.
 //! - A process may end or stand still between any two of its steps; it is never between two calls of one input.
 //! - A node's clock may have any rate from half to double, and jump by up to an hour in both directions.
@@ -37,6 +43,7 @@ mod clients;
 mod clock;
 mod coverage;
 mod drive;
+mod forge;
 mod history;
 mod hunt;
 mod invariants;
@@ -54,6 +61,7 @@ mod rot;
 mod run;
 mod settings;
 mod shrink;
+mod snapshot_jobs;
 mod trace;
 mod violation;
 mod words;

@@ -69,12 +69,20 @@ impl World {
     fn heal(&mut self, random: &mut Random) -> Result<Vec<usize>, Violation> {
         let voters = self.settings.voters;
         let majority = voters / 2 + 1;
-        let is_rotten = |node: &usize| self.nodes[*node].is_rotten();
-        // A node whose log has gone bad cannot be healed. There is always a majority without such nodes.
-        let (rotten, mut core): (Vec<usize>, Vec<usize>) = random.shuffled(voters).into_iter().partition(is_rotten);
+        // What has gone bad on the disk of one that runs, its next start would find.
+        let is_lost = |node: &usize| {
+            let node = &self.nodes[*node];
+            node.is_forged || node.held_down || (node.is_rotten() && node.process.is_none())
+        };
+        // A node whose disk has gone bad may never start again, and one that has forgotten what it promised does not
+        // vote. There is always a majority without such nodes.
+        let is_impaired = |node: &usize| is_lost(node) || self.observer.views[*node].recovering;
+        let (impaired, mut core): (Vec<usize>, Vec<usize>) = random.shuffled(voters).into_iter().partition(is_impaired);
+        let (rotten, recovering): (Vec<usize>, Vec<usize>) = impaired.into_iter().partition(is_lost);
         let mut others = core.split_off(majority + random.position(core.len() - majority + 1));
-        for learner in (voters..self.nodes.len()).filter(|node| !is_rotten(node)) {
-            if random.chance(500) { core.push(learner) } else { others.push(learner) }
+        let learners = (voters..self.nodes.len()).filter(|node| !is_lost(node));
+        for extra in recovering.into_iter().chain(learners) {
+            if random.chance(500) { core.push(extra) } else { others.push(extra) }
         }
         self.trace.tell(
             self.now_us,
@@ -83,6 +91,8 @@ impl World {
             format_args!("nodes {core:?} are healed, {others:?} are not, {rotten:?} cannot be"),
         );
         self.faults = false;
+        // One that comes back without its memory takes the others to a new term.
+        rotten.iter().for_each(|node| self.nodes[*node].held_down |= self.nodes[*node].process.is_none());
         let mut cuts = Vec::new();
         for other in &others {
             let members = core.iter().copied();
@@ -101,7 +111,7 @@ impl World {
         // heard of for as long as messages may be late.
         self.queue.lose_messages();
         let disk = &mut self.settings.disk;
-        for span in [&mut disk.commit_us, &mut disk.read_us] {
+        for span in [&mut disk.commit_us, &mut disk.read_us, &mut self.settings.snapshots.work_us] {
             *span = (span.0.min(HEALTHY_DISK_US), span.1.min(HEALTHY_DISK_US));
         }
         for node in &core {
@@ -123,6 +133,7 @@ impl World {
         }
         self.nodes[number].clock.set_rate(self.now_us, TRUE_RATE);
         self.nodes[number].doomed_in = None;
+        self.nodes[number].doomed_snapshot_in = None;
         if self.nodes[number].expects_disk_error {
             // Its disk would still fail some time: another disk error is not a healthy node's.
             self.end_process(number, false);
@@ -140,7 +151,9 @@ impl World {
     fn patience_us(&self, core: &[usize]) -> u64 {
         let longest = self.observer.views.iter().map(|view| view.log.len()).max().unwrap_or(0);
         let shortest = core.iter().map(|node| self.observer.views[*node].log.len()).min().unwrap_or(0);
-        SERVE_US + CATCH_UP_US * (longest - shortest) as u64
+        let snapshot_bytes = self.observer.views.iter().map(|view| view.snapshot_bytes).max().unwrap_or(0);
+        let pieces = snapshot_bytes / self.settings.snapshots.chunk_bytes as u64;
+        SERVE_US + CATCH_UP_US * ((longest - shortest) as u64 + 2 * pieces)
     }
 
     /// A fresh write has to be acknowledged. Each try writes another value: an earlier one may still take effect.
@@ -184,10 +197,11 @@ impl World {
         let equal = |world: &World| {
             let at = |node: &usize| {
                 let view = &world.observer.views[*node];
-                (view.log.len(), view.committed, view.applied, view.state_hash)
+                (view.log.len(), view.committed, view.applied, view.state_hash, view.recovering)
             };
             let first = at(&core[0]);
             world.clients.under_way() == 0
+                && !first.4
                 && first.0 == first.1
                 && first.1 == first.2
                 && core.iter().all(|node| at(node) == first)

@@ -2,7 +2,7 @@
 //! by a reader of its own, from the format as the log documents it, so that an error in the log's recovery is not
 //! repeated in what judges it.
 
-use engine::disk::{MemoryDisk, SECTOR_BYTES};
+use engine::disk::{Disk, MemoryDisk, SECTOR_BYTES};
 
 /// The size of a record's header in bytes.
 const HEADER_BYTES: usize = 32;
@@ -31,9 +31,9 @@ pub(crate) struct LogImage {
     last_commit: (usize, usize),
 }
 
-/// The name of the n-th segment.
-fn segment_name(number: usize) -> String {
-    format!("wal-{number:010}.log")
+/// The number of a segment, by the name of its file.
+fn segment_number(name: &str) -> Option<u64> {
+    name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok()
 }
 
 /// What is wanted of a record's header.
@@ -70,12 +70,15 @@ impl LogImage {
     pub(crate) fn read(disk: &MemoryDisk) -> LogImage {
         let mut image = LogImage::default();
         let (mut previous, mut proven) = (0, 0);
-        for segment in 0.. {
-            let name = segment_name(segment + 1);
-            let Some(contents) = disk.contents(&name) else { break };
+        let mut names = disk.list().unwrap_or_default();
+        names.retain(|name| segment_number(name).is_some());
+        names.sort_unstable();
+        for (segment, name) in names.into_iter().enumerate() {
+            let (Some(number), Some(contents)) = (segment_number(&name), disk.contents(&name)) else { break };
             let (mut records, mut end) = (Vec::new(), 0);
-            while let Some(header) = record(&contents, end, (segment as u64 + 1) << 32 | end as u64) {
-                if header.previous != previous {
+            while let Some(header) = record(&contents, end, number << 32 | end as u64) {
+                // What the first record of a log that was cut followed on is gone.
+                if header.previous != previous && (segment, end) != (0, 0) {
                     break;
                 }
                 if header.durable > proven {
@@ -125,7 +128,6 @@ impl LogImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::disk::Disk;
     use engine::wal::{self, Opened, WalOptions};
     use raft::{Batch, BatchNumber, Entry, HardState, Index, Payload, Term};
     use std::sync::Arc;
@@ -142,6 +144,7 @@ mod tests {
             let entry = Entry { index: Index::new(number), term: Term::new(1), payload };
             let hard_state = HardState { current_term: Term::new(1), voted_for: None, commit_index: Index::ZERO };
             let batch = Batch {
+                reset_to: None,
                 number: BatchNumber::new(number),
                 truncate_after: None,
                 entries: vec![entry],

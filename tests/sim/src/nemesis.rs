@@ -59,10 +59,16 @@ impl World {
             Fault::CrashAll => self.crash("crash of all nodes", &random.shuffled(size), random),
             Fault::Kill => self.kill(any, random),
             Fault::CrashInStep => self.nodes[any].doomed_in = Some(random.below(40)),
+            Fault::CrashInSnapshot => {
+                let at_peers = random.chance(600);
+                self.nodes[any].doomed_at_peers = at_peers;
+                self.nodes[any].doomed_snapshot_in = Some(random.below(if at_peers { 2 } else { 12 }));
+            }
             Fault::Pause => self.pause("pause", any, random),
             Fault::PauseLeader => self.pause("pause of a leader", leader.unwrap_or(any), random),
             Fault::StallDisk => self.stall(any, random),
             Fault::Rot(kind) => self.rot(kind, any, random.between(SHORT_US), random),
+            Fault::Forge => self.forge(any),
             Fault::DiskError => self.plan_disk_error(any, random),
             Fault::DiskFull => self.fill_up(any, random),
             Fault::ClockRate => {
@@ -111,7 +117,7 @@ impl World {
     /// disk has got its work, nobody was answered.
     pub(crate) fn crash_in_step(&mut self, number: usize, output: Output) -> Result<(), Violation> {
         self.coverage.hit("crash in a step");
-        let Output { messages, work, .. } = output;
+        let Output { messages, work, snapshot_work, .. } = output;
         let left = self.disk_random.position(messages.len() + 1);
         for message in messages.into_iter().take(left) {
             self.observer.sent(number, &message)?;
@@ -121,6 +127,7 @@ impl World {
             for work in work {
                 process.submit(Job::Work(work));
             }
+            process.snapshot_jobs.extend(snapshot_work);
         }
         let restart_us = self.disk_random.between(SHORT_US);
         self.power_off(number, restart_us);
@@ -207,6 +214,7 @@ impl World {
         node.deferred.clear();
         node.expects_disk_error = false;
         node.doomed_in = None;
+        node.doomed_snapshot_in = None;
         self.observer.stopped(number);
         self.trace.tell(self.now_us, Some(number), "stop", format_args!("power lost: {power_lost}"));
     }
@@ -314,6 +322,7 @@ impl World {
         let node = &mut self.nodes[number];
         if node.full == Some(full) {
             node.full = None;
+            node.full_us = Some(self.now_us);
             node.disk.clear_out();
         }
     }

@@ -31,14 +31,31 @@ pub(crate) struct Fate {
     pub(crate) loss_told: bool,
 }
 
+/// Which of the connections between two nodes: neither delays what is on the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// The messages of the consensus core.
+    Core,
+    /// Snapshots in pieces, and what else is in no hurry.
+    Side,
+}
+
+/// The way that a message takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) lane: Lane,
+}
+
 /// All links of a cluster.
 pub(crate) struct Network {
     size: usize,
     settings: NetworkSettings,
     /// How many partitions cut each link, by `from * size + to`.
     cut_counts: Vec<u32>,
-    /// When the last message on each link arrives.
-    last_arrival_us: Vec<u64>,
+    /// When the last message on each link arrives, for each lane.
+    last_arrival_us: [Vec<u64>; 2],
     /// Every partition of the run: its links, and whether it is in force.
     partitions: Vec<(Vec<(usize, usize)>, bool)>,
     /// Losses in addition to the usual ones, in thousandths.
@@ -47,6 +64,8 @@ pub(crate) struct Network {
     burst_delay_us: u64,
     /// Numbers the bursts, so that the end of an old one does not end a later one.
     burst: u64,
+    /// All faults have ended. Pieces of snapshots that overtake each other are asked for again, which takes long.
+    is_healed: bool,
     random: Random,
 }
 
@@ -57,11 +76,12 @@ impl Network {
             size,
             settings,
             cut_counts: vec![0; size * size],
-            last_arrival_us: vec![0; size * size],
+            last_arrival_us: [vec![0; size * size], vec![0; size * size]],
             partitions: Vec::new(),
             burst_loss: 0,
             burst_delay_us: 0,
             burst: 0,
+            is_healed: false,
             random,
         }
     }
@@ -72,7 +92,8 @@ impl Network {
     }
 
     /// A message leaves at `now_us`.
-    pub(crate) fn send(&mut self, now_us: u64, from: usize, to: usize, coverage: &mut Coverage) -> Fate {
+    pub(crate) fn send(&mut self, now_us: u64, link: Link, coverage: &mut Coverage) -> Fate {
+        let Link { from, to, .. } = link;
         let lost = if !self.is_open(from, to) {
             coverage.hit("message cut off");
             true
@@ -87,15 +108,15 @@ impl Network {
             let loss_told = self.settings.loss_told > 0 && self.random.chance(self.settings.loss_told);
             return Fate { arrivals_us: Vec::new(), loss_told };
         }
-        let mut arrivals_us = vec![self.arrival_us(now_us, from, to, coverage)];
+        let mut arrivals_us = vec![self.arrival_us(now_us, link, coverage)];
         if self.settings.duplicates > 0 && self.random.chance(self.settings.duplicates) {
             coverage.hit("message doubled");
-            arrivals_us.push(self.arrival_us(now_us, from, to, coverage));
+            arrivals_us.push(self.arrival_us(now_us, link, coverage));
         }
         Fate { arrivals_us, loss_told: false }
     }
 
-    fn arrival_us(&mut self, now_us: u64, from: usize, to: usize, coverage: &mut Coverage) -> u64 {
+    fn arrival_us(&mut self, now_us: u64, link: Link, coverage: &mut Coverage) -> u64 {
         let NetworkSettings { delay_us, spikes, spike_us, reorders, .. } = self.settings;
         let mut delay = self.random.between(delay_us);
         if spikes > 0 && self.random.chance(spikes) {
@@ -104,10 +125,10 @@ impl Network {
         if self.burst_delay_us > 0 {
             delay += self.random.below(self.burst_delay_us);
         }
-        let last = &mut self.last_arrival_us[from * self.size + to];
+        let last = &mut self.last_arrival_us[link.lane as usize][link.from * self.size + link.to];
         let mut arrival = now_us + delay;
         if arrival < *last {
-            if reorders {
+            if reorders && !(link.lane == Lane::Side && self.is_healed) {
                 coverage.hit("message overtook another");
             } else {
                 arrival = *last;
@@ -159,8 +180,9 @@ impl Network {
         self.partitions.clear();
         (self.burst_loss, self.burst_delay_us) = (0, 0);
         self.settings = NetworkSettings { spikes: 0, loss: 0, duplicates: 0, loss_told: 0, ..self.settings };
+        self.is_healed = true;
         // What was late on an old connection does not hold up the new one.
-        self.last_arrival_us.fill(0);
+        self.last_arrival_us.iter_mut().for_each(|arrivals| arrivals.fill(0));
         cuts.into_iter().for_each(|(from, to)| self.cut(from, to));
     }
 
@@ -173,6 +195,8 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LINK: Link = Link { from: 0, to: 1, lane: Lane::Core };
 
     fn network(loss: u64, reorders: bool) -> Network {
         let settings = NetworkSettings {
@@ -196,7 +220,7 @@ mod tests {
         network.set_partition(second, true);
         network.set_partition(first, false);
         assert!(!network.is_open(0, 1) && network.is_open(1, 0) && !network.is_open(1, 2));
-        assert!(network.send(0, 0, 1, &mut Coverage::default()).arrivals_us.is_empty());
+        assert!(network.send(0, LINK, &mut Coverage::default()).arrivals_us.is_empty());
         network.heal(vec![(2, 0)]);
         network.set_partition(second, true);
         assert!(network.is_open(0, 1) && !network.is_open(2, 0));
@@ -207,7 +231,7 @@ mod tests {
         let arrivals = |reorders| {
             let mut network = network(0, reorders);
             let mut coverage = Coverage::default();
-            (0..50).map(|at| network.send(at, 0, 1, &mut coverage).arrivals_us[0]).collect::<Vec<_>>()
+            (0..50).map(|at| network.send(at, LINK, &mut coverage).arrivals_us[0]).collect::<Vec<_>>()
         };
         assert!(arrivals(false).is_sorted());
         assert!(!arrivals(true).is_sorted());
@@ -217,8 +241,8 @@ mod tests {
     fn a_burst_loses_everything_until_it_is_calmed() {
         let mut network = network(0, false);
         let burst = network.begin_burst(1000, 0);
-        assert!(network.send(0, 0, 1, &mut Coverage::default()).arrivals_us.is_empty());
+        assert!(network.send(0, LINK, &mut Coverage::default()).arrivals_us.is_empty());
         network.calm(burst);
-        assert_eq!(network.send(0, 0, 1, &mut Coverage::default()).arrivals_us.len(), 1);
+        assert_eq!(network.send(0, LINK, &mut Coverage::default()).arrivals_us.len(), 1);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use engine::Engine;
 use engine::disk::MemoryDisk;
 use engine::wal::{Executor, Reader};
-use raft::NodeId;
+use engine::{Engine, SnapshotExecutor, SnapshotWork};
+use raft::{Index, NodeId};
 
 use crate::clock::NodeClock;
 use crate::jobs::Job;
@@ -45,8 +45,18 @@ pub(crate) struct Node {
     pub(crate) expects_disk_error: bool,
     /// Its power fails in its so-manieth step from now on.
     pub(crate) doomed_in: Option<u64>,
+    /// Its power fails in its so-manieth piece of work on a snapshot from now on.
+    pub(crate) doomed_snapshot_in: Option<u64>,
+    /// Only if that is not one of its own.
+    pub(crate) doomed_at_peers: bool,
+    /// When its disk was full last, in microseconds of the run.
+    pub(crate) full_us: Option<u64>,
     /// What has gone bad on its disk.
     pub(crate) rot: Vec<Rot>,
+    /// Its state was changed behind its back.
+    pub(crate) is_forged: bool,
+    /// A damaged part of its log was cut off.
+    pub(crate) was_cut: bool,
     /// It is not to be started again.
     pub(crate) held_down: bool,
 }
@@ -59,10 +69,23 @@ pub(crate) struct Process {
     pub(crate) reader: Reader,
     /// What the disk has to do, in the order in which it was asked for.
     pub(crate) jobs: BTreeMap<u64, Job>,
+    /// What the snapshots' executor has to do, in order; the first is under way.
+    pub(crate) snapshot_jobs: VecDeque<SnapshotWork>,
+    pub(crate) snapshot_executor: SnapshotExecutor,
+    /// The first of them is done, but for the disk that stalls.
+    pub(crate) owes_snapshot: bool,
     /// How many jobs there were.
     pub(crate) jobs_begun: u64,
     /// Jobs whose time has come while the disk stalls.
     pub(crate) owed: Vec<u64>,
+    /// Where in which snapshot it last asked whom for a piece.
+    pub(crate) asked: Option<(Option<Index>, u64, NodeId)>,
+    /// How many files had been removed when the disk was last looked at.
+    pub(crate) removals: u64,
+    /// Ticks since the process began.
+    pub(crate) ticks: u64,
+    /// The log was reset to a snapshot, and that may not be on the disk yet.
+    pub(crate) is_resetting: bool,
     /// Ticks since the log was last written.
     pub(crate) idle_ticks: u32,
 }
@@ -84,14 +107,19 @@ impl Node {
             fulls: 0,
             expects_disk_error: false,
             doomed_in: None,
+            doomed_snapshot_in: None,
+            doomed_at_peers: false,
+            full_us: None,
             rot: Vec::new(),
+            is_forged: false,
+            was_cut: false,
             held_down: false,
         }
     }
 
-    /// Whether records of its log have gone bad: it can never start again.
+    /// Whether something on its disk that counts has gone bad.
     pub(crate) fn is_rotten(&self) -> bool {
-        self.rot.iter().any(|rot| rot.record.is_some())
+        self.rot.iter().any(Rot::counts)
     }
 
     /// Whether a process runs and is not paused.

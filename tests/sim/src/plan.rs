@@ -8,6 +8,7 @@ use std::fmt;
 use crate::partition::PartitionKind;
 use crate::random::Random;
 use crate::rot::RotKind;
+use crate::settings::{Kind, Settings};
 
 /// A kind of fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,6 +33,8 @@ pub(crate) enum Fault {
     Kill,
     /// A node's power fails soon, between what a step decided and what of it would have left.
     CrashInStep,
+    /// A node's power fails soon, while it works on a snapshot.
+    CrashInSnapshot,
     /// A process stands still.
     Pause,
     /// The leader's process stands still.
@@ -40,6 +43,8 @@ pub(crate) enum Fault {
     StallDisk,
     /// A node's power fails, and what its disk had synced goes bad.
     Rot(RotKind),
+    /// A node's state is changed behind its back.
+    Forge,
     /// A call to the disk will fail.
     DiskError,
     /// A disk is full.
@@ -68,8 +73,11 @@ impl fmt::Display for Action {
     }
 }
 
+/// How often a forgery is tried, in microseconds.
+const FORGERY_EVERY_US: u64 = 3_000_000;
+
 /// The faults other than partitions.
-const OTHERS: [Fault; 16] = [
+const OTHERS: [Fault; 17] = [
     Fault::LossBurst,
     Fault::DelayBurst,
     Fault::CrashLeader,
@@ -78,6 +86,7 @@ const OTHERS: [Fault; 16] = [
     Fault::CrashAll,
     Fault::Kill,
     Fault::CrashInStep,
+    Fault::CrashInSnapshot,
     Fault::Pause,
     Fault::PauseLeader,
     Fault::StallDisk,
@@ -91,13 +100,18 @@ const OTHERS: [Fault; 16] = [
 /// The faults of a seed, in order, until `end_us`.
 pub(crate) fn draw(seed: u64, end_us: u64) -> Vec<Action> {
     let mut random = Random::for_purpose(seed, "plan");
+    let kind = Settings::draw(seed).kind;
+    if kind == Kind::Forgery {
+        return draw_forgeries(end_us, &mut random);
+    }
     let mut kinds: Vec<Fault> = OTHERS.into_iter().filter(|_| random.chance(400)).collect();
     if random.chance(700) {
         let shapes: Vec<PartitionKind> = PartitionKind::ALL.into_iter().filter(|_| random.chance(350)).collect();
         kinds.extend(shapes.iter().map(|kind| Fault::Partition(*kind)));
         kinds.extend(shapes.iter().filter(|_| random.chance(300)).map(|kind| Fault::Flapping(*kind)));
     }
-    kinds.extend(RotKind::ALL.into_iter().filter(|kind| random.chance(kind.runs())).map(Fault::Rot));
+    let all_rot = kind == Kind::AllRot;
+    kinds.extend(RotKind::ALL.into_iter().filter(|kind| random.chance(kind.runs()) || all_rot).map(Fault::Rot));
     if kinds.is_empty() {
         return Vec::new();
     }
@@ -112,6 +126,12 @@ pub(crate) fn draw(seed: u64, end_us: u64) -> Vec<Action> {
     actions
 }
 
+/// One forgery, tried until there is something to forge, and nothing else: that it is found is all that is asked.
+fn draw_forgeries(end_us: u64, random: &mut Random) -> Vec<Action> {
+    let times = (1..).map(|number| number * FORGERY_EVERY_US).take_while(|at_us| *at_us < end_us);
+    times.map(|at_us| Action { at_us, fault: Fault::Forge, seed: random.bits() }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +143,7 @@ mod tests {
         let all: std::collections::BTreeSet<Fault> = plans.iter().flatten().map(|action| action.fault).collect();
         assert_eq!(
             all.len(),
-            OTHERS.len() + RotKind::ALL.len() + 2 * PartitionKind::ALL.len(),
+            OTHERS.len() + RotKind::ALL.len() + 2 * PartitionKind::ALL.len() + 1,
             "every fault is in some plan"
         );
         assert!(plans.iter().any(Vec::is_empty) || plans.iter().any(|plan| plan.len() < 15));

@@ -7,6 +7,7 @@ use raft::Message;
 
 use crate::clients::{Attempt, Request};
 use engine::Answer;
+use engine::side::SideMessage;
 
 /// Something that happens at a moment. `life` names the process that it belongs to: if that has ended, nothing happens.
 #[derive(Debug)]
@@ -15,6 +16,10 @@ pub(crate) enum Event {
     Tick { node: usize, life: u64 },
     /// A message reaches its node.
     Deliver(Message),
+    /// A message beside the consensus core's reaches its node.
+    DeliverSide(SideMessage),
+    /// The first of the snapshots' jobs is due.
+    SnapshotDone { node: usize, life: u64 },
     /// A job of the disk is due.
     JobDone { node: usize, life: u64, job: u64 },
     /// The sender learns that a message to `peer` was lost.
@@ -98,7 +103,7 @@ impl Queue {
 
     /// All messages that are under way between nodes get lost.
     pub(crate) fn lose_messages(&mut self) {
-        self.heap.retain(|planned| !matches!(planned.event, Event::Deliver(_)));
+        self.heap.retain(|planned| !matches!(planned.event, Event::Deliver(_) | Event::DeliverSide(_)));
     }
 
     /// How many are planned.

@@ -6,6 +6,7 @@ use crate::coverage::Coverage;
 use crate::history;
 use crate::liveness::Recovery;
 use crate::plan::{self, Action};
+use crate::settings::Kind;
 use crate::trace::Line;
 use crate::violation::Violation;
 use crate::world::World;
@@ -98,17 +99,23 @@ fn run_with(seed: u64, options: RunOptions, plan: Vec<Action>) -> Outcome {
         operations: history.len() as u64,
         acknowledged: history.definite() as u64,
         overlapping: history.overlapping() as u64,
-        leader_timeouts_per_mille: result.as_ref().ok().map(|recovery| recovery.leader_timeouts_per_mille),
-        leader_changes_after_heal: result.ok().map(|recovery| recovery.leader_changes),
+        leader_timeouts_per_mille: result
+            .as_ref()
+            .ok()
+            .and_then(|recovery| Some(recovery.as_ref()?.leader_timeouts_per_mille)),
+        leader_changes_after_heal: result.ok().and_then(|recovery| Some(recovery?.leader_changes)),
         size: world.nodes.len(),
         coverage: world.coverage,
         story: world.trace.into_lines(),
     }
 }
 
-fn phases(world: &mut World, seed: u64, faults_end_us: u64) -> Result<Recovery, Violation> {
+fn phases(world: &mut World, seed: u64, faults_end_us: u64) -> Result<Option<Recovery>, Violation> {
     world.run_until(faults_end_us, &mut |_| false)?;
-    world.recover(seed)
+    if world.settings.kind == Kind::AllRot {
+        return Ok(None);
+    }
+    world.recover(seed).map(Some)
 }
 
 fn outcome_without_world(seed: u64, violation: &Violation) -> Outcome {

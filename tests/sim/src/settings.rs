@@ -29,6 +29,9 @@ pub(crate) struct Settings {
     pub(crate) raft: raft::Options,
     /// The size of the log's segments in bytes.
     pub(crate) segment_bytes: u64,
+    /// What is out of the ordinary in it.
+    pub(crate) kind: Kind,
+    pub(crate) snapshots: SnapshotSettings,
     /// How many bytes may wait for the log before writes are refused.
     pub(crate) wal_pending_bytes_max: usize,
     pub(crate) network: NetworkSettings,
@@ -36,6 +39,34 @@ pub(crate) struct Settings {
     pub(crate) clients: ClientSettings,
     /// Whether clocks of nodes differ in their rates from the beginning.
     pub(crate) uneven_clocks: bool,
+}
+
+/// What is out of the ordinary in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Nothing.
+    Usual,
+    /// Few keys are overwritten very often.
+    Overwrites,
+    /// The disks of all nodes go bad, each in other places: nobody has to go on, but nobody may be wrong.
+    AllRot,
+    /// The state of one node is changed behind its back.
+    Forgery,
+}
+
+/// How snapshots are taken and travel.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotSettings {
+    /// So much log at least makes the next one due, in bytes.
+    pub(crate) log_bytes_min: u64,
+    /// The size of a piece on its way, in bytes.
+    pub(crate) chunk_bytes: usize,
+    /// The states of all nodes are compared after so many entries.
+    pub(crate) hash_every_entries: u64,
+    /// Writes are refused when the disk has less room than this, in bytes.
+    pub(crate) reserve_bytes: u64,
+    /// How long a piece of work takes.
+    pub(crate) work_us: (u64, u64),
 }
 
 /// What disks are like.
@@ -96,16 +127,28 @@ impl Settings {
             apply_bytes_max: random.pick(&[1, 256, 4 << 10, 64 << 10]),
             seed: 0,
         };
+        let mut snapshots = draw_snapshots(&mut Random::for_purpose(seed, "snapshots"));
+        let kind = draw_kind(voters, &mut Random::for_purpose(seed, "kind"));
+        if kind == Kind::Forgery {
+            snapshots.log_bytes_min = snapshots.log_bytes_min.min(4 << 10);
+        }
+        let mut network = draw_network(random);
+        if kind == Kind::Forgery {
+            // Hashes that are lost or late are not compared.
+            network = NetworkSettings { spikes: 0, loss: 0, ..network };
+        }
         Settings {
+            kind,
+            snapshots,
             size: count(voters + learners),
             voters: count(voters),
             tick_us,
             raft,
             segment_bytes: random.pick(&[4 << 10, 16 << 10, 64 << 10]),
             wal_pending_bytes_max: Random::for_purpose(seed, "disk bound").pick(&[1 << 10, 8 << 10, 64 << 10, 1 << 20]),
-            network: draw_network(random),
+            network,
             disk: draw_disk(random),
-            clients: draw_clients(random),
+            clients: draw_clients(kind, random),
             uneven_clocks: random.chance(400),
         }
     }
@@ -118,6 +161,10 @@ impl Settings {
             configuration: Configuration::new((0..self.voters).map(node_id))
                 .with_learners((self.voters..self.size).map(node_id)),
             wal_pending_bytes_max: self.wal_pending_bytes_max,
+            snapshot_log_bytes_min: self.snapshots.log_bytes_min,
+            snapshot_chunk_bytes: self.snapshots.chunk_bytes,
+            space_reserve_bytes: self.snapshots.reserve_bytes,
+            state_hash_every_entries: self.snapshots.hash_every_entries,
         }
     }
 
@@ -140,6 +187,29 @@ fn draw_network(random: &mut Random) -> NetworkSettings {
     }
 }
 
+/// How many of a thousand runs are of each of the kinds out of the ordinary.
+const KIND_RUNS: u64 = 20;
+
+fn draw_kind(voters: u64, random: &mut Random) -> Kind {
+    match random.below(1000) / KIND_RUNS {
+        0 => Kind::Overwrites,
+        1 => Kind::AllRot,
+        // Of one node or two that differ, none is right.
+        2 if voters > 2 => Kind::Forgery,
+        _ => Kind::Usual,
+    }
+}
+
+fn draw_snapshots(random: &mut Random) -> SnapshotSettings {
+    SnapshotSettings {
+        log_bytes_min: random.pick(&[300, 300, 1 << 10, 4 << 10, 16 << 10]),
+        chunk_bytes: random.pick(&[100, 300, 1 << 10, engine::side::SNAPSHOT_CHUNK_BYTES]),
+        hash_every_entries: random.pick(&[1, 8, 64]),
+        reserve_bytes: random.pick(&[1 << 10, 16 << 10, 64 << 10]),
+        work_us: random.pick(&[(50, 500), (1_000, 20_000), (20_000, 300_000)]),
+    }
+}
+
 fn draw_disk(random: &mut Random) -> DiskSettings {
     DiskSettings {
         commit_us: random.pick(&[(50, 200), (500, 5_000), (5_000, 60_000)]),
@@ -150,10 +220,11 @@ fn draw_disk(random: &mut Random) -> DiskSettings {
     }
 }
 
-fn draw_clients(random: &mut Random) -> ClientSettings {
+fn draw_clients(kind: Kind, random: &mut Random) -> ClientSettings {
     let count = usize::try_from(random.between((2, 6))).expect("a small number");
     // A dozen operations a second or four times as many, however many clients there are.
-    let think = random.pick(&[20_000, 80_000]) * count as u64;
+    let usual = random.pick(&[20_000, 80_000]);
+    let think = if kind == Kind::Overwrites { 2_000 } else { usual } * count as u64;
     ClientSettings {
         count,
         keys: random.pick(&[1, 2, 4]),

@@ -79,8 +79,24 @@ pub(crate) enum Violation {
     RotMissed { node: NodeId, file: String, offset: u64 },
     #[error("{node} does not say where its disk is damaged ({damaged}): {said}")]
     RotMisplaced { node: NodeId, said: String, damaged: String },
-    #[error("{node} changed its damaged disk before it refused to start")]
-    RotTouched { node: NodeId },
+    #[error("{node} changed its damaged disk before it refused to start: {said}")]
+    RotTouched { node: NodeId, said: String },
+    #[error("{node} has a snapshot of {snapshot}, and has applied only up to {applied}")]
+    SnapshotBeyondApplied { node: NodeId, snapshot: Index, applied: Index },
+    #[error("the log of {node} begins at {first}, and its newest snapshot covers only up to {snapshot}")]
+    LogCutTooFar { node: NodeId, first: Index, snapshot: Index },
+    #[error("{node} went from snapshot {snapshot_before} to {snapshot}, its log from {first_before} to {first}")]
+    SnapshotFell { node: NodeId, snapshot_before: Index, snapshot: Index, first_before: Index, first: Index },
+    #[error("the snapshot of {index} on {node} is wrong: {reason}")]
+    SnapshotWrong { node: NodeId, index: Index, reason: String },
+    #[error("{node} has forgotten what it promised, and {how}")]
+    RecoveringTakesPart { node: NodeId, how: &'static str },
+    #[error("{node} forgot what it promised up to term {forgotten} and takes part again without entry {index}")]
+    RecoveredTooSoon { node: NodeId, index: Index, forgotten: Term },
+    #[error("{node} has another state than the others, and still runs although they compared it at {index}")]
+    DivergenceMissed { node: NodeId, index: Index },
+    #[error("if the power failed now, {node} would not start as what it is: {reason}")]
+    CrashWouldLose { node: NodeId, reason: String },
     #[error("the recovered state of {node} does not have its hash")]
     HashWrong { node: NodeId },
     #[error("the history is not linearizable: {explanation}")]

@@ -1,5 +1,6 @@
 //! What happened, in words: for the stories of runs.
 
+use engine::side::{SideBody, SideMessage};
 use raft::{AppendResult, Body, Event, Message};
 
 use crate::history::{Call, Mode, Output};
@@ -19,6 +20,8 @@ pub(crate) fn event(event: &Event) -> String {
         Event::TransferStarted { target } => format!("hands leadership to {target}"),
         Event::TransferAborted { target } => format!("keeps leadership, {target} did not take over"),
         Event::QuorumLost { term } => format!("hears of no majority, gives up term {term}"),
+        Event::Installed { index } => format!("goes on behind a snapshot of {index}"),
+        Event::Recovered { term } => format!("has in term {term} all that it had forgotten"),
         Event::DiskStalled { term } => format!("has a disk that stands still, gives up term {term}"),
     }
 }
@@ -41,9 +44,29 @@ pub(crate) fn message(message: &Message) -> String {
         }
         Body::Heartbeat { commit_index, round } => format!("committed {commit_index}, round {round}"),
         Body::HeartbeatResponse { round } => format!("round {round}"),
+        Body::InstallSnapshot { last_included_index, last_included_term } => {
+            format!("has a snapshot of {last_included_index} of term {last_included_term}")
+        }
         Body::TimeoutNow => "campaign at once".to_owned(),
     };
     format!("{} from {from} in term {term}: {said}", body.kind())
+}
+
+/// A message beside the consensus core's, by its receiver.
+pub(crate) fn side_message(message: &SideMessage) -> String {
+    let SideMessage { from, body, .. } = message;
+    match body {
+        SideBody::FetchSnapshot { index, offset } => {
+            let index = index.map_or_else(|| "the newest".to_owned(), |index| index.to_string());
+            format!("{from} asks for snapshot {index} from byte {offset}")
+        }
+        SideBody::SnapshotChunk { index, total_bytes, offset, bytes } => {
+            let end = offset + bytes.len() as u64;
+            format!("bytes {offset} to {end} of the {total_bytes} of snapshot {index} from {from}")
+        }
+        SideBody::NoSnapshot => format!("{from} has no such snapshot"),
+        SideBody::StateHash { index, hash } => format!("{from} has state {hash:032x} after {index}"),
+    }
 }
 
 /// What a client asks for.
@@ -77,8 +100,8 @@ pub(crate) fn output(output: &Output) -> String {
 }
 
 /// What kind of run it is.
-pub(crate) fn settings(settings: &Settings) -> [String; 3] {
-    let Settings { voters, size, tick_us, raft, segment_bytes, network, disk, clients, .. } = settings;
+pub(crate) fn settings(settings: &Settings) -> [String; 4] {
+    let Settings { voters, size, tick_us, raft, segment_bytes, network, disk, clients, snapshots, .. } = settings;
     let timeouts = [raft.election_timeout_ticks_min, raft.election_timeout_ticks_max];
     let [shortest, longest] = timeouts.map(|ticks| u64::from(ticks) * tick_us / 1000);
     [
@@ -101,6 +124,10 @@ pub(crate) fn settings(settings: &Settings) -> [String; 3] {
             clients.count,
             clients.keys,
             clients.timeout_us / 1000
+        ),
+        format!(
+            "a snapshot every {} bytes of log, in pieces of {}; states compared every {} entries; {:?}",
+            snapshots.log_bytes_min, snapshots.chunk_bytes, snapshots.hash_every_entries, settings.kind
         ),
     ]
 }

@@ -1,14 +1,16 @@
 //! The world of a run: virtual time, nodes, network, clients, faults; and its main loop, which takes one event at a
 //! time and has every invariant checked after it.
 
-use raft::Message;
+use engine::disk::Disk;
+use raft::{Body, Message};
 
 use crate::clients::Clients;
 use crate::clock::NodeClock;
 use crate::coverage::Coverage;
 use crate::drive::IDLE_TICKS;
+use crate::forge::Forgery;
 use crate::invariants::Observer;
-use crate::network::Network;
+use crate::network::{Lane, Link, Network};
 use crate::node::{Node, node_id, node_number};
 use crate::plan::Action;
 use crate::queue::{Event, Queue};
@@ -23,6 +25,12 @@ const DEFERRED_MAX: usize = 2_000;
 
 /// The clocks of nodes begin at different readings, at most this far from the beginning, in microseconds.
 const CLOCK_BEGIN_MAX_US: u64 = 10_000_000_000;
+
+/// After so many ticks a node is told how much room there is on its disk.
+const FREE_BYTES_TICKS: u64 = 8;
+
+/// For so long the bound on what a node has on its disk does not count after the disk was full, in microseconds.
+const FULL_FOR_US: u64 = 40_000_000;
 
 /// Everything that there is.
 pub(crate) struct World {
@@ -41,6 +49,8 @@ pub(crate) struct World {
     /// The nodes that were healed in the end, and how often one of them became leader since.
     pub(crate) core: Vec<usize>,
     pub(crate) leader_changes: u64,
+    /// The forgery of the run, if there was one.
+    pub(crate) forgery: Option<Forgery>,
     /// The luck of disks, and of what survives crashes.
     pub(crate) disk_random: Random,
     /// Seeds of the processes.
@@ -74,6 +84,7 @@ impl World {
             faults: true,
             core: Vec::new(),
             leader_changes: 0,
+            forgery: None,
             disk_random: Random::for_purpose(seed, "disks"),
             boot_random: Random::for_purpose(seed, "boots"),
             steps: 0,
@@ -121,7 +132,7 @@ impl World {
         {
             let deferred = &mut self.nodes[node].deferred;
             // Timers and the disk wait; what comes from outside is bounded.
-            let from_outside = matches!(event, Event::Deliver(_) | Event::Request(_));
+            let from_outside = matches!(event, Event::Deliver(_) | Event::DeliverSide(_) | Event::Request(_));
             if !from_outside || deferred.len() < DEFERRED_MAX {
                 deferred.push_back(event);
             }
@@ -130,6 +141,8 @@ impl World {
         match event {
             Event::Tick { node, life } => self.tick(node, life),
             Event::Deliver(message) => self.deliver(message),
+            Event::DeliverSide(message) => self.deliver_side(message),
+            Event::SnapshotDone { node, life } => self.snapshot_done(node, life),
             Event::JobDone { node, life, job } => self.job_done(node, life, job),
             Event::Lost { node, life, peer } => self.lost(node, life, peer),
             Event::Restart { node } => self.restart(node),
@@ -175,8 +188,12 @@ impl World {
     /// The node whose process has to run for an event to happen.
     fn process_of(&self, event: &Event) -> Option<usize> {
         match event {
-            Event::Tick { node, .. } | Event::JobDone { node, .. } | Event::Lost { node, .. } => Some(*node),
+            Event::Tick { node, .. }
+            | Event::JobDone { node, .. }
+            | Event::SnapshotDone { node, .. }
+            | Event::Lost { node, .. } => Some(*node),
             Event::Deliver(message) => Some(node_number(message.to)),
+            Event::DeliverSide(message) => Some(node_number(message.to)),
             Event::Request(request) => Some(request.node),
             _ => None,
         }
@@ -191,7 +208,8 @@ impl World {
     /// Sends a message on its way.
     pub(crate) fn send(&mut self, from: usize, message: Message) {
         let to = node_number(message.to);
-        let fate = self.network.send(self.now_us, from, to, &mut self.coverage);
+        let link = Link { from, to, lane: Lane::Core };
+        let fate = self.network.send(self.now_us, link, &mut self.coverage);
         if fate.loss_told {
             self.coverage.hit("loss told to the sender");
             let life = self.nodes[from].life;
@@ -216,6 +234,9 @@ impl World {
         let Some(process) = &mut self.nodes[to].process else { return Ok(()) };
         self.trace.mix(&[self.now_us, from as u64, to as u64, message.term.get()]);
         let kind = message.body.kind();
+        if matches!(message.body, Body::RequestVote { .. }) && self.observer.views[to].recovering {
+            self.coverage.hit("recovering node asked for a vote");
+        }
         self.trace.detail(self.now_us, Some(to), "message", || words::message(&message));
         if let Err(refused) = process.engine.message(message) {
             self.trace.detail(self.now_us, Some(to), "refused", || format!("{kind} from {}: {refused}", node_id(from)));
@@ -245,13 +266,30 @@ impl World {
     /// One tick of a node that runs.
     pub(crate) fn tick_now(&mut self, node: usize) -> Result<(), Violation> {
         let now_ms = self.nodes[node].clock.now_ms(self.now_us);
+        self.forget_rot(node);
+        let (free_bytes, used_bytes) = (self.nodes[node].disk.free_bytes(), self.nodes[node].disk.used_bytes());
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         process.engine.tick(now_ms);
+        process.ticks += 1;
+        if process.ticks.is_multiple_of(FREE_BYTES_TICKS)
+            && let Ok(free_bytes) = free_bytes
+        {
+            process.engine.observe_free_bytes(free_bytes);
+        }
         process.idle_ticks += 1;
         if process.idle_ticks >= IDLE_TICKS {
             process.engine.idle();
         }
         self.drain(node)?;
-        if self.nodes[node].process.is_some() { self.observer.ticked(node) } else { Ok(()) }
+        if self.nodes[node].process.is_none() {
+            return Ok(());
+        }
+        // A snapshot that found no room is tried again after a while, and meanwhile the log grows.
+        let was_full = self.nodes[node].full_us.is_some_and(|full_us| self.now_us < full_us + FULL_FOR_US);
+        if self.nodes[node].full.is_none() && !self.nodes[node].expects_disk_error && !was_full {
+            self.observer.disk_used(node, used_bytes)?;
+        }
+        self.forged_runs(node)?;
+        self.observer.ticked(node)
     }
 }

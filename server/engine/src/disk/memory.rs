@@ -172,6 +172,12 @@ impl MemoryDisk {
         self.lock().capacity = None;
     }
 
+    /// The size of all files together, in bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
+    }
+
     /// How many calls of a kind there were.
     #[must_use]
     pub fn calls(&self, operation: Operation) -> u64 {
@@ -333,6 +339,10 @@ impl Disk for MemoryDisk {
         state.named(name)?;
         state.change_names(NameChange::Remove { name: name.to_owned() });
         Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.lock().room_bytes())
     }
 
     fn sync_directory(&self) -> io::Result<()> {

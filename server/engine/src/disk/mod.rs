@@ -75,6 +75,12 @@ pub trait Disk: Send + Sync {
     /// `NotFound` if there is none of this name, `InvalidInput` for a name that is not a plain file name.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// How many bytes can still be written before the disk is full, as far as the file system knows.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    fn free_bytes(&self) -> io::Result<u64>;
+
     /// Makes all names created, renamed and removed so far survive a power cut.
     ///
     /// # Errors
@@ -194,7 +200,8 @@ pub fn read_full(file: &dyn File, offset: u64, buffer: &mut [u8]) -> io::Result<
 /// syncs it: in pieces, so that whoever syncs another file beside it never waits for the whole.
 ///
 /// # Errors
-/// What the file system reports; some of the range may then be zeros.
+/// What the file system reports; some of the range may then be zeros. `StorageFull` (or `QuotaExceeded`) is only
+/// reported by a write that found no room: a sync that fails is `Other`, for whatever reason it does.
 pub fn write_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; usize::try_from(to.saturating_sub(from)).map_or(ZERO_BYTES, |bytes| bytes.min(ZERO_BYTES))];
     let (mut offset, mut unsynced) = (from, 0);
@@ -204,11 +211,11 @@ pub fn write_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
         offset += count as u64;
         unsynced += count;
         if unsynced >= ZERO_SYNC_BYTES {
-            file.sync_data()?;
+            file.sync_data().map_err(io::Error::other)?;
             unsynced = 0;
         }
     }
-    file.sync_data()
+    file.sync_data().map_err(io::Error::other)
 }
 
 /// Refuses what is not a plain file name of this directory, so that no name can reach outside of it.

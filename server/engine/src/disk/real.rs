@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, fstatvfs};
 use rustix::process::{Pid, test_kill_process};
 
 use super::{Disk, File, LOCK_NAME, check_name};
@@ -191,6 +191,11 @@ impl Disk for RealDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.writable_path(name)?)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = fstatvfs(&self.directory_file)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

@@ -1,52 +1,63 @@
-//! The engine: a replica and its write-ahead log as one machine, which the shell and the simulator drive.
+//! The engine: a replica, its write-ahead log and its snapshots as one machine, which the shell and the simulator
+//! drive.
 //!
 //! Inputs go in one at a time (`tick`, `message`, `write`, `completed`, ...) and may be gathered before
 //! [`Engine::output`] is asked what to do about them all: what was proposed meanwhile leaves as one message per
-//! follower and is written as one batch. Disk work comes out as [`Work`], is run by an [`Executor`] wherever the driver
-//! likes, and comes back as a [`Completion`].
+//! follower and is written as one batch. Disk work comes out as [`Work`] and [`SnapshotWork`], is run by an
+//! [`Executor`] and a [`SnapshotExecutor`] wherever the driver likes, and comes back as a [`Completion`] or
+//! [`SnapshotCompletion`]. Promises wait for the log's work and for nothing else: a snapshot only ever replaces what is
+//! durable already.
 
+mod agreement;
+mod error;
 mod offline;
+mod open;
+mod options;
+mod repair;
 mod replay;
+mod snapshots;
+mod space;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::{Configuration, Entry, Fetch, Index, Message, NodeId, Raft, Restored};
-use thiserror::Error;
+use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 
 use crate::disk::Disk;
 use crate::kv::{Command, Revision, Store};
-use crate::replica::{Answer, Event, Outbox, Replica, Ticket, UnknownEntry};
-use crate::wal::{self, Completion, Executor, Reader, RecoveryReport, Wal, WalError, WalOptions, Work};
-use replay::Replay;
+use crate::replica::{Answer, Event, Outbox, Replica, Ticket};
+use crate::side::{SideBody, SideMessage};
+use crate::wal::{Completion, Executor, Reader, RecoveryReport, Wal, Work};
+use agreement::{Agreement, Diverged};
+use snapshots::{Loaded, Outcome, Snapshots};
+use space::Space;
 
-pub use offline::OfflineState;
+pub use error::EngineError;
+pub use offline::{OfflineState, SnapshotFile};
+pub use open::{Damage, Progress, Remedy};
+pub use options::{
+    EngineOptions, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES, STATE_HASH_EVERY_ENTRIES, WAL_PENDING_BYTES_MAX,
+};
+pub use repair::{Repair, RepairError};
 pub use replay::ReplayError;
+pub use snapshots::{LoadError, SnapshotCompletion, SnapshotExecutor, SnapshotWork, TakeError};
 
-/// What [`EngineOptions::wal_pending_bytes_max`] is in service. A disk that works has synced so much within a second or
-/// two, and it is a small part of the memory of a machine that holds a database.
-pub const WAL_PENDING_BYTES_MAX: usize = 128 << 20;
+/// Every so many ticks the log is asked to let go of what is in a snapshot.
+const HOUSEKEEPING_TICKS: u64 = 16;
 
-/// How an engine is set up.
-#[derive(Clone, Debug)]
-pub struct EngineOptions {
-    /// The consensus core.
-    pub raft: raft::Options,
-    /// The write-ahead log.
-    pub wal: WalOptions,
-    /// The members of the cluster.
-    pub configuration: Configuration,
-    /// How much may wait for the log before a leader refuses writes. Only a disk that stands still lets so much gather:
-    /// the followers may commit without this node's disk, so the bound on what is uncommitted does not hold it. On top
-    /// comes what was proposed since the last output, and that is held by the bound on what is uncommitted.
-    pub wal_pending_bytes_max: usize,
-}
+/// Every so many ticks the log may try again to prepare a segment that found no room.
+const PREPARE_AGAIN_TICKS: u64 = 128;
 
 /// One node without threads, clock and network.
 pub struct Engine {
     replica: Replica,
     wal: Wal,
+    snapshots: Snapshots,
+    agreement: Agreement,
+    space: Space,
     wal_pending_bytes_max: usize,
+    messages_dropped: u64,
+    ticks: u64,
     /// An error was returned: memory and disk may differ, so nothing may leave this node any more.
     stopped: bool,
 }
@@ -59,8 +70,14 @@ pub struct Opened {
     pub executor: Executor,
     /// Reads entries for its fetches; may be used on any thread.
     pub reader: Reader,
+    /// Runs its snapshots' disk work, beside the log's.
+    pub snapshot_executor: SnapshotExecutor,
     /// What was found in the log.
     pub report: RecoveryReport,
+    /// The last index of the snapshot that was loaded; zero if there was none.
+    pub snapshot_index: Index,
+    /// Damage that was found and dealt with.
+    pub damage: Vec<Damage>,
     /// Whether there was no log yet.
     pub fresh: bool,
 }
@@ -72,6 +89,11 @@ pub struct Output {
     pub messages: Vec<Message>,
     /// Run these, and hand each [`Completion`] to [`Engine::completed`].
     pub work: Vec<Work>,
+    /// Send these on a connection that delays no message of the above. Any may be lost.
+    pub side_messages: Vec<SideMessage>,
+    /// Run these beside the log's work, in order, and hand each [`SnapshotCompletion`] to
+    /// [`Engine::snapshot_completed`].
+    pub snapshot_work: Vec<SnapshotWork>,
     /// Read these from the log, and hand the entries to [`Engine::fetched`].
     pub fetches: Vec<Fetch>,
     /// Tell these to the clients.
@@ -103,31 +125,23 @@ pub struct EngineStatus {
     pub messages_dropped: u64,
     /// How many bytes wait to be written to the log.
     pub wal_pending_bytes: usize,
-}
-
-/// Why an engine cannot start or go on. Whatever it is, the node must stop: after an error, nothing that the engine has
-/// for the outside may leave.
-#[derive(Debug, Error)]
-pub enum EngineError {
-    /// The write-ahead log is damaged, or its disk failed.
-    #[error("the write-ahead log failed")]
-    Wal(#[from] WalError),
-    /// The consensus core cannot be set up like this.
-    #[error("the consensus core cannot be set up")]
-    Setup(#[from] raft::SetupError),
-    /// The records of the log contradict each other.
-    #[error("the write-ahead log cannot be replayed")]
-    Replay(#[from] ReplayError),
-    /// A committed entry is of a version that this program does not know.
-    #[error("a committed entry cannot be applied")]
-    UnknownEntry(#[from] UnknownEntry),
-    /// The engine returned an error before.
-    #[error("the engine has stopped after an earlier error")]
-    Stopped,
+    /// The first entry in the log; those before it are in a snapshot only.
+    pub first_index: Index,
+    /// The last index that the newest snapshot covers; zero without one.
+    pub snapshot_index: Index,
+    /// The size of that snapshot, in bytes.
+    pub snapshot_bytes: u64,
+    /// How much log there is since that snapshot, in bytes of entries.
+    pub log_bytes_since_snapshot: u64,
+    /// Whether the disk is so full that writes are refused.
+    pub storage_full: bool,
+    /// Whether part of the log was lost to damage, and is still being fetched from the others.
+    pub recovering: bool,
 }
 
 impl Engine {
-    /// Opens the log in `disk`, replays it into a state, and sets up the core from it. The new engine is a follower.
+    /// Opens what is in `disk`: the newest sound snapshot and the log behind it, and sets up the core from them. The
+    /// new engine is a follower. Damage is dealt with where that loses nothing, see [`Opened::damage`].
     ///
     /// What is known to be committed is applied as it streams by. Memory holds the state and the entries above the last
     /// commit index that the log records, which trails the truth by what was written in the last moments before the
@@ -135,32 +149,23 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The log is damaged, of an unknown version, or cannot be read; or the options are wrong.
+    /// The log or the snapshots are damaged beyond what can be fetched from others, of an unknown version, or cannot be
+    /// read; or the options are wrong.
     pub fn open(disk: &Arc<dyn Disk>, options: EngineOptions) -> Result<Opened, EngineError> {
-        let EngineOptions { raft: raft_options, wal: wal_options, configuration, wal_pending_bytes_max } = options;
-        let mut replay = Replay::new(raft_options.tail_bytes_max);
-        let opened = wal::open(disk, wal_options, &mut |record| replay.record(record))?;
-        let replayed = replay.finish()?;
-        assert_eq!(replayed.last_index, opened.last_index, "the log's end is that of what it replayed");
-        let raft = Raft::new(
-            raft_options,
-            Restored {
-                configuration,
-                hard_state: opened.hard_state,
-                term_starts: replayed.term_starts,
-                tail: replayed.tail,
-                last_index: replayed.last_index,
-                applied: replayed.applied,
-            },
-        )?;
-        let replica = Replica::new(raft, replayed.store, replayed.applied, replayed.applied_term);
-        Ok(Opened {
-            engine: Engine { replica, wal: opened.wal, wal_pending_bytes_max, stopped: false },
-            executor: opened.executor,
-            reader: opened.reader,
-            report: opened.report,
-            fresh: opened.fresh,
-        })
+        Engine::open_telling(disk, options, &mut |_| {})
+    }
+
+    /// The same; `progress` is told now and then how far it is.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Engine::open`].
+    pub fn open_telling(
+        disk: &Arc<dyn Disk>,
+        options: EngineOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Opened, EngineError> {
+        open::open(disk, options, progress)
     }
 
     /// Whether to tell what happens in detail. Off at first: it costs time and memory.
@@ -171,6 +176,25 @@ impl Engine {
     /// One tick of the core's timers, at `now_ms` of this node's monotonic clock (milliseconds, any origin).
     pub fn tick(&mut self, now_ms: u64) {
         self.replica.tick(now_ms);
+        self.snapshots.tick();
+        self.agreement.tick();
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
+            self.snapshots.observe_room(self.is_storage_full());
+            self.let_go();
+        }
+        // A preparation that fails takes all the room there is for a moment, and a snapshot may need it.
+        if self.ticks.is_multiple_of(PREPARE_AGAIN_TICKS) && !self.snapshots.is_taking() {
+            self.wal.retry();
+        }
+    }
+
+    /// Lets the log go of what the snapshots hold.
+    fn let_go(&mut self) {
+        let cuttable = self.raft().cuttable_index();
+        if let Some(first_kept) = self.snapshots.release(&self.replica) {
+            self.wal.cut(first_kept.min(cuttable.next()));
+        }
     }
 
     /// A message from a peer.
@@ -179,14 +203,27 @@ impl Engine {
     ///
     /// The message was dropped, for a reason that is worth counting.
     pub fn message(&mut self, message: Message) -> Result<(), raft::Refused> {
+        let is_bulk = matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty());
+        if is_bulk && self.wal.pending_bytes() > self.wal_pending_bytes_max {
+            // The disk does not keep up, or is full: as if the network had lost it. The leader sends it again.
+            self.messages_dropped += 1;
+            return Ok(());
+        }
         self.replica.message(message)
     }
 
     /// A client's write, at `now_ms` of this node's monotonic clock. See [`Answer`] for what may come of it.
     pub fn write(&mut self, ticket: Ticket, command: &Command, now_ms: u64) {
-        // Who does not lead says so, however full its disk's queue is: the client has another node to go to.
-        if self.replica.raft().is_leader() && self.wal.pending_bytes() > self.wal_pending_bytes_max {
-            self.replica.refuse(ticket);
+        // Who does not lead says so, however full its disk or its queue is: the client has another node to go to.
+        let refusal = if !self.replica.raft().is_leader() {
+            None
+        } else if self.is_storage_full() && matches!(command, Command::Put { .. }) {
+            Some(Answer::StorageFull)
+        } else {
+            (self.wal.pending_bytes() > self.wal_pending_bytes_max).then_some(Answer::Overloaded)
+        };
+        if let Some(refusal) = refusal {
+            self.replica.refuse(ticket, refusal);
             return;
         }
         self.replica.write(ticket, command, now_ms);
@@ -231,6 +268,60 @@ impl Engine {
         })
     }
 
+    /// A piece of the snapshots' disk work has ended.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, or the state in memory is damaged. The node must stop.
+    pub fn snapshot_completed(&mut self, completion: SnapshotCompletion) -> Result<(), EngineError> {
+        self.guard(|engine| {
+            match engine.snapshots.completed(completion)? {
+                Some(Outcome::Taken { index }) => engine.replica.snapshot_taken(index),
+                Some(Outcome::Loaded(loaded)) => engine.install(*loaded),
+                None => {}
+            }
+            engine.let_go();
+            Ok(())
+        })
+    }
+
+    fn install(&mut self, loaded: Loaded) {
+        let Loaded { meta, store, stored } = loaded;
+        let unused = match self.replica.install(store, meta.index, &meta.term_starts) {
+            Ok(replaced) => {
+                self.snapshots.installed(stored, &self.replica);
+                replaced
+            }
+            Err(not_needed) => {
+                self.snapshots.not_needed(meta.index);
+                not_needed
+            }
+        };
+        self.snapshots.discard(unused);
+    }
+
+    /// A message from a peer's engine.
+    pub fn side_message(&mut self, message: SideMessage) {
+        let SideMessage { from, to: _, body } = message;
+        let configuration = self.replica.raft().configuration();
+        if !configuration.contains(from) {
+            return;
+        }
+        match body {
+            SideBody::StateHash { index, hash } => self.agreement.told(configuration, from, index, hash),
+            body => self.snapshots.message(from, body),
+        }
+    }
+
+    /// The disk has so many bytes left. To be told about once a second.
+    pub fn observe_free_bytes(&mut self, free_bytes: u64) {
+        self.space.observe(free_bytes, self.snapshots.newest().1);
+    }
+
+    fn is_storage_full(&self) -> bool {
+        self.space.is_full() || self.wal.out_of_space()
+    }
+
     /// The entries that [`Output::fetches`] asked for; none if they could not be read, and the core will ask again.
     pub fn fetched(&mut self, fetch: Fetch, entries: Vec<Entry>) {
         self.replica.fetched(fetch, entries);
@@ -249,15 +340,59 @@ impl Engine {
     /// The node must stop; nothing of what was gathered may leave it.
     pub fn output(&mut self) -> Result<Output, EngineError> {
         self.guard(|engine| {
+            let first_index = engine.wal.first_index();
+            let may_be_told = first_index <= engine.raft().cuttable_index().next();
+            if may_be_told && first_index > engine.raft().first_index() {
+                engine.replica.compacted(first_index);
+            }
             while engine.replica.has_ready() {
                 if let Some(batch) = engine.replica.advance()? {
                     engine.wal.append(&batch)?;
                 }
             }
-            let Outbox { messages, fetches, answers, events } = engine.replica.take_outbox();
+            let Outbox { messages, fetches, snapshot_offers, state_hashes, answers, events } =
+                engine.replica.take_outbox();
+            engine.compare(&state_hashes)?;
+            for offer in snapshot_offers {
+                engine.snapshots.offered(offer);
+            }
+            if events.iter().any(|event| matches!(event, Event::Raft(raft::Event::Recovered { .. }))) {
+                engine.snapshots.recovered();
+            }
+            engine.snapshots.maybe_take(&engine.replica);
+            let mut side_messages = engine.snapshots.take_messages();
+            side_messages.extend(engine.reports(&state_hashes));
+            let snapshot_work = engine.snapshots.take_work();
             let work = std::iter::from_fn(|| engine.wal.next_work()).collect();
-            Ok(Output { messages, work, fetches, answers, events })
+            Ok(Output { messages, work, side_messages, snapshot_work, fetches, answers, events })
         })
+    }
+
+    /// Compares this node's state with what the others have said of theirs.
+    fn compare(&mut self, state_hashes: &[(Index, u128)]) -> Result<(), EngineError> {
+        let (id, configuration) = (self.replica.raft().id(), self.replica.raft().configuration());
+        for (index, hash) in state_hashes {
+            self.agreement.told(configuration, id, *index, *hash);
+        }
+        let judged = self.agreement.judge(configuration);
+        judged.map_err(|Diverged { index, by_majority }| EngineError::Diverged { index, by_majority })
+    }
+
+    /// Tells every other member this node's state.
+    fn reports(&self, state_hashes: &[(Index, u128)]) -> Vec<SideMessage> {
+        if state_hashes.is_empty() {
+            return Vec::new();
+        }
+        let from = self.replica.raft().id();
+        let members = self.replica.raft().configuration().members();
+        let others = members.into_iter().filter(|member| *member != from);
+        let to_each = |to| {
+            state_hashes.iter().map(move |&(index, hash)| {
+                let body = SideBody::StateHash { index, hash };
+                SideMessage { from, to, body }
+            })
+        };
+        others.flat_map(to_each).collect()
     }
 
     /// Runs what may fail, unless something has failed before.
@@ -282,8 +417,14 @@ impl Engine {
             time_ms: store.time_ms(),
             writes_waiting: self.replica.writes_waiting(),
             reads_waiting: self.replica.reads_waiting(),
-            messages_dropped: self.replica.messages_dropped(),
+            messages_dropped: self.messages_dropped + self.replica.messages_dropped(),
             wal_pending_bytes: self.wal.pending_bytes(),
+            first_index: self.wal.first_index(),
+            snapshot_index: self.snapshots.newest().0,
+            snapshot_bytes: self.snapshots.newest().1,
+            log_bytes_since_snapshot: self.snapshots.log_bytes(&self.replica),
+            storage_full: self.is_storage_full(),
+            recovering: self.replica.raft().status().recovering,
         }
     }
 

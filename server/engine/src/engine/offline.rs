@@ -2,9 +2,23 @@
 
 use raft::{Index, Term};
 
-use super::replay::{Replay, ReplayError};
+use super::replay::{Base, Replay, ReplayError};
+use super::snapshots::{LoadError, load};
+use crate::disk::Disk;
 use crate::kv::Store;
+use crate::snapshot::{self, SnapshotError, Stored};
 use crate::wal::{Inspected, Place};
+
+/// What was found of a snapshot.
+#[derive(Debug)]
+pub struct SnapshotFile {
+    /// Its file.
+    pub stored: Stored,
+    /// The term of the last entry that it covers; none if it cannot be loaded.
+    pub last_term: Option<Term>,
+    /// Why it cannot be loaded, if it cannot.
+    pub problem: Option<LoadError>,
+}
 
 /// Replays the records that [`wal::inspect`](crate::wal::inspect) shows into a state, as a start of the node would.
 ///
@@ -17,10 +31,44 @@ pub struct OfflineState {
 }
 
 impl OfflineState {
-    /// The state of an empty log.
+    /// The state before the first entry: that of a log without a snapshot.
     #[must_use]
     pub fn new() -> OfflineState {
-        OfflineState { replay: Replay::new(0), last_index: Index::ZERO, contradiction: None }
+        OfflineState::on(Base::empty())
+    }
+
+    fn on(base: Base) -> OfflineState {
+        let last_index = base.index;
+        OfflineState { replay: Replay::new(base, 0), last_index, contradiction: None }
+    }
+
+    /// The state of the newest sound snapshot on a disk, as a start would load it, and what was found of each snapshot,
+    /// oldest first. All of them are read.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn of_newest_snapshot(disk: &dyn Disk) -> Result<(OfflineState, Vec<SnapshotFile>), SnapshotError> {
+        let mut base = Base::empty();
+        let mut files = Vec::new();
+        for stored in snapshot::list(disk)? {
+            let (last_term, problem) = match load(disk, &stored, &mut |_| {}) {
+                Ok(loaded) => {
+                    base = Base::of(loaded);
+                    (Some(base.last_term()), None)
+                }
+                Err(error) => (None, Some(error)),
+            };
+            files.push(SnapshotFile { stored, last_term, problem });
+        }
+        Ok((OfflineState::on(base), files))
+    }
+
+    /// The state of one snapshot.
+    ///
+    /// # Errors
+    /// Why it cannot be loaded.
+    pub fn of_snapshot(disk: &dyn Disk, stored: &Stored) -> Result<OfflineState, LoadError> {
+        Ok(OfflineState::on(Base::of(load(disk, stored, &mut |_| {})?)))
     }
 
     /// Takes the next record.
@@ -55,10 +103,29 @@ impl OfflineState {
         self.last_index
     }
 
+    /// The first entry of the log, one above the last if there is none.
+    #[must_use]
+    pub fn first_index(&self) -> Index {
+        self.replay.first_index()
+    }
+
+    /// Whether the newest sound snapshot takes the place of the log: that ends before it, or holds another entry in its
+    /// place. A start makes the log go on behind the snapshot.
+    #[must_use]
+    pub fn is_obsolete(&self) -> bool {
+        self.replay.is_obsolete()
+    }
+
     /// The term of the last entry.
     #[must_use]
     pub fn last_term(&self) -> Term {
         self.replay.last_term()
+    }
+
+    /// What is missing between the newest sound snapshot and the log, or how the two contradict each other.
+    #[must_use]
+    pub fn gap(&self) -> Option<ReplayError> {
+        self.replay.gap()
     }
 
     /// The first record that contradicts those before it, although it is intact; nothing is replayed behind it.

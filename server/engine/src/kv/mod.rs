@@ -28,11 +28,13 @@
 
 pub mod command;
 mod hash;
+pub mod image;
 mod record;
 mod store;
 
 pub use command::{
     COMMAND_BYTES_MAX, Command, InvalidCommand, KEY_BYTES_MAX, PutMode, UnknownCommand, VALUE_BYTES_MAX,
 };
+pub use image::{Image, ImageError, ImageLoader};
 pub use record::{Applied, KeyValue, Rejection, Revision};
 pub use store::Store;

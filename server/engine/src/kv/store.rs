@@ -6,6 +6,7 @@ use raft::Index;
 
 use super::command::{self, Command, PutMode, UnknownCommand};
 use super::hash::{header_hash, record_hash};
+use super::image::Image;
 use super::record::{Applied, KeyValue, Record, Rejection, Revision};
 
 /// A key in the map is a slice of the command that wrote it, if that command is not longer than this many bytes;
@@ -17,12 +18,12 @@ const SHARED_KEY_COMMAND_BYTES_MAX: usize = 2048;
 /// of the state and stays as it is while the original goes on.
 #[derive(Clone, Debug)]
 pub struct Store {
-    records: OrdMap<Bytes, Record>,
+    pub(super) records: OrdMap<Bytes, Record>,
     /// The wrapping sum of [`record_hash`] over `records`.
-    records_hash: u128,
-    revision: Revision,
-    time_ms: u64,
-    last_index: Index,
+    pub(super) records_hash: u128,
+    pub(super) revision: Revision,
+    pub(super) time_ms: u64,
+    pub(super) last_index: Index,
 }
 
 impl Default for Store {
@@ -148,6 +149,16 @@ impl Store {
     /// commands applied.
     pub fn time_ms(&self) -> u64 {
         self.time_ms
+    }
+
+    /// The index of the last command applied, or zero.
+    pub fn last_index(&self) -> Index {
+        self.last_index
+    }
+
+    /// Begins to write the state out as it is now. Costs as little as a clone.
+    pub fn image(&self) -> Image {
+        Image::new(self.clone())
     }
 
     /// The hash over all of the state, equal on every replica that applied the same log. Costs nothing: it is kept as

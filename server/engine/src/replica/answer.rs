@@ -48,6 +48,8 @@ pub enum Answer {
     },
     /// Too much is waiting already; nothing was proposed or read.
     Overloaded,
+    /// The disk is almost full, and the write needs room; nothing was proposed.
+    StorageFull,
     /// Leadership is being handed over; nothing was proposed.
     Transferring,
     /// The command is out of the limits; nothing was proposed.

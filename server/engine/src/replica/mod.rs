@@ -21,7 +21,8 @@ mod waiters;
 
 use bytes::Bytes;
 use raft::{
-    Batch, BatchNumber, Entry, Fetch, Index, Message, NodeId, Payload, ProposeError, Raft, ReadError, Ready, Term,
+    Batch, BatchNumber, Entry, Fetch, Index, Message, NodeId, Payload, ProposeError, Raft, ReadError, Ready,
+    SnapshotOffer, Term,
 };
 use thiserror::Error;
 
@@ -39,6 +40,12 @@ pub struct Replica {
     store: Store,
     /// The last entry applied to `store`.
     applied: Index,
+    /// Its term.
+    applied_term: Term,
+    /// The size of all entries applied since the start, in bytes.
+    applied_bytes: u64,
+    /// The state's hash is noted at every index that this divides.
+    hash_every_entries: u64,
     waiters: Waiters,
     parked: Parked,
     clock: Clock,
@@ -61,6 +68,10 @@ pub struct Outbox {
     pub messages: Vec<Message>,
     /// Entries that the core needs read from the log.
     pub fetches: Vec<Fetch>,
+    /// Snapshots that a leader says this node needs.
+    pub snapshot_offers: Vec<SnapshotOffer>,
+    /// The state's hashes at certain indexes, to be compared with those of other replicas.
+    pub state_hashes: Vec<(Index, u128)>,
     /// Answers to tickets.
     pub answers: Vec<(Ticket, Answer)>,
     /// What happened, for people.
@@ -83,13 +94,17 @@ pub struct UnknownEntry {
 impl Replica {
     /// A replica of a core and the state that has applied the log up to `applied`, an entry of `applied_term`
     /// ([`Index::ZERO`] and [`Term::ZERO`] for an empty state). The core must have been restored with the same index.
-    pub fn new(raft: Raft, store: Store, applied: Index, applied_term: Term) -> Replica {
+    /// The state's hash is noted at every index that `hash_every_entries` divides, for comparison with other replicas.
+    pub fn new(raft: Raft, store: Store, applied: Index, applied_term: Term, hash_every_entries: u64) -> Replica {
         Replica {
             narrated_commit_index: raft.commit_index(),
             narrated_durable_index: raft.last_index(),
             raft,
             store,
             applied,
+            applied_term,
+            applied_bytes: 0,
+            hash_every_entries,
             waiters: Waiters::new(applied_term),
             parked: Parked::new(),
             clock: Clock::default(),
@@ -131,9 +146,9 @@ impl Replica {
         self.outbox.answers.push((ticket, answer));
     }
 
-    /// Answers a request that is not taken, because too much waits elsewhere.
-    pub fn refuse(&mut self, ticket: Ticket) {
-        self.outbox.answers.push((ticket, Answer::Overloaded));
+    /// Answers a request that is not taken, for a reason that lies elsewhere.
+    pub fn refuse(&mut self, ticket: Ticket, refusal: Answer) {
+        self.outbox.answers.push((ticket, refusal));
     }
 
     /// The first answer to a write: `Proposed`, or why not.
@@ -163,7 +178,7 @@ impl Replica {
     /// Reads `key` linearizably for the client with `ticket`. The answer comes through the outbox.
     pub fn read(&mut self, ticket: Ticket, key: Bytes) {
         if self.waiters.reads_are_full() {
-            return self.refuse(ticket);
+            return self.refuse(ticket, Answer::Overloaded);
         }
         let answer = match self.raft.read(self.waiters.next_read()) {
             Ok(()) => return self.waiters.wait_for_read(ticket, key),
@@ -211,6 +226,39 @@ impl Replica {
         self.raft.fetched(fetch, entries);
     }
 
+    /// Puts a peer's snapshot in the place of the log and the state, if it goes further than what is committed here.
+    /// Returns the state that was replaced, whose end takes as long as it is large, or the new one if it is not needed.
+    /// Writes that wait for an entry that it covers get no answer: what became of them cannot be told from a state.
+    ///
+    /// # Errors
+    ///
+    /// It is not needed.
+    pub fn install(&mut self, store: Store, last_index: Index, term_starts: &[(Index, Term)]) -> Result<Store, Store> {
+        if !self.raft.install(last_index, term_starts) {
+            return Err(store);
+        }
+        let replaced = std::mem::replace(&mut self.store, store);
+        self.applied = last_index;
+        self.applied_term = self.raft.term_at(last_index).expect("the installed log ends there");
+        let raft = &self.raft;
+        let term_at = |index| raft.term_at(index).expect("the installed log reaches up to the snapshot");
+        self.waiters.installed(last_index, term_at, &mut self.outbox.answers);
+        self.observe_leadership();
+        self.narrated_commit_index = self.narrated_commit_index.max(last_index);
+        self.narrated_durable_index = self.narrated_durable_index.max(last_index);
+        Ok(replaced)
+    }
+
+    /// There is a durable snapshot of everything up to `index`, which was applied.
+    pub fn snapshot_taken(&mut self, index: Index) {
+        self.raft.snapshot_taken(index);
+    }
+
+    /// The log can be read from `first_index` on only.
+    pub fn compacted(&mut self, first_index: Index) {
+        self.raft.compacted(first_index);
+    }
+
     /// Whether [`Replica::advance`] has something to do.
     pub fn has_ready(&self) -> bool {
         self.raft.has_ready()
@@ -232,6 +280,7 @@ impl Replica {
             reads,
             aborted_reads,
             fetches,
+            snapshot_offers,
             events,
         } = self.raft.ready();
         self.outbox.events.extend(events.into_iter().map(Event::Raft));
@@ -239,6 +288,7 @@ impl Replica {
         self.outbox.messages.extend(messages);
         self.parked.park(wait_for, messages_after_persist, &mut self.outbox.messages);
         self.outbox.fetches.extend(fetches);
+        self.outbox.snapshot_offers.extend(snapshot_offers);
         self.apply(committed)?;
         for (id, index) in reads {
             self.waiters.confirm_read(id, index);
@@ -254,7 +304,9 @@ impl Replica {
         if committed.is_empty() {
             return Ok(());
         }
-        for Entry { term, index, payload } in committed {
+        for entry in committed {
+            self.applied_bytes += entry.size_bytes() as u64;
+            let Entry { term, index, payload } = entry;
             assert_eq!(index, self.applied.next(), "committed entries come once each, in order");
             let applied = match &payload {
                 Payload::Noop => None,
@@ -268,6 +320,10 @@ impl Replica {
                 self.outbox.events.push(Event::Applied { index, term, what });
             }
             self.applied = index;
+            self.applied_term = term;
+            if index.get().is_multiple_of(self.hash_every_entries) {
+                self.outbox.state_hashes.push((index, self.store.state_hash()));
+            }
             self.waiters.decide(index, term, applied, &mut self.outbox.answers);
         }
         self.raft.applied(self.applied);
@@ -321,6 +377,16 @@ impl Replica {
     /// The last entry applied to the state.
     pub fn applied(&self) -> Index {
         self.applied
+    }
+
+    /// The term of that entry.
+    pub fn applied_term(&self) -> Term {
+        self.applied_term
+    }
+
+    /// The size of all entries applied since the start, in bytes.
+    pub fn applied_bytes(&self) -> u64 {
+        self.applied_bytes
     }
 
     /// How many writes wait for an answer, those of cancelled tickets included.

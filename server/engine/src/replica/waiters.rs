@@ -138,6 +138,29 @@ impl Waiters {
         }
     }
 
+    /// A snapshot took the place of everything up to `index`; `term_at` knows the term of each entry that it covers. A
+    /// write whose place another entry took is answered. One that is in the snapshot is forgotten without an answer:
+    /// it happened, but what came of it (a put may have met an existing key) cannot be told from a state.
+    pub(super) fn installed(
+        &mut self,
+        index: Index,
+        term_at: impl Fn(Index) -> Term,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
+        let Waiters { writes, cancelled, applied_term, .. } = self;
+        *applied_term = (*applied_term).max(term_at(index));
+        writes.retain(|write| {
+            let term = term_at(write.index.min(index));
+            let lost = if write.index <= index { write.term != term } else { write.term < term };
+            if lost {
+                answer(cancelled, answers, write.ticket, Answer::Dropped { term });
+            } else if write.index <= index {
+                cancelled.remove(&write.ticket);
+            }
+            write.index > index && !lost
+        });
+    }
+
     /// The number that the next read is to be known by.
     pub(super) fn next_read(&self) -> ReadId {
         ReadId::new(self.first_read + self.unconfirmed.len() as u64)

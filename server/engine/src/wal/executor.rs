@@ -26,13 +26,15 @@ pub(super) enum WorkKind {
     Commit { segment: u32, offset: u64, bytes: Vec<u8> },
     /// Make the file of a segment that will be needed.
     Prepare(SegmentFile),
+    /// Remove the file of a segment that is no longer needed.
+    Remove { segment: u32 },
 }
 
 impl Work {
     /// Whether nobody waits for it: it may run beside commits, by an executor of its own, on another thread.
     #[must_use]
     pub fn is_background(&self) -> bool {
-        matches!(self.0, WorkKind::Prepare(_))
+        !matches!(self.0, WorkKind::Commit { .. })
     }
 }
 
@@ -50,6 +52,13 @@ pub(super) enum CompletionKind {
     Prepared {
         result: Result<(), WalError>,
         file: SegmentFile,
+    },
+    /// There was no room to make a segment's file, and what was made of it is removed again.
+    NoRoom {
+        error: WalError,
+    },
+    Removed {
+        result: Result<(), WalError>,
     },
 }
 
@@ -80,14 +89,18 @@ impl Executor {
                 let result = self.guarded(|executor| executor.commit(segment, offset, &bytes));
                 CompletionKind::Committed { result, buffer: bytes }
             }
-            WorkKind::Prepare(file) => {
-                let result = self.guarded(|executor| executor.prepare(file));
-                CompletionKind::Prepared { result, file }
+            WorkKind::Prepare(file) => match self.guarded(|executor| executor.prepare(file)) {
+                Ok(Some(error)) => CompletionKind::NoRoom { error },
+                result => CompletionKind::Prepared { result: result.map(|_| ()), file },
+            },
+            WorkKind::Remove { segment } => {
+                let result = self.guarded(|executor| remove_segment(executor.disk.as_ref(), segment));
+                CompletionKind::Removed { result }
             }
         })
     }
 
-    fn guarded(&mut self, action: impl FnOnce(&mut Executor) -> Result<(), WalError>) -> Result<(), WalError> {
+    fn guarded<T>(&mut self, action: impl FnOnce(&mut Executor) -> Result<T, WalError>) -> Result<T, WalError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -109,13 +122,30 @@ impl Executor {
         file.sync_data().map_err(io_error("sync"))
     }
 
-    fn prepare(&self, file: SegmentFile) -> Result<(), WalError> {
+    /// Makes a segment's file. Returns the error if there was only no room for it: nothing was promised of a file that
+    /// is not there, so that this is no failure of the log.
+    fn prepare(&self, file: SegmentFile) -> Result<Option<WalError>, WalError> {
         let name = preparation_name(file.segment);
         let io_error = |action| WalError::io(action, name.clone());
         remove_if_exists(self.disk.as_ref(), &name).map_err(io_error("remove"))?;
-        let zeroed = self.disk.create(&name).map_err(io_error("create"))?;
-        write_zeros(zeroed.as_ref(), 0, u64::from(file.bytes)).map_err(io_error("write and sync"))?;
-        self.disk.rename(&name, &segment_name(file.segment)).map_err(io_error("rename"))?;
-        self.disk.sync_directory().map_err(io_error("sync the directory of"))
+        let made = self.disk.create(&name).map_err(io_error("create")).and_then(|zeroed| {
+            write_zeros(zeroed.as_ref(), 0, u64::from(file.bytes)).map_err(io_error("write and sync"))?;
+            self.disk.rename(&name, &segment_name(file.segment)).map_err(io_error("rename"))
+        });
+        match made {
+            Err(error) if error.is_no_room() => {
+                remove_if_exists(self.disk.as_ref(), &name).map_err(io_error("remove"))?;
+                Ok(Some(error))
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.disk.sync_directory().map(|()| None).map_err(io_error("sync the directory of")),
+        }
     }
+}
+
+/// Removes a segment's file, durably: were the next removal to survive a crash and this one not, there would be a gap.
+pub(super) fn remove_segment(disk: &dyn Disk, segment: u32) -> Result<(), WalError> {
+    let io_error = |action| WalError::io(action, segment_name(segment));
+    remove_if_exists(disk, &segment_name(segment)).map_err(io_error("remove"))?;
+    disk.sync_directory().map_err(io_error("sync the directory of"))
 }

@@ -6,8 +6,11 @@ use raft::{Entry, HardState, Index, NodeId, Payload, Term};
 
 use super::Replayed;
 
-/// The version of the format that this program writes and reads.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The version of the format that this program writes. It reads all from 1 on.
+pub(super) const FORMAT_VERSION: u32 = 2;
+
+/// The first version of the format in which a log can be reset.
+pub(super) const RESET_VERSION: u32 = 2;
 
 /// What a segment's first record begins with, so that a segment can be told from any other file.
 const MAGIC: [u8; 8] = *b"QUORWAL\n";
@@ -27,6 +30,7 @@ pub(super) const ENTRY_HEAD_BYTES: usize = 16;
 
 const START_PAYLOAD_BYTES: usize = 56;
 const HARD_STATE_BYTES: usize = 24;
+const RESET_BYTES: usize = 16;
 
 /// The size of the record that begins each segment, in bytes.
 pub(super) const START_BYTES: usize = HEADER_BYTES + START_PAYLOAD_BYTES;
@@ -40,6 +44,7 @@ const KIND_TRUNCATE: u8 = 3;
 const KIND_MARK: u8 = 4;
 const KIND_NOOP: u8 = 5;
 const KIND_COMMAND: u8 = 6;
+const KIND_RESET: u8 = 7;
 
 /// A place in the log: a segment and a byte offset in it. Positions are ordered as the log was written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -135,6 +140,8 @@ pub(super) fn checksum_holds(record: &[u8]) -> bool {
 /// The first record of a segment: all that is needed to begin with it when older segments are gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Start {
+    /// The version of the format that the segment is written in.
+    pub(super) version: u32,
     /// The size of the segment's file.
     pub(super) segment_bytes: u32,
     /// The index of the next entry to be appended.
@@ -152,6 +159,12 @@ pub(super) enum Record<'a> {
         after: Index,
     },
     Mark,
+    /// All entries are obsolete: the log goes on behind `last`.
+    Reset {
+        last: Index,
+        /// Whether it may go back to before what is committed: something was lost, and is made good from peers.
+        repair: bool,
+    },
     /// An entry, a no-op if it has no command.
     Entry {
         term: Term,
@@ -181,6 +194,7 @@ impl<'a> Record<'a> {
         match self {
             Record::Start(_) | Record::Mark => None,
             Record::Truncate { after } => Some(Replayed::Truncate { after }),
+            Record::Reset { last, .. } => Some(Replayed::Reset { last }),
             Record::HardState(hard_state) => Some(Replayed::HardState(hard_state)),
             Record::Entry { .. } => self.to_entry().map(Replayed::Entry),
         }
@@ -194,7 +208,7 @@ impl<'a> Record<'a> {
         let kind = match self {
             Record::Start(start) => {
                 queue.extend_from_slice(&MAGIC);
-                queue.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+                queue.extend_from_slice(&start.version.to_le_bytes());
                 queue.extend_from_slice(&start.segment_bytes.to_le_bytes());
                 put_u64(queue, start.next_index.get());
                 put_u64(queue, 0); // reserved
@@ -210,6 +224,11 @@ impl<'a> Record<'a> {
                 KIND_TRUNCATE
             }
             Record::Mark => KIND_MARK,
+            Record::Reset { last, repair } => {
+                put_u64(queue, last.get());
+                put_u64(queue, u64::from(*repair));
+                KIND_RESET
+            }
             Record::Entry { term, index, command } => {
                 put_u64(queue, term.get());
                 put_u64(queue, index.get());
@@ -236,6 +255,7 @@ impl<'a> Record<'a> {
             KIND_HARD_STATE => payload.len() == HARD_STATE_BYTES,
             KIND_TRUNCATE => payload.len() == 8,
             KIND_MARK => payload.is_empty(),
+            KIND_RESET => payload.len() == RESET_BYTES && le_u64(payload, 8) <= 1,
             KIND_NOOP => payload.len() == ENTRY_HEAD_BYTES,
             KIND_COMMAND => payload.len() >= ENTRY_HEAD_BYTES,
             _ => return Err("a record of a kind that this version does not know"),
@@ -245,6 +265,7 @@ impl<'a> Record<'a> {
         }
         Ok(match header.kind {
             KIND_START => Record::Start(Start {
+                version: le_u32(payload, MAGIC.len()),
                 segment_bytes: le_u32(payload, 12),
                 next_index: Index::new(le_u64(payload, 16)),
                 hard_state: decode_hard_state(&payload[32..]),
@@ -252,6 +273,7 @@ impl<'a> Record<'a> {
             KIND_HARD_STATE => Record::HardState(decode_hard_state(payload)),
             KIND_TRUNCATE => Record::Truncate { after: Index::new(le_u64(payload, 0)) },
             KIND_MARK => Record::Mark,
+            KIND_RESET => Record::Reset { last: Index::new(le_u64(payload, 0)), repair: le_u64(payload, 8) == 1 },
             kind => Record::Entry {
                 term: Term::new(le_u64(payload, 0)),
                 index: Index::new(le_u64(payload, 8)),
@@ -290,6 +312,11 @@ pub(super) fn segment_name(segment: u32) -> String {
 /// The name of a segment's file while it is being filled with zeros.
 pub(super) fn preparation_name(segment: u32) -> String {
     format!("wal-{segment:010}.new")
+}
+
+/// Whether a file is a segment that was being filled with zeros.
+pub(super) fn is_preparation_name(name: &str) -> bool {
+    name.starts_with("wal-") && name.ends_with(".new")
 }
 
 /// The segment that a file holds, if it is one.

@@ -17,10 +17,11 @@ pub(super) struct Anchor {
 pub(super) enum Placed {
     Anchor(Anchor),
     Truncated { after: Index },
+    Reset { last: Index },
 }
 
-/// Decides which entries become anchors: the first of each segment, the first after a truncation, and then one for
-/// every so many bytes.
+/// Decides which entries become anchors: the first of each segment, the first after a truncation or a reset, and then
+/// one for every so many bytes.
 #[derive(Debug)]
 pub(super) struct Placer {
     every_bytes: u64,
@@ -39,6 +40,10 @@ impl Placer {
                 self.last = None;
                 Some(Placed::Truncated { after })
             }
+            Record::Reset { last, .. } => {
+                self.last = None;
+                Some(Placed::Reset { last })
+            }
             Record::Entry { index, .. } => {
                 let near = self.last.is_some_and(|last| {
                     last.segment() == position.segment() && position.offset() - last.offset() < self.every_bytes
@@ -56,11 +61,14 @@ impl Placer {
 
 /// The table. Its anchors ascend in index and in position: a truncation takes those behind it away, so that an index
 /// that was written twice is only ever found where it was written last.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(super) struct EntryIndex {
     anchors: Vec<Anchor>,
+    /// The first entry that is kept, one above the last if there is none.
+    first: Index,
     last: Index,
-    /// Rises with each truncation: what was looked up before it may not be combined with what is looked up after.
+    /// Rises with each truncation and reset: what was looked up before it may not be combined with what is looked up
+    /// after.
     truncations: u64,
 }
 
@@ -76,6 +84,24 @@ pub(super) struct Run {
 }
 
 impl EntryIndex {
+    /// Of a log without entries whose next has the index `first`.
+    pub(super) fn new(first: Index) -> EntryIndex {
+        EntryIndex { anchors: Vec::new(), first, last: first.previous().unwrap_or(Index::ZERO), truncations: 0 }
+    }
+
+    /// The first entry that can be found, one above the last if there is none.
+    pub(super) fn first(&self) -> Index {
+        self.first
+    }
+
+    /// Forgets what lies before a segment. The first entry behind that is an anchor, as the first of its segment or as
+    /// the first after a truncation.
+    pub(super) fn forget_before(&mut self, segment: u32) {
+        let gone = self.anchors.partition_point(|anchor| anchor.position.segment() < segment);
+        self.anchors.drain(..gone);
+        self.first = self.anchors.first().map_or(self.last.next(), |anchor| anchor.index);
+    }
+
     pub(super) fn apply(&mut self, placed: &[Placed], last: Index) {
         for change in placed {
             match *change {
@@ -86,6 +112,13 @@ impl EntryIndex {
                 Placed::Truncated { after } => {
                     let kept = self.anchors.partition_point(|anchor| anchor.index <= after);
                     self.anchors.truncate(kept);
+                    // In a log whose beginning was removed, a truncation can reach back to before what is left of it.
+                    self.first = self.first.min(after.next());
+                    self.truncations += 1;
+                }
+                Placed::Reset { last } => {
+                    self.anchors.clear();
+                    self.first = last.next();
                     self.truncations += 1;
                 }
             }

@@ -21,7 +21,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn of(position: Position) -> Place {
+    pub(super) fn of(position: Position) -> Place {
         Place { segment: position.segment(), offset: position.offset() }
     }
 
@@ -58,7 +58,8 @@ pub struct Inspected {
     pub bytes: u64,
     /// Set for the first record of a segment.
     pub start: Option<SegmentStart>,
-    /// What replaying it means; nothing for a segment's first record and for a mark.
+    /// What replaying it means; nothing for a segment's first record and for a mark, except that a reset stands for the
+    /// first record of a log whose oldest segments were removed. A hard state may be what it was before.
     pub replayed: Option<Replayed>,
     /// The hard state behind it, with a term taken over from an entry.
     pub hard_state: HardState,
@@ -77,7 +78,7 @@ impl Inspected {
                 next_index: start.next_index,
                 hard_state: start.hard_state,
             }),
-            replayed: found.record.to_replayed(),
+            replayed: found.record.to_replayed().or_else(|| found.begins_cut_log()),
             hard_state: found.state.hard_state,
             last_index: found.state.last_index,
         }

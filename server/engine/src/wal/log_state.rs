@@ -2,7 +2,7 @@
 
 use raft::{HardState, Index, Term};
 
-use super::format::Record;
+use super::format::{Record, Start};
 
 /// The outcome of all records up to some point. The same rules are asserted when records are appended and checked when
 /// they are recovered.
@@ -19,9 +19,21 @@ impl LogState {
         last_index: Index::ZERO,
     };
 
-    /// The index that the next entry must have. `None` if indexes are used up.
-    pub(super) fn next_index(&self) -> Option<Index> {
-        self.last_index.plus(1)
+    /// Before the first segment that is left of a log, as its start says.
+    ///
+    /// # Errors
+    /// Why no log can begin like this.
+    pub(super) fn before(start: &Start) -> Result<LogState, &'static str> {
+        let last_index = start.next_index.previous().ok_or("a segment that begins before the first index")?;
+        if start.hard_state.commit_index > last_index {
+            return Err("a commit index ahead of the log");
+        }
+        Ok(LogState { hard_state: start.hard_state, last_index })
+    }
+
+    /// The index that the next entry must have: there always is one.
+    pub(super) fn next_index(&self) -> Index {
+        self.last_index.next()
     }
 
     /// Takes the next record in.
@@ -31,7 +43,7 @@ impl LogState {
     pub(super) fn apply(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
         match *record {
             Record::Start(start) => {
-                if Some(start.next_index) != self.next_index() || start.hard_state != self.hard_state {
+                if start.next_index != self.next_index() || start.hard_state != self.hard_state {
                     return Err("a segment that begins in another state than the one before ended in");
                 }
             }
@@ -47,9 +59,24 @@ impl LogState {
                 self.last_index = after;
             }
             Record::Mark => {}
+            Record::Reset { last, repair } => {
+                // SAFETY(raft 7): a snapshot takes the place of a log that ends before it or contradicts it, and it
+                // holds only what is committed: never less than the log knew. Only a repair knows that more is lost.
+                if last < self.hard_state.commit_index && !repair {
+                    return Err("a reset to before what is committed");
+                }
+                if last.plus(1).is_none() {
+                    return Err("a reset behind which no index is left");
+                }
+                self.last_index = last;
+                self.hard_state.commit_index = last;
+            }
             Record::Entry { term, index, .. } => {
-                if Some(index) != self.next_index() {
+                if index != self.next_index() {
                     return Err("an entry whose index does not follow the last one");
+                }
+                if index.plus(1).is_none() {
+                    return Err("an entry behind which no index is left");
                 }
                 self.last_index = index;
                 // The hard state of a batch comes behind its entries and may have been cut off with an unsynced tail.

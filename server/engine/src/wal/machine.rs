@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use raft::{Batch, BatchNumber, Index, Payload};
 
+use super::cut::Segments;
 use super::executor::{CompletionKind, SegmentFile, WorkKind};
 use super::format::{
-    ENTRY_HEAD_BYTES, MARK_BYTES, PAYLOAD_BYTES_MAX, Position, Record, START_BYTES, Start, head_bytes, seal,
+    ENTRY_HEAD_BYTES, FORMAT_VERSION, MARK_BYTES, PAYLOAD_BYTES_MAX, Position, Record, START_BYTES, Start, head_bytes,
+    seal,
 };
 use super::index::{EntryIndex, Placed, Placer};
 use super::log_state::LogState;
@@ -30,6 +32,8 @@ struct InFlight {
     /// How many bytes of queue are durable then, since the log was opened.
     stream_end: u64,
     bytes: usize,
+    /// The index of the next entry before it, if it begins a segment.
+    begins: Option<Index>,
     placed: Vec<Placed>,
     last_index: Index,
 }
@@ -40,7 +44,7 @@ struct InFlight {
 pub struct Wal {
     options: WalOptions,
     salt: u32,
-    index: Arc<Mutex<EntryIndex>>,
+    pub(super) index: Arc<Mutex<EntryIndex>>,
     placer: Placer,
     /// The log with everything that was appended.
     appended: LogState,
@@ -58,28 +62,45 @@ pub struct Wal {
     current: SegmentFile,
     used: u32,
     prepared: VecDeque<SegmentFile>,
-    preparing: bool,
+    pub(super) segments: Segments,
+    /// Whether a preparation or a removal is out.
+    in_background: bool,
+    /// Why the last preparation found no room.
+    no_room: Option<WalError>,
+    /// Whether it may be tried again.
+    retry: bool,
     /// The checksum of the last record handed out.
     previous: u32,
     /// Where the durable log ends.
     durable: Position,
     in_flight: Option<InFlight>,
-    /// Whether the last record is a mark: then there is nothing that a further mark would prove.
+    /// Whether the last record was written by [`Wal::idle`]: then there is nothing that a further one would prove.
     marked: bool,
     failed: Option<WalError>,
+}
+
+/// What a completion brings, if all went well.
+enum Completed {
+    Commit { buffer: Vec<u8> },
+    Preparation(Result<SegmentFile, WalError>),
+    Removal,
 }
 
 /// Where a recovered log ends.
 pub(super) struct LogEnd {
     pub(super) state: LogState,
+    /// The version of the format of the segment in use.
+    pub(super) version: u32,
     pub(super) current: SegmentFile,
     pub(super) position: Position,
     pub(super) previous: u32,
     pub(super) prepared: VecDeque<SegmentFile>,
+    pub(super) segments: Segments,
 }
 
 impl Wal {
     pub(super) fn new(options: WalOptions, salt: u32, end: LogEnd, index: Arc<Mutex<EntryIndex>>) -> Wal {
+        let offset = u32::try_from(end.position.offset()).expect("an offset is made of 32 bits");
         Wal {
             placer: Placer::new(options.index_every_bytes),
             options,
@@ -93,9 +114,13 @@ impl Wal {
             stream_appended: 0,
             stream_written: 0,
             current: end.current,
-            used: u32::try_from(end.position.offset()).expect("an offset is made of 32 bits"),
+            // Nothing is added to a segment of an older version: the log goes on in the next.
+            used: if end.version == FORMAT_VERSION { offset } else { end.current.bytes },
             prepared: end.prepared,
-            preparing: false,
+            segments: end.segments,
+            in_background: false,
+            no_room: None,
+            retry: false,
             previous: end.previous,
             durable: end.position,
             in_flight: None,
@@ -104,16 +129,16 @@ impl Wal {
         }
     }
 
-    /// Queues a batch: truncation, entries, hard state, in this order. It is durable when [`Wal::completed`] returns
-    /// its number or a later one.
+    /// Queues a batch: reset, truncation, entries, hard state, in this order. It is durable when [`Wal::completed`]
+    /// returns its number or a later one.
     ///
     /// # Errors
     /// [`WalError::TooLarge`] if an entry is larger than a record may be (nothing is queued then), or the error that
     /// stopped the log.
     ///
     /// # Panics
-    /// If the batch does not fit the log: entries that leave a gap, a truncation of committed entries, a term that
-    /// goes back. To write that down would break the promises made in this node's name.
+    /// If the batch does not fit the log: entries that leave a gap, a truncation or a reset that takes back committed
+    /// entries, a term that goes back. To write that down would break the promises made in this node's name.
     pub fn append(&mut self, batch: &Batch) -> Result<(), WalError> {
         self.check_failed()?;
         let bytes_max = PAYLOAD_BYTES_MAX - ENTRY_HEAD_BYTES;
@@ -125,6 +150,9 @@ impl Wal {
             }
         }
         let queued = self.queue.len();
+        if let Some(last) = batch.reset_to {
+            self.push(&Record::Reset { last, repair: false });
+        }
         if let Some(after) = batch.truncate_after {
             self.push(&Record::Truncate { after });
         }
@@ -141,13 +169,51 @@ impl Wal {
         Ok(())
     }
 
-    /// Says that nothing was appended for a while: writes a mark, if one is needed, which proves to a later recovery
-    /// that everything before it was durable. To be called again after each pause; it does nothing when called for
-    /// nothing.
+    /// Queues a reset to wherever it is, back behind what is committed too: for an engine that lost what lies before,
+    /// will not use what lies behind, and makes up for it from its peers. No batch is durable by it.
+    ///
+    /// # Errors
+    /// The error that stopped the log.
+    ///
+    /// # Panics
+    /// At the last index of all.
+    pub fn reset(&mut self, last: Index) -> Result<(), WalError> {
+        self.check_failed()?;
+        self.push(&Record::Reset { last, repair: true });
+        Ok(())
+    }
+
+    /// Says that nothing was appended for a while: writes the hard state once more, if that is needed. That proves to a
+    /// later recovery that everything before it was durable, and to a salvage, whatever is lost of the log before, in
+    /// which term this node has made its last promises. To be called again after each pause; it does nothing when
+    /// called for nothing.
     pub fn idle(&mut self) {
         if !self.marked && self.failed.is_none() && self.pending_bytes() == 0 {
-            self.push(&Record::Mark);
+            self.push(&Record::HardState(self.appended.hard_state));
+            self.marked = true;
         }
+    }
+
+    /// Whether there is no room on the disk for the next segment. Commits go on while the current one has room, and
+    /// wait then; nothing is lost. It is tried again after [`Wal::retry`], or when older segments were removed.
+    #[must_use]
+    pub fn out_of_space(&self) -> bool {
+        self.no_room.is_some()
+    }
+
+    /// Lets the preparation of a segment that found no room be tried again, once.
+    pub fn retry(&mut self) {
+        self.retry = true;
+    }
+
+    /// Why the last preparation found no room.
+    pub(super) fn no_room(&self) -> Option<&WalError> {
+        self.no_room.as_ref()
+    }
+
+    /// The log with everything that was appended.
+    pub(super) fn state(&self) -> LogState {
+        self.appended
     }
 
     /// How many bytes are appended but not durable. The caller bounds it by no longer appending.
@@ -156,14 +222,23 @@ impl Wal {
         self.queue.len() + self.in_flight.as_ref().map_or(0, |commit| commit.bytes)
     }
 
-    /// The next disk work, until there is `None` to be started now. At most one commit and one preparation are out at
-    /// a time.
+    /// The next disk work, until there is `None` to be started now. At most one commit and one piece of background
+    /// work (a preparation or a removal) are out at a time.
     pub fn next_work(&mut self) -> Option<Work> {
         if self.failed.is_some() {
             return None;
         }
         let commit = if self.in_flight.is_none() && !self.queue.is_empty() { self.commit() } else { None };
-        commit.or_else(|| self.prepare()).map(Work)
+        commit.or_else(|| self.background()).map(Work)
+    }
+
+    fn background(&mut self) -> Option<WorkKind> {
+        if self.in_background {
+            return None;
+        }
+        let work = self.prepare().or_else(|| self.remove());
+        self.in_background = work.is_some();
+        work
     }
 
     /// Takes back what an executor did. Returns the last batch that became durable by it, if any did.
@@ -176,26 +251,42 @@ impl Wal {
     /// If the completion is not of work that is out.
     pub fn completed(&mut self, completion: Completion) -> Result<Option<BatchNumber>, WalError> {
         self.check_failed()?;
-        let (CompletionKind::Committed { result, .. } | CompletionKind::Prepared { result, .. }) = &completion.0;
+        let (kind, result) = match completion.0 {
+            CompletionKind::Committed { result, buffer } => (Completed::Commit { buffer }, result),
+            CompletionKind::Prepared { result, file } => (Completed::Preparation(Ok(file)), result),
+            CompletionKind::NoRoom { error } => (Completed::Preparation(Err(error)), Ok(())),
+            CompletionKind::Removed { result } => (Completed::Removal, result),
+        };
         if let Err(error) = result {
             self.failed = Some(error.clone());
-            return Err(error.clone());
+            return Err(error);
         }
-        match completion.0 {
-            CompletionKind::Committed { buffer, .. } => Ok(self.committed(buffer)),
-            CompletionKind::Prepared { file, .. } => {
-                assert!(self.preparing, "a preparation completes once");
-                self.preparing = false;
+        match kind {
+            Completed::Commit { buffer } => return Ok(self.committed(buffer)),
+            Completed::Preparation(Ok(file)) => {
                 self.prepared.push_back(file);
-                Ok(None)
+                self.no_room = None;
             }
+            Completed::Preparation(Err(error)) => self.no_room = Some(error),
+            Completed::Removal => self.retry = true, // there is more room now
         }
+        assert!(self.in_background, "background work completes once");
+        self.in_background = false;
+        Ok(None)
     }
 
     fn committed(&mut self, mut buffer: Vec<u8>) -> Option<BatchNumber> {
         let commit = self.in_flight.take().expect("a commit completes once");
         self.durable = commit.end;
         lock_index(&self.index).apply(&commit.placed, commit.last_index);
+        if let Some(next_index) = commit.begins {
+            self.segments.begin(commit.end.segment(), next_index);
+        }
+        for placed in &commit.placed {
+            if let Placed::Reset { last } = placed {
+                self.segments.reset(commit.end.segment(), *last);
+            }
+        }
         buffer.clear();
         if buffer.capacity() <= BUFFER_BYTES_KEPT && buffer.capacity() > self.spare.capacity() {
             self.spare = buffer;
@@ -218,7 +309,7 @@ impl Wal {
         let queued = self.queue.len();
         record.encode(&mut self.queue);
         self.stream_appended += (self.queue.len() - queued) as u64;
-        self.marked = matches!(record, Record::Mark);
+        self.marked = false;
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -234,10 +325,10 @@ impl Wal {
             self.used = 0;
         }
         let mut bytes = std::mem::take(&mut self.spare);
-        if roll {
-            let next_index = self.written.next_index().expect("indexes are not used up");
-            let LogState { hard_state, .. } = self.written;
-            Record::Start(Start { segment_bytes: self.current.bytes, next_index, hard_state }).encode(&mut bytes);
+        let begins = roll.then(|| self.written.next_index());
+        if let Some(next_index) = begins {
+            let (version, segment_bytes, hard_state) = (FORMAT_VERSION, self.current.bytes, self.written.hard_state);
+            Record::Start(Start { version, segment_bytes, next_index, hard_state }).encode(&mut bytes);
         }
         let taken = self.take_count(bytes.len());
         if bytes.is_empty() && taken == self.queue.len() {
@@ -253,6 +344,7 @@ impl Wal {
             end: Position::new(self.current.segment, self.used),
             stream_end: self.stream_written,
             bytes: bytes.len(),
+            begins,
             placed,
             last_index: self.written.last_index,
         });
@@ -290,19 +382,19 @@ impl Wal {
         placed
     }
 
-    /// Asks for the next segment's file when half of the current one is used, or when what waits does not fit.
+    /// Asks for the next segment's file as soon as the current one is begun: so the log has room in reserve when the
+    /// disk is full.
     fn prepare(&mut self) -> Option<WorkKind> {
-        let head = if self.queue.is_empty() { 0 } else { head_bytes(&self.queue) };
-        let waits = !self.fits(head);
-        if self.preparing || !self.prepared.is_empty() || !(waits || self.used > self.current.bytes / 2) {
+        if !self.prepared.is_empty() || (self.no_room.is_some() && !self.retry) {
             return None;
         }
+        self.retry = false;
+        let head = if self.queue.is_empty() { 0 } else { head_bytes(&self.queue) };
         // A record larger than a segment gets a segment of its size.
         let bytes = self.options.segment_bytes.max((START_BYTES + MARK_BYTES + head) as u64);
         let bytes = u32::try_from(bytes.next_multiple_of(SEGMENT_GRANULE_BYTES).min(SEGMENT_BYTES_MAX))
             .expect("SEGMENT_BYTES_MAX fits");
         let segment = self.current.segment.checked_add(1).expect("4 billion segments are not used up");
-        self.preparing = true;
         Some(WorkKind::Prepare(SegmentFile { segment, bytes }))
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! Three parts. [`Wal`] is a machine without I/O that turns batches into disk work; [`Executor`] runs that work on
 //! whatever thread the caller likes; [`Reader`] reads entries back beside the two. [`open`] recovers a log or begins
-//! one, and [`inspect`] reads one as recovery does, without changing it. There is no mode in which a batch counts as
-//! durable before a sync returned.
+//! one, and [`inspect`] reads one as recovery does, without changing it. [`salvage`] says what is sound of a log that
+//! [`open`] refuses. There is no mode in which a batch counts as durable before a sync returned.
 //!
-//! # Format, version 1
+//! # Format, versions 1 and 2
 //!
-//! The log is a chain of records in *segments*: files `wal-0000000001.log`, `wal-0000000002.log`, … without a gap. A
-//! segment is filled with zeros before it is used (an overwrite is cheaper to sync than an extension), and so are the
-//! bytes behind its last record. All numbers are little-endian.
+//! The log is a chain of records in *segments*: files `wal-0000000001.log`, `wal-0000000002.log`, … without a gap, the
+//! oldest of which may have been removed (see [below](#cutting)). A segment is filled with zeros before it is used (an
+//! overwrite is cheaper to sync than an extension), and so are the bytes behind its last record. All numbers are
+//! little-endian.
 //!
 //! A *position* is a `u64`: the segment's number in the upper 32 bits, the byte offset in its file in the lower.
 //! Positions are ordered as the log is written. A record begins at a multiple of 8 and lies in one segment:
@@ -37,14 +38,24 @@
 //! | 4 mark | nothing |
 //! | 5 no-op entry | term, index |
 //! | 6 command entry | term, index, command |
+//! | 7 reset (version 2) | index behind which the log goes on, then `u64` 1 for a repair, else 0 |
 //!
 //! A start is the first record of each segment and only there: with it the log can be read from that segment on when
 //! older ones are gone. The log is its records, taken in order: nothing is ever rewritten in place, a truncation is a
 //! record, and an entry's index is always one above the last, so that an index means what was written last.
 //!
+//! A reset makes everything before it obsolete: a durable snapshot holds the state up to its index, which is thereby
+//! committed. Only that of a repair may go back behind what the log knew to be committed; from the core that is
+//! refused, like a truncation of what is committed.
+//!
+//! A segment's version is in its start. Version 1 had no resets. It is read for ever, and a log goes on in a new
+//! segment behind one of an older version; so a log holds segments of both.
+//!
 //! A *commit* is one write and one `fdatasync`, in one segment, and only one is in flight. So what a commit's records
 //! name as durable is everything before that commit, and a record in a segment proves all earlier segments durable.
-//! When the log falls idle a mark is written, so that the last commit is proven as well.
+//! When the log falls idle, and first of all when it is opened, the hard state is written once more, so that the last
+//! commit is proven as well, and term and vote at the end of the log. (It was a mark at first, and a mark still stands
+//! for a batch without content.)
 //!
 //! # Recovery
 //!
@@ -55,15 +66,36 @@
 //! lies behind `d` was never synced (sectors of an unsynced write survive in any order), so no one was ever told of
 //! it: it is an unsynced tail and is cut. Before anything is appended, what was replayed but not proven durable is
 //! written once more (a kernel that failed to write it still shows it but would never write it), the tail is
-//! overwritten with zeros, both are synced, and a mark is committed.
+//! overwritten with zeros, both are synced, and the hard state is committed. (Only a disk without room for the next
+//! segment can keep that one waiting; it is then the first record of the segment.)
 //!
 //! Stale records never follow again on a cut log: they are zeroed and synced before the next append. Should a disk
-//! bring them back, the record that they would have to follow has been replaced by that mark, so the chain differs; and
+//! bring them back, the record that they would have to follow has been replaced by that one, so the chain differs; and
 //! they name no durable offset beyond the cut, so they are no proof of damage either.
 //!
 //! A tail may be cut in the middle of a batch. That is harmless: nobody was told of it. Its truncation may survive
 //! without its entries (they were taken back because they were never committed), and entries without the hard state
 //! behind them: then their term is taken over, without a vote.
+//!
+//! # Cutting
+//!
+//! Segments that are not needed are removed whole, the oldest first, each durably before the next: what is left is
+//! always without a gap. A segment goes only when a later one is known to have a durable start; so a first segment
+//! above number 1 that has no valid start is damaged, always. Its start says with which index, hard state and salt the
+//! log begins, and is held for true by its own checksum, its position and, from the next record on, the chain. What it
+//! followed on is not known any more: that all before it was removed on purpose is not checked here. Should the oldest
+//! segments be lost by accident, the log begins behind the newest snapshot, which the engine finds.
+//!
+//! A truncation can reach back to before the first segment that is left: entries there were kept nowhere but are below
+//! what a snapshot holds.
+//!
+//! # Salvage
+//!
+//! A damaged log is refused. The engine may make a new beginning: it notes that durably, lets [`cut_damaged`] end the
+//! log where its sound part ends, and gets the rest from its peers. What it has promised in the part that is lost it
+//! does not know; but the last term in which it can have promised anything is known if records behind all damage,
+//! chained up to the end of the log, include a hard state or a start. [`Salvage::proven_term`] is that of the log's
+//! state at their end. A log that was opened or fell idle ends with such a record.
 //!
 //! # What may be on the disk after a crash
 //!
@@ -76,19 +108,24 @@
 //! | any commit runs | any sectors of it, behind all earlier commits, whole | a prefix of the commit stays, the rest is a tail |
 //! | a tail is being zeroed | some of it | the same end is found again; zeroing only ever makes records invalid |
 //! | what is not proven is written again | the same bytes | the same |
-//! | the mark is written | the mark or not | the same |
+//! | the first hard state is written | it or not | the same |
+//! | a segment is removed | the file or not; none of the later ones is touched before | it begins there, or with the next |
+//! | a damaged log is cut | the first of the later segments, then some of the rest of the last | refused as before, or the end is where it was to be |
 //!
 //! # Limits
 //!
 //! - A sector of 512 bytes is taken to be written whole or not at all: a commit may share its first with the one
 //!   before.
 //! - The last commit before a crash is ambiguous until something follows it: if it was durable and is damaged before
-//!   the next start, that looks like an unsynced tail. A mark follows when the log falls idle and at each start.
+//!   the next start, that looks like an unsynced tail, to a salvage too. The hard state follows when the log falls idle
+//!   and at each start.
 //! - A disk that loses everything from some sync on, consistently and without a trace, cannot be told from a log that
 //!   ended there.
 //! - A record larger than a segment gets a segment of its size, the 8 MiB of the largest payload at most.
-//! - If the disk is full when a segment is prepared, the log stops like for any other error.
+//! - One segment is always prepared in reserve. If the disk is too full for it, that is tried again later, and commits
+//!   wait when the current one is used up. A commit that fails, for whatever reason, stops the log.
 
+mod cut;
 mod executor;
 mod format;
 mod index;
@@ -97,6 +134,7 @@ mod log_state;
 mod machine;
 mod reader;
 mod recovery;
+mod salvage;
 mod window;
 
 #[cfg(test)]
@@ -115,6 +153,7 @@ pub use inspect::{Behind, Inspected, Inspection, Place, SegmentStart, inspect};
 pub use machine::Wal;
 pub use reader::Reader;
 pub use recovery::open;
+pub use salvage::{Salvage, cut_damaged, salvage};
 
 /// The smallest segment in bytes: a page. Anything so small is for tests.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
@@ -165,11 +204,21 @@ pub enum Replayed {
     Entry(Entry),
     /// All entries above an index were taken back.
     Truncate {
-        /// The last index that stays.
+        /// The last index that stays. Never below the commit index, but it can be below the reset that a cut log
+        /// begins with.
         after: Index,
     },
-    /// The hard state became this. The last of all may come without a record: if an entry is of a later term than the
-    /// hard state before it, the one behind it was cut off, and the term is taken over, without a vote.
+    /// The log goes on behind an index, and no entry before counts any more.
+    ///
+    /// A log whose oldest segments were removed begins with this, and with the hard state that it then had, whose
+    /// commit index may be lower than `last`. Anywhere else it is a reset, and says that all up to `last` is committed.
+    Reset {
+        /// The next entry has the index behind this one.
+        last: Index,
+    },
+    /// The hard state became this: it is another than before. The last of all may come without a record: if an entry
+    /// is of a later term than the hard state before it, the one behind it was cut off, and the term is taken over,
+    /// without a vote.
     HardState(HardState),
 }
 
@@ -183,8 +232,10 @@ pub struct Opened {
     pub reader: Reader,
     /// The hard state that was recovered: the last one replayed.
     pub hard_state: HardState,
-    /// The index of the last entry, or zero.
+    /// The index of the last entry, or of the one that the log goes on behind.
     pub last_index: Index,
+    /// The first entry that is kept, one above the last if there is none.
+    pub first_index: Index,
     /// What recovery found and did.
     pub report: RecoveryReport,
     /// Whether there was no record before: a new log, or one whose first commit was never synced.
@@ -194,6 +245,8 @@ pub struct Opened {
 /// What recovery found and did, for people.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RecoveryReport {
+    /// The number of the first segment that is left, 0 if there is no record.
+    pub first_segment: u32,
     /// Segments that hold records.
     pub segments: u64,
     /// Valid records of any kind.
@@ -235,13 +288,13 @@ pub enum WalError {
     #[error("the log is gone")]
     Missing,
     /// The log was written by another version of the program.
-    #[error("{file} has format version {found}, and this program knows only {known}")]
+    #[error("{file} has format version {found}, and this program knows none above {known}")]
     Version {
         /// The name of the file.
         file: String,
         /// Its format version.
         found: u32,
-        /// The format version that this program knows.
+        /// The last format version that this program knows.
         known: u32,
     },
     /// An entry is larger than a record may be.
@@ -266,6 +319,17 @@ impl WalError {
     fn corrupt(at: Position, reason: String) -> WalError {
         let segment = at.segment();
         WalError::Corrupt { segment, file: segment_name(segment), offset: at.offset(), reason }
+    }
+
+    /// Whether a write found no room on the disk.
+    fn is_no_room(&self) -> bool {
+        let no_room = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, WalError::Io { source, .. } if no_room.contains(&source.kind()))
+    }
+
+    /// Whether a file is not there.
+    fn is_not_found(&self) -> bool {
+        matches!(self, WalError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 

@@ -28,7 +28,7 @@ impl Reader {
     }
 
     /// Entries from `from` on, in order and without gaps, as many as fit into `bytes_max` (counted by
-    /// [`Entry::size_bytes`]) but at least one. None if there is no durable entry at `from`.
+    /// [`Entry::size_bytes`]) but at least one. None if there is no durable entry at `from`, or no longer.
     ///
     /// An entry that is being taken back at the same time may still be read; the entries of one answer are always
     /// those of one log.
@@ -49,7 +49,12 @@ impl Reader {
             let segment = run.anchor.position.segment();
             let window = match &mut window {
                 Some(open) if open.segment == segment => open,
-                other => other.insert(Window::open(self.disk.as_ref(), segment, READ_BYTES)?),
+                other => match Window::open(self.disk.as_ref(), segment, READ_BYTES) {
+                    Ok(opened) => other.insert(opened),
+                    // Removed in between, if it is no longer where the entry is to be found.
+                    Err(error) if error.is_not_found() && lock_index(&self.index).find(next) != Some(run) => continue,
+                    Err(error) => return Err(error),
+                },
             };
             let full = self.read_run(window, run, next, &mut bytes_left, &mut entries)?;
             if full {

@@ -6,14 +6,15 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use raft::HardState;
+use raft::{HardState, Index};
 
 use crate::disk::{Disk, write_zeros};
 
+use super::cut::Segments;
 use super::executor::SegmentFile;
 use super::format::{
-    ALIGNMENT, FORMAT_VERSION, Header, Position, Record, Start, format_version, parse_segment_name, segment_name,
-    stored_checksum,
+    ALIGNMENT, FORMAT_VERSION, Header, Position, RESET_VERSION, Record, Start, format_version, parse_segment_name,
+    segment_name, stored_checksum,
 };
 use super::index::{EntryIndex, Placer};
 use super::log_state::LogState;
@@ -26,11 +27,6 @@ use super::{
 /// How many bytes are read from a file at a time: all that recovery holds of the log at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The rest of a segment is looked through in blocks of this many bytes: most of them are zeros and done with at once.
-const BLOCK_BYTES: usize = 4096;
-
-static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-
 /// Opens the log in a directory, or begins a new one. `replay` is given each record in the order in which it was
 /// written. Runs the disk work that this needs before it returns; afterwards all that was replayed is durable.
 ///
@@ -42,7 +38,7 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
     let mut replayer = Replayer {
         replay,
         hard_state: LogState::EMPTY.hard_state,
-        index: EntryIndex::default(),
+        index: EntryIndex::new(LogState::EMPTY.next_index()),
         placer: Placer::new(options.index_every_bytes),
     };
     let Surveyed { recovery, rests } = survey(disk.as_ref(), &mut |found: &Found<'_>| {
@@ -53,7 +49,7 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
         return Err(WalError::Missing);
     }
     recovery.repair(&rests)?;
-    let Recovery { state, salt, previous, current, end, report, .. } = recovery;
+    let Recovery { state, salt, previous, current, version, segments, end, report, .. } = recovery;
     let Replayer { replay, hard_state, index, .. } = replayer;
     if state.hard_state != hard_state {
         replay(Replayed::HardState(state.hard_state)); // its own record was cut off with the tail
@@ -62,25 +58,55 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
     let salt = salt.unwrap_or(options.salt);
     let prepared = rests.iter().filter(|rest| rest.file.segment != current.segment).map(|rest| rest.file).collect();
     let index = Arc::new(Mutex::new(index));
-    let log_end = LogEnd { state, current, position: end, previous, prepared };
-    let mut wal = Wal::new(options, salt, log_end, Arc::clone(&index));
-    let mut executor = Executor::new(Arc::clone(disk));
-    // A mark first of all: it proves what was recovered, and whatever stale bytes a disk may bring back behind the end
-    // cannot follow on it.
-    wal.idle();
-    while wal.pending_bytes() > 0 {
-        let work = wal.next_work().expect("what waits can be written or prepared for, one at a time");
-        wal.completed(executor.run(work))?;
-    }
-    Ok(Opened {
+    let log_end = LogEnd { state, version, current, position: end, previous, prepared, segments };
+    let wal = Wal::new(options, salt, log_end, Arc::clone(&index));
+    let mut opened = Opened {
+        first_index: wal.first_index(),
         wal,
-        executor,
+        executor: Executor::new(Arc::clone(disk)),
         reader: Reader::new(Arc::clone(disk), index, salt),
         hard_state: state.hard_state,
         last_index: state.last_index,
         report,
         fresh: current.segment == 0,
-    })
+    };
+    // The hard state first of all: it proves what was recovered, and whatever stale bytes a disk may bring back behind
+    // the end cannot follow on it. If the disk is full it can wait: it only adds to what is already durable.
+    opened.wal.idle();
+    match opened.settle() {
+        Err(_) if opened.wal.out_of_space() && !opened.fresh => Ok(opened),
+        outcome => outcome.map(|()| opened),
+    }
+}
+
+impl Opened {
+    /// Lets the log go on behind `last`, wherever that is, and returns when that is durable: for an engine that starts
+    /// from a snapshot that the log does not reach or contradicts, or without anything.
+    ///
+    /// # Errors
+    /// What failed; `StorageFull` if there is no room for it.
+    ///
+    /// # Panics
+    /// At the last index of all.
+    pub fn reset(&mut self, last: Index) -> Result<(), WalError> {
+        self.wal.reset(last)?;
+        self.settle()?;
+        self.hard_state = self.wal.state().hard_state;
+        (self.last_index, self.first_index) = (last, self.wal.first_index());
+        Ok(())
+    }
+
+    /// Writes what waits.
+    fn settle(&mut self) -> Result<(), WalError> {
+        while self.wal.pending_bytes() > 0 {
+            let Some(work) = self.wal.next_work() else {
+                let error = self.wal.no_room().expect("what waits can be written, prepared for, or finds no room");
+                return Err(error.clone());
+            };
+            self.wal.completed(self.executor.run(work))?;
+        }
+        Ok(())
+    }
 }
 
 /// What opening a log does with each record, beside what every survey does.
@@ -94,13 +120,30 @@ struct Replayer<'a> {
 
 impl Replayer<'_> {
     fn take(&mut self, found: &Found<'_>) {
+        if let Some(replayed) = found.begins_cut_log() {
+            self.index = EntryIndex::new(found.state.next_index());
+            (self.replay)(replayed);
+            self.hard_state = found.state.hard_state;
+            (self.replay)(Replayed::HardState(self.hard_state));
+        }
         let placed = self.placer.place(&found.record, found.position);
         self.index.apply(placed.as_slice(), found.state.last_index);
-        if let Some(replayed) = found.record.to_replayed() {
-            if let Replayed::HardState(hard_state) = replayed {
-                self.hard_state = hard_state;
+        match found.record.to_replayed() {
+            Some(Replayed::HardState(hard_state)) => self.take_hard_state(hard_state),
+            Some(replayed) => {
+                if let Replayed::Reset { last } = replayed {
+                    self.hard_state.commit_index = last;
+                }
+                (self.replay)(replayed);
             }
-            (self.replay)(replayed);
+            None => {}
+        }
+    }
+
+    fn take_hard_state(&mut self, hard_state: HardState) {
+        if hard_state != self.hard_state {
+            self.hard_state = hard_state;
+            (self.replay)(Replayed::HardState(hard_state));
         }
     }
 }
@@ -113,6 +156,16 @@ pub(super) struct Found<'a> {
     pub(super) bytes: usize,
     /// What the log amounts to with it.
     pub(super) state: LogState,
+    /// Whether it is the first of all.
+    pub(super) is_first: bool,
+}
+
+impl Found<'_> {
+    /// What the record means if it is the first that is left of a log whose oldest segments were removed.
+    pub(super) fn begins_cut_log(&self) -> Option<Replayed> {
+        let is_cut = self.is_first && self.position.segment() > 1;
+        is_cut.then_some(Replayed::Reset { last: self.state.last_index })
+    }
 }
 
 /// Reads a whole log without changing anything, and shows `visit` each record in the order in which it was written.
@@ -123,25 +176,8 @@ pub(super) fn survey<'a, E: From<WalError>>(
     disk: &'a dyn Disk,
     visit: &mut dyn FnMut(&Found<'_>) -> Result<(), E>,
 ) -> Result<Surveyed<'a>, E> {
-    let segments = list_segments(disk)?;
-    let mut recovery = Recovery {
-        disk,
-        state: LogState::EMPTY,
-        salt: None,
-        previous: 0,
-        current: SegmentFile { segment: 0, bytes: 0 },
-        end: Position::ZERO,
-        durable: Position::ZERO,
-        report: RecoveryReport::default(),
-    };
-    let mut unused = segments.as_slice();
-    while let Some((&segment, behind)) = unused.split_first() {
-        if !recovery.read_segment(segment, visit)? {
-            break;
-        }
-        unused = behind;
-    }
-    let rests = recovery.inspect_rests(unused)?;
+    let mut recovery = Recovery::new(disk);
+    let rests = recovery.survey(visit)?;
     Ok(Surveyed { recovery, rests })
 }
 
@@ -152,19 +188,23 @@ pub(super) struct Surveyed<'a> {
     pub(super) rests: Vec<Rest>,
 }
 
-/// The numbers of the segments, ascending. They must be 1, 2, 3… without a gap: a segment's name is durable before the
-/// first record in it, and before the next segment is prepared.
-fn list_segments(disk: &dyn Disk) -> Result<Vec<u32>, WalError> {
+/// The numbers of the segments, ascending.
+pub(super) fn list_segments(disk: &dyn Disk) -> Result<Vec<u32>, WalError> {
     let names = disk.list().map_err(WalError::io("list", "the data directory".to_owned()))?;
     let mut segments: Vec<u32> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     segments.sort_unstable();
-    for (&segment, expected) in segments.iter().zip(1..) {
-        if segment != expected {
-            let reason = format!("the file is missing, but {} is there", segment_name(segment));
-            return Err(WalError::corrupt(Position::new(expected, 0), reason));
-        }
-    }
     Ok(segments)
+}
+
+/// The segments up to the first gap, and what the gap means. There must be none: a segment's name is durable before the
+/// first record in it and before the next segment is prepared, and the removal of one before that of the next.
+fn without_gap(segments: &[u32]) -> (&[u32], Option<WalError>) {
+    let first = segments.first().copied().unwrap_or(1);
+    let Some(gap) = segments.iter().zip(first..).position(|(&segment, expected)| segment != expected) else {
+        return (segments, None);
+    };
+    let reason = format!("the file is missing, but {} is there", segment_name(segments[gap]));
+    (&segments[..gap], Some(WalError::corrupt(Position::new(segments[gap - 1] + 1, 0), reason)))
 }
 
 /// Opens a segment, whether it is in use or not: one that is too short would be used some day, and the next start would
@@ -184,16 +224,36 @@ pub(super) struct Recovery<'a> {
     disk: &'a dyn Disk,
     pub(super) state: LogState,
     /// The salt of the log, once its first record is known.
-    salt: Option<u32>,
+    pub(super) salt: Option<u32>,
     /// The checksum of the last record.
     previous: u32,
     /// The last segment that holds records.
     pub(super) current: SegmentFile,
+    /// The version of the format of that segment.
+    version: u32,
+    segments: Segments,
+    /// What is wrong with a segment's file that is shorter than its start says: told when it is read to its end.
+    shortened: Option<WalError>,
     /// Where the chain of valid records ends.
     pub(super) end: Position,
     /// How far the log was durable, as far as its records prove it.
     durable: Position,
     pub(super) report: RecoveryReport,
+}
+
+/// Whether a valid record behind where a log ends proves that something durable is missing there: it knew of more that
+/// was durable. Or it lies where the log should go on, knew all before it to be durable, and does not follow on it.
+pub(super) fn proves(header: &Header, end: Position) -> bool {
+    let goes_on = header.position == end || header.position == Position::new(end.segment() + 1, 0);
+    header.durable > end || (goes_on && header.durable == end)
+}
+
+/// Refuses a segment of a version that this program does not know: nothing else in it may be looked at.
+pub(super) fn check_version(record: &[u8], segment: u32) -> Result<(), WalError> {
+    match format_version(record).filter(|found| !(1..=FORMAT_VERSION).contains(found)) {
+        Some(found) => Err(WalError::Version { file: segment_name(segment), found, known: FORMAT_VERSION }),
+        None => Ok(()),
+    }
 }
 
 /// What lies behind the end of the log in one segment.
@@ -203,7 +263,45 @@ pub(super) struct Rest {
     pub(super) dirty: Range<u64>,
 }
 
-impl Recovery<'_> {
+impl<'a> Recovery<'a> {
+    pub(super) fn new(disk: &'a dyn Disk) -> Recovery<'a> {
+        Recovery {
+            disk,
+            state: LogState::EMPTY,
+            salt: None,
+            previous: 0,
+            current: SegmentFile { segment: 0, bytes: 0 },
+            version: FORMAT_VERSION,
+            segments: Segments::new(),
+            shortened: None,
+            end: Position::ZERO,
+            durable: Position::ZERO,
+            report: RecoveryReport::default(),
+        }
+    }
+
+    /// Reads the whole log. After an error it stands where the log was sound up to.
+    pub(super) fn survey<E: From<WalError>>(
+        &mut self,
+        visit: &mut dyn FnMut(&Found<'_>) -> Result<(), E>,
+    ) -> Result<Vec<Rest>, E> {
+        let listed = list_segments(self.disk)?;
+        let (segments, gap) = without_gap(&listed);
+        let mut unused = segments;
+        while let Some((&segment, behind)) = unused.split_first() {
+            if !self.read_segment(segment, visit)? {
+                break;
+            }
+            unused = behind;
+        }
+        if let Some(&first) = segments.first().filter(|&&first| first > 1 && self.current.segment == 0) {
+            let reason = "no valid record, but the segments before it were removed, and they only are if it has one";
+            return Err(WalError::corrupt(Position::new(first, 0), reason.to_owned()).into());
+        }
+        let rests = self.inspect_rests(unused)?;
+        gap.map_or(Ok(rests), |gap| Err(gap.into()))
+    }
+
     /// Reads the records of the next segment up to the first that is not valid or does not follow. Returns whether
     /// there was any.
     fn read_segment<E: From<WalError>>(
@@ -215,46 +313,62 @@ impl Recovery<'_> {
         let mut position = Position::new(segment, 0);
         while let Some(valid) = window.record(position.offset(), self.salt)? {
             let header = valid.header;
-            if header.previous != self.previous {
+            let is_first = self.current.segment == 0;
+            // What the first record of a cut log followed on is gone.
+            if header.previous != self.previous && !(is_first && segment > 1) {
                 break;
             }
             let corrupt = |reason: &str| WalError::corrupt(position, reason.to_owned());
-            if let Some(found) = format_version(valid.bytes).filter(|&found| found != FORMAT_VERSION) {
-                return Err(WalError::Version { file: segment_name(segment), found, known: FORMAT_VERSION }.into());
-            }
+            check_version(valid.bytes, segment)?;
             let record = Record::decode(valid.bytes).map_err(corrupt)?;
-            self.state.apply(&record).map_err(corrupt)?;
-            self.previous = stored_checksum(valid.bytes);
             let start = if let Record::Start(start) = record { Some(start) } else { None };
             if start.is_some() != (position.offset() == 0) {
                 return Err(corrupt("a segment does not begin where its first record is").into());
             }
-            visit(&Found { record, position, bytes: header.record_bytes(), state: self.state })?;
+            match start {
+                Some(start) if is_first && segment > 1 => self.state = LogState::before(&start).map_err(corrupt)?,
+                _ => self.state.apply(&record).map_err(corrupt)?,
+            }
+            if let Record::Reset { last, .. } = record {
+                if self.version < RESET_VERSION {
+                    return Err(corrupt("a reset in a segment of a version that has none").into());
+                }
+                self.segments.reset(segment, last);
+            }
+            self.previous = stored_checksum(valid.bytes);
+            visit(&Found { record, position, bytes: header.record_bytes(), state: self.state, is_first })?;
             self.report.records += 1;
             self.report.entries += u64::from(matches!(record, Record::Entry { .. }));
             self.report.bytes += header.record_bytes() as u64;
             self.durable = self.durable.max(header.durable);
             if let Some(start) = start {
-                self.begin_segment(start, header, &mut window)?;
+                self.begin_segment(start, header, &mut window);
             }
             position = position.plus(header.record_bytes());
             self.end = position;
         }
-        Ok(self.current.segment == segment)
+        match self.shortened.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(self.current.segment == segment),
+        }
     }
 
-    fn begin_segment(&mut self, start: Start, header: Header, window: &mut Window) -> Result<(), WalError> {
+    fn begin_segment(&mut self, start: Start, header: Header, window: &mut Window) {
         let bytes = start.segment_bytes;
         if u64::from(bytes) > window.length {
             let reason = format!("the file was cut: it is to have {bytes} bytes");
             let end = u32::try_from(window.length).expect("less than the 32 bits of the size");
-            return Err(WalError::corrupt(Position::new(window.segment, end), reason));
+            self.shortened = Some(WalError::corrupt(Position::new(window.segment, end), reason));
         }
-        window.length = u64::from(bytes);
+        window.length = window.length.min(u64::from(bytes));
         self.salt = Some(header.salt);
+        if self.report.segments == 0 {
+            self.report.first_segment = window.segment;
+        }
         self.current = SegmentFile { segment: window.segment, bytes };
+        self.version = start.version;
+        self.segments.begin(window.segment, start.next_index);
         self.report.segments += 1;
-        Ok(())
     }
 
     /// Looks through everything behind the end of the log, the segments that are not in use included.
@@ -301,34 +415,14 @@ impl Recovery<'_> {
     fn inspect(&self, window: &mut Window, from: u64) -> Result<(Range<u64>, Option<Header>), WalError> {
         let mut dirty = from..from;
         let mut offset = from;
-        while offset < window.length {
-            let block_end = (offset - offset % BLOCK_BYTES as u64 + BLOCK_BYTES as u64).min(window.length);
-            let count = usize::try_from(block_end - offset).expect("at most BLOCK_BYTES");
-            if window.bytes(offset, count)?.is_some_and(|block| *block == ZERO_BLOCK[..count]) {
-                offset = block_end;
-                continue;
+        while let Some(header) = window.search(&mut offset, self.salt, &mut dirty)? {
+            if proves(&header, self.end) {
+                return Ok((dirty, Some(header)));
             }
-            if dirty.is_empty() {
-                dirty.start = offset;
-            }
-            while offset < block_end {
-                match window.record(offset, self.salt)? {
-                    Some(valid) if self.proves(&valid.header) => return Ok((dirty, Some(valid.header))),
-                    Some(valid) => offset += valid.header.record_bytes() as u64,
-                    None => offset += ALIGNMENT as u64,
-                }
-            }
-            offset = offset.min(window.length);
-            dirty.end = offset;
+            offset += header.record_bytes() as u64;
+            dirty.end = dirty.end.max(offset.min(window.length));
         }
         Ok((dirty, None))
-    }
-
-    /// Whether a valid record behind the end proves that something durable is missing there: it knew of more that was
-    /// durable. Or it lies where the log should go on, knew all before it to be durable, and does not follow on it.
-    fn proves(&self, header: &Header) -> bool {
-        let goes_on = header.position == self.end || header.position == Position::new(self.current.segment + 1, 0);
-        header.durable > self.end || (goes_on && header.durable == self.end)
     }
 
     /// Makes what was recovered durable and what lies behind it zeros.

@@ -11,13 +11,15 @@ fn samples() -> Vec<Record<'static>> {
         HardState { current_term: Term::new(7), voted_for: NodeId::new(9), commit_index: Index::new(u64::MAX) };
     let no_vote = HardState { voted_for: None, ..hard_state };
     let (term, index) = (Term::new(3), Index::new(u64::MAX));
-    let start = Start { segment_bytes: 4096, next_index: Index::new(4), hard_state };
+    let start = Start { version: FORMAT_VERSION, segment_bytes: 4096, next_index: Index::new(4), hard_state };
     vec![
         Record::Start(start),
         Record::HardState(hard_state),
         Record::HardState(no_vote),
         Record::Truncate { after: Index::ZERO },
         Record::Mark,
+        Record::Reset { last: index, repair: false },
+        Record::Reset { last: index, repair: true },
         Record::Entry { term, index, command: None },
         Record::Entry { term, index, command: Some(b"") },
         Record::Entry { term, index, command: Some(b"seven..") },
@@ -67,7 +69,7 @@ fn a_record_whose_length_does_not_fit_its_kind_is_refused() {
             // Whatever the kind, decoding stays within the payload.
             let decoded = Record::decode(&bytes);
             assert!(decoded.is_ok() || decoded.is_err());
-            assert!((1..=6).contains(&kind) || decoded.is_err());
+            assert!((1..=7).contains(&kind) || decoded.is_err());
         }
     }
 }
@@ -113,7 +115,7 @@ fn a_segment_is_known_by_its_name() {
 fn an_entry_is_found_where_it_was_written_last() {
     let entry = |index| Record::Entry { term: Term::new(1), index: Index::new(index), command: None };
     let mut placer = Placer::new(100);
-    let mut table = EntryIndex::default();
+    let mut table = EntryIndex::new(Index::new(1));
     let mut add = |table: &mut EntryIndex, index: u64, segment, offset| {
         let placed = placer.place(&entry(index), Position::new(segment, offset));
         table.apply(placed.as_slice(), Index::new(index));

@@ -1,9 +1,16 @@
 //! Reads records of one segment through a buffer of bounded size.
 
+use std::ops::Range;
+
 use crate::disk::{Disk, File, read_full};
 
 use super::WalError;
-use super::format::{HEADER_BYTES, Header, Position, checksum_holds, segment_name};
+use super::format::{ALIGNMENT, HEADER_BYTES, Header, Position, checksum_holds, segment_name};
+
+/// A segment is searched in blocks of this many bytes: most of them are zeros and done with at once.
+const BLOCK_BYTES: usize = 4096;
+
+static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// A segment's file and the part of it that is in memory.
 pub(super) struct Window {
@@ -67,5 +74,35 @@ impl Window {
         }
         let Some(bytes) = self.bytes(offset, header.record_bytes())? else { return Ok(None) };
         Ok(checksum_holds(bytes).then_some(Valid { header, bytes }))
+    }
+
+    /// Searches for the next valid record from `offset` on, and moves `offset` there, or to the end of the file.
+    /// `dirty` grows by the blocks that were passed and are not zeros.
+    pub(super) fn search(
+        &mut self,
+        offset: &mut u64,
+        salt: Option<u32>,
+        dirty: &mut Range<u64>,
+    ) -> Result<Option<Header>, WalError> {
+        while *offset < self.length {
+            let block_end = (*offset - *offset % BLOCK_BYTES as u64 + BLOCK_BYTES as u64).min(self.length);
+            let count = usize::try_from(block_end - *offset).expect("at most BLOCK_BYTES");
+            if self.bytes(*offset, count)?.is_some_and(|block| *block == ZERO_BLOCK[..count]) {
+                *offset = block_end;
+                continue;
+            }
+            if dirty.is_empty() {
+                dirty.start = *offset;
+            }
+            dirty.end = block_end;
+            while *offset < block_end {
+                if let Some(valid) = self.record(*offset, salt)? {
+                    return Ok(Some(valid.header));
+                }
+                *offset += ALIGNMENT as u64;
+            }
+            *offset = block_end;
+        }
+        Ok(None)
     }
 }

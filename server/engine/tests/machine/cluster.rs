@@ -10,8 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::disk::{Disk, MemoryDisk};
 use engine::kv::{Command, PutMode};
+use engine::side::SideMessage;
 use engine::wal::{Executor, Reader, WalOptions, Work};
-use engine::{Answer, Engine, EngineOptions, EngineStatus, Event, Opened, Ticket};
+use engine::{
+    Answer, Damage, Engine, EngineError, EngineOptions, EngineStatus, Event, Opened, SnapshotExecutor, SnapshotWork,
+    Ticket,
+};
 use raft::{Body, Configuration, Index, Message, NodeId, Term};
 
 /// What a tick is in milliseconds.
@@ -29,20 +33,39 @@ pub(crate) struct Node {
     pub(crate) running: Option<Running>,
     /// While set, disk work piles up instead of being run.
     pub(crate) disk_stalled: bool,
+    /// Its disk is to fail: then it stops, and that is no fault.
+    pub(crate) doomed: bool,
+    /// The last durable entry and its term, when it was last looked at.
+    pub(crate) durable: (Index, Term),
 }
 
 pub(crate) struct Running {
     pub(crate) engine: Engine,
+    /// What the start found damaged, and dealt with.
+    pub(crate) damage: Vec<Damage>,
     executor: Executor,
     reader: Reader,
     work: VecDeque<Work>,
+    snapshot_executor: SnapshotExecutor,
+    snapshot_work: VecDeque<SnapshotWork>,
 }
 
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) now_ms: u64,
     pub(crate) raft_options: fn(NodeId) -> raft::Options,
+    /// Changes what the next start of a node uses.
+    pub(crate) engine_options: fn(EngineOptions) -> EngineOptions,
     in_flight: VecDeque<Message>,
+    side_in_flight: VecDeque<SideMessage>,
+    /// How many side messages were passed on.
+    pub(crate) side_messages: u64,
+    /// How many of a hundred side messages are lost.
+    pub(crate) side_loss: u64,
+    /// Nodes that installed a peer's snapshot.
+    pub(crate) installed: BTreeSet<usize>,
+    /// Nodes that stopped by themselves, and why.
+    pub(crate) stopped: BTreeMap<usize, EngineError>,
     /// Messages to and from these are lost.
     isolated: BTreeSet<NodeId>,
     /// Messages for which this says so are lost.
@@ -80,6 +103,23 @@ pub(crate) fn options(id: NodeId, size: usize, raft: fn(NodeId) -> raft::Options
         wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() },
         configuration: Configuration::new((0..size).map(node_id)),
         wal_pending_bytes_max: WAL_PENDING_BYTES_MAX,
+        snapshot_log_bytes_min: engine::SNAPSHOT_LOG_BYTES_MIN,
+        space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
+        snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+        state_hash_every_entries: 16,
+    }
+}
+
+impl Node {
+    fn new(number: usize, disk: MemoryDisk) -> Node {
+        Node {
+            id: node_id(number),
+            disk,
+            running: None,
+            disk_stalled: false,
+            doomed: false,
+            durable: (Index::ZERO, Term::ZERO),
+        }
     }
 }
 
@@ -89,17 +129,35 @@ impl Cluster {
     }
 
     pub(crate) fn with_options(size: usize, raft_options: fn(NodeId) -> raft::Options) -> Cluster {
-        let nodes = (0..size).map(|number| Node {
-            id: node_id(number),
-            disk: MemoryDisk::new(),
-            running: None,
-            disk_stalled: false,
-        });
+        Cluster::begin(size, raft_options, |options| options)
+    }
+
+    /// A cluster on these disks. None of its nodes runs yet.
+    pub(crate) fn with_disks(engine_options: fn(EngineOptions) -> EngineOptions, disks: Vec<MemoryDisk>) -> Cluster {
+        let mut cluster = Cluster::begin(0, small_options, engine_options);
+        for (number, disk) in disks.into_iter().enumerate() {
+            cluster.nodes.push(Node::new(number, disk));
+        }
+        cluster
+    }
+
+    fn begin(
+        size: usize,
+        raft_options: fn(NodeId) -> raft::Options,
+        engine_options: fn(EngineOptions) -> EngineOptions,
+    ) -> Cluster {
+        let nodes = (0..size).map(|number| Node::new(number, MemoryDisk::new()));
         let mut cluster = Cluster {
             nodes: nodes.collect(),
             now_ms: 1_000_000,
             raft_options,
+            engine_options,
             in_flight: VecDeque::new(),
+            side_in_flight: VecDeque::new(),
+            side_messages: 0,
+            side_loss: 0,
+            installed: BTreeSet::new(),
+            stopped: BTreeMap::new(),
             isolated: BTreeSet::new(),
             lose: Box::new(|_| false),
             ticket_next: 0,
@@ -110,15 +168,25 @@ impl Cluster {
         cluster
     }
 
+    /// A cluster whose nodes use these engine options, now and whenever they start.
+    pub(crate) fn with_engine_options(size: usize, engine_options: fn(EngineOptions) -> EngineOptions) -> Cluster {
+        Cluster::begin(size, small_options, engine_options)
+    }
+
     pub(crate) fn start(&mut self, number: usize) {
-        let options = options(node_id(number), self.nodes.len(), self.raft_options);
+        let options = (self.engine_options)(options(node_id(number), self.nodes.len(), self.raft_options));
         let node = &mut self.nodes[number];
         assert!(node.running.is_none(), "it runs already");
         let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
-        let Opened { mut engine, executor, reader, .. } = Engine::open(&disk, options).expect("the log is whole");
+        let opened = match Engine::open(&disk, options) {
+            Err(_) if node.doomed => return,
+            opened => opened.expect("the log is whole"),
+        };
+        let Opened { mut engine, executor, reader, snapshot_executor, damage, .. } = opened;
         engine.narrate(true);
         assert_eq!(engine.store().state_hash(), engine.store().recompute_hash(), "after replay");
-        node.running = Some(Running { engine, executor, reader, work: VecDeque::new() });
+        let (work, snapshot_work) = (VecDeque::new(), VecDeque::new());
+        node.running = Some(Running { engine, damage, executor, reader, work, snapshot_executor, snapshot_work });
         node.disk_stalled = false;
     }
 
@@ -133,6 +201,7 @@ impl Cluster {
         });
         let id = node.id;
         self.in_flight.retain(|message| message.from != id && message.to != id);
+        self.side_in_flight.retain(|message| message.from != id && message.to != id);
     }
 
     pub(crate) fn engine(&mut self, number: usize) -> &mut Engine {
@@ -170,7 +239,11 @@ impl Cluster {
             for number in 0..self.nodes.len() {
                 self.drain(number);
             }
-            let Some(message) = self.in_flight.pop_front() else { return };
+            let Some(message) = self.in_flight.pop_front() else {
+                let Some(message) = self.side_in_flight.pop_front() else { return };
+                self.deliver_side(message);
+                continue;
+            };
             self.deliver(message);
             // A burst of messages is handed over before the engines are asked again, as the shell does.
             while let Some(message) = self.in_flight.pop_front() {
@@ -191,39 +264,85 @@ impl Cluster {
         }
     }
 
+    fn deliver_side(&mut self, message: SideMessage) {
+        self.side_messages += 1;
+        let luck = self.side_messages.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let lost = luck % 100 < self.side_loss;
+        if lost || [message.from, message.to].iter().any(|id| self.isolated.contains(id)) {
+            return;
+        }
+        let target = self.nodes.iter_mut().find(|node| node.id == message.to).expect("messages go to members");
+        if let Some(running) = &mut target.running {
+            running.engine.side_message(message);
+        }
+    }
+
     /// One node's output, until its disk has nothing more to do.
     fn drain(&mut self, number: usize) {
-        let node = &mut self.nodes[number];
-        let Some(running) = &mut node.running else { return };
         loop {
-            let output = running.engine.output().expect("the disk works");
-            self.in_flight.extend(output.messages);
-            for (ticket, answer) in output.answers {
-                self.answers.entry(ticket).or_default().push(answer);
-            }
-            for event in output.events {
-                if let Event::Applied { index, term, .. } = event {
-                    let known = *self.applied.entry(index).or_insert(term);
-                    assert_eq!(known, term, "{} applied another entry at {index}", node.id);
-                }
-            }
-            let mut progressed = !output.fetches.is_empty();
-            for fetch in output.fetches {
-                let entries = running.reader.read(fetch.from, fetch.bytes_max).expect("the log is readable");
-                running.engine.fetched(fetch, entries);
-            }
-            running.work.extend(output.work);
-            while !node.disk_stalled
-                && let Some(work) = running.work.pop_front()
-            {
-                let completion = running.executor.run(work);
-                running.engine.completed(completion).expect("the disk works");
-                progressed = true;
-            }
-            if !progressed {
-                return;
+            match self.drain_once(number) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.stop(number, error),
             }
         }
+    }
+
+    /// A node stops by itself.
+    fn stop(&mut self, number: usize, error: EngineError) {
+        let node = &mut self.nodes[number];
+        let diverged = matches!(error, EngineError::Diverged { .. });
+        assert!(node.doomed || diverged, "{} stops: {error:?}", node.id);
+        node.running = None;
+        self.stopped.insert(number, error);
+    }
+
+    /// Does what one node asks for, once. Whether there may be more.
+    fn drain_once(&mut self, number: usize) -> Result<bool, EngineError> {
+        let node = &mut self.nodes[number];
+        let Some(running) = &mut node.running else { return Ok(false) };
+        let output = running.engine.output()?;
+        // Before anything is written: a truncation takes back what is durable as soon as it is decided.
+        let raft = running.engine.raft();
+        let durable = raft.status().durable_index;
+        node.durable = (durable, raft.term_at(durable).expect("what is durable is in the log"));
+        self.side_in_flight.extend(output.side_messages);
+        running.snapshot_work.extend(output.snapshot_work);
+        self.in_flight.extend(output.messages);
+        for (ticket, answer) in output.answers {
+            self.answers.entry(ticket).or_default().push(answer);
+        }
+        for event in output.events {
+            if let Event::Raft(raft::Event::Installed { .. }) = event {
+                self.installed.insert(number);
+            }
+            if let Event::Applied { index, term, .. } = event {
+                let known = *self.applied.entry(index).or_insert(term);
+                assert_eq!(known, term, "{} applied another entry at {index}", node.id);
+            }
+        }
+        let mut progressed = !output.fetches.is_empty();
+        for fetch in output.fetches {
+            let entries = running.reader.read(fetch.from, fetch.bytes_max).unwrap_or_default();
+            running.engine.fetched(fetch, entries);
+        }
+        running.work.extend(output.work);
+        while !node.disk_stalled
+            && let Some(work) = running.work.pop_front()
+        {
+            let completion = running.executor.run(work);
+            running.engine.completed(completion)?;
+            progressed = true;
+        }
+        // One piece a turn: snapshots go on beside everything else.
+        if !node.disk_stalled
+            && let Some(work) = running.snapshot_work.pop_front()
+        {
+            let completion = running.snapshot_executor.run(work);
+            running.engine.snapshot_completed(completion)?;
+            progressed = true;
+        }
+        Ok(progressed)
     }
 
     pub(crate) fn tick(&mut self) {

@@ -32,6 +32,7 @@ fn disk_with(payloads: Vec<Payload>, commit_index: u64) -> MemoryDisk {
     let entry = |(position, payload)| Entry { term: Term::new(1), index: Index::new(position as u64 + 1), payload };
     let hard_state = HardState { current_term: Term::new(1), voted_for: None, commit_index: Index::new(commit_index) };
     let batch = Batch {
+        reset_to: None,
         number: BatchNumber::new(1),
         truncate_after: None,
         entries: payloads.into_iter().enumerate().map(entry).collect(),

@@ -46,10 +46,10 @@ fn scripted_run(disk: &MemoryDisk, seed: u64, batches: u64) -> Run {
 }
 
 /// Says of each thing that was not synced whether it survives.
-type Choice = Box<dyn FnMut(&Unsynced) -> bool>;
+pub(crate) type Choice = Box<dyn FnMut(&Unsynced) -> bool>;
 
 /// Different choices of what survives: nothing, all, each half, all but one, one alone, and random ones.
-fn choices() -> Vec<Choice> {
+pub(crate) fn choices() -> Vec<Choice> {
     let counted = |rule: fn(u64) -> bool| -> Choice {
         let mut count = 0;
         Box::new(move |_| {

@@ -51,19 +51,22 @@ pub(crate) fn batch(
     hard_state: Option<HardState>,
 ) -> Batch {
     let truncate_after = truncate_after.map(Index::new);
-    Batch { number: BatchNumber::new(number), truncate_after, entries, hard_state }
+    Batch { number: BatchNumber::new(number), reset_to: None, truncate_after, entries, hard_state }
 }
 
 /// The records that a batch becomes.
 pub(crate) fn records_of(batch: &Batch) -> Vec<Replayed> {
+    let reset = batch.reset_to.map(|last| Replayed::Reset { last });
     let truncate = batch.truncate_after.map(|after| Replayed::Truncate { after });
     let entries = batch.entries.iter().cloned().map(Replayed::Entry);
-    truncate.into_iter().chain(entries).chain(batch.hard_state.map(Replayed::HardState)).collect()
+    reset.into_iter().chain(truncate).chain(entries).chain(batch.hard_state.map(Replayed::HardState)).collect()
 }
 
 /// What a log amounts to.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub(crate) struct Model {
+    /// The index that the entries lie behind.
+    pub(crate) base: u64,
     pub(crate) entries: Vec<Entry>,
     pub(crate) hard_state: HardState,
 }
@@ -78,20 +81,27 @@ impl Model {
     pub(crate) fn apply(&mut self, record: &Replayed) {
         match record {
             Replayed::Entry(entry) => {
-                assert_eq!(entry.index.get(), self.entries.len() as u64 + 1, "entries are contiguous");
+                assert_eq!(entry.index, self.last_index().next(), "entries are contiguous");
                 self.entries.push(entry.clone());
                 if entry.term > self.hard_state.current_term {
                     self.hard_state.current_term = entry.term;
                     self.hard_state.voted_for = None;
                 }
             }
-            Replayed::Truncate { after } => self.entries.truncate(after.get() as usize),
+            Replayed::Truncate { after } => {
+                self.base = self.base.min(after.get()); // a log that was cut may go back to before what is left of it
+                self.entries.truncate((after.get() - self.base) as usize);
+            }
+            Replayed::Reset { last } => {
+                (self.base, self.entries) = (last.get(), Vec::new());
+                self.hard_state.commit_index = *last;
+            }
             Replayed::HardState(hard_state) => self.hard_state = *hard_state,
         }
     }
 
     pub(crate) fn last_index(&self) -> Index {
-        Index::new(self.entries.len() as u64)
+        Index::new(self.base + self.entries.len() as u64)
     }
 }
 
@@ -156,6 +166,17 @@ pub(crate) fn random_batch(model: &mut Model, numbers: &mut Numbers, number: u64
     batch
 }
 
+/// A batch with which a snapshot takes the place of the log: behind its end, or of a part of it.
+pub(crate) fn random_reset(model: &mut Model, numbers: &mut Numbers, number: u64) -> Batch {
+    let (last, committed) = (model.last_index().get(), model.hard_state.commit_index.get());
+    let reset_to = committed + numbers.below(last - committed + 30);
+    let term = model.hard_state.current_term.get().max(1);
+    let entries = (reset_to + 1..=reset_to + numbers.below(3)).map(|index| entry(term, index, b"behind")).collect();
+    let reset = Batch { reset_to: Some(Index::new(reset_to)), ..batch(number, None, entries, None) };
+    records_of(&reset).iter().for_each(|record| model.apply(record));
+    reset
+}
+
 /// A record as it lies in a file, read by the document alone.
 #[derive(Clone, Debug)]
 pub(crate) struct RawRecord {
@@ -165,6 +186,9 @@ pub(crate) struct RawRecord {
     pub(crate) kind: u8,
     pub(crate) position: u64,
     pub(crate) durable: u64,
+    /// What replay tells of it: nothing of what begins a segment, unless the log begins with it, nor of what only
+    /// proves what is before it.
+    pub(crate) told: Vec<Replayed>,
 }
 
 pub(crate) fn segment_files(disk: &MemoryDisk) -> Vec<String> {
@@ -174,6 +198,7 @@ pub(crate) fn segment_files(disk: &MemoryDisk) -> Vec<String> {
 /// All records of an undamaged log.
 pub(crate) fn raw_records(disk: &MemoryDisk) -> Vec<RawRecord> {
     let mut records = Vec::new();
+    let mut known = HardState::default();
     for file in segment_files(disk) {
         let contents = disk.contents(&file).unwrap();
         let mut offset = 0;
@@ -187,11 +212,41 @@ pub(crate) fn raw_records(disk: &MemoryDisk) -> Vec<RawRecord> {
             let bytes = contents[offset..end].to_vec();
             assert_eq!(crc32c(&bytes[4..]), u32::from_le_bytes(bytes[..4].try_into().unwrap()), "{file} {offset}");
             let (kind, position, durable) = (bytes[7], field(8), field(16));
-            records.push(RawRecord { file: file.clone(), offset, bytes, kind, position, durable });
+            let told = told(&bytes, position, records.is_empty(), &mut known);
+            records.push(RawRecord { file: file.clone(), offset, bytes, kind, position, durable, told });
             offset = end;
         }
     }
     records
+}
+
+/// What replay tells of a record. `known` is the hard state that it told last.
+fn told(record: &[u8], position: u64, is_first: bool, known: &mut HardState) -> Vec<Replayed> {
+    let field = |at: usize| u64::from_le_bytes(record[32 + at..32 + at + 8].try_into().unwrap());
+    let hard_state = |at: usize| hard_state(field(at), field(at + 8), field(at + 16));
+    match record[7] {
+        1 if is_first && position >> 32 > 1 => {
+            *known = hard_state(32);
+            vec![Replayed::Reset { last: Index::new(field(16) - 1) }, Replayed::HardState(*known)]
+        }
+        1 | 4 => vec![],
+        2 if *known == hard_state(0) => vec![],
+        2 => {
+            *known = hard_state(0);
+            vec![Replayed::HardState(*known)]
+        }
+        3 => vec![Replayed::Truncate { after: Index::new(field(0)) }],
+        5 => vec![Replayed::Entry(Entry { payload: Payload::Noop, ..entry(field(0), field(8), b"") })],
+        6 => {
+            let length = u32::from_le_bytes([record[4], record[5], record[6], 0]) as usize;
+            vec![Replayed::Entry(entry(field(0), field(8), &record[48..32 + length]))]
+        }
+        7 => {
+            known.commit_index = Index::new(field(0));
+            vec![Replayed::Reset { last: known.commit_index }]
+        }
+        kind => panic!("a record of kind {kind}"),
+    }
 }
 
 /// CRC32C by its definition, bit by bit: independent of the crate that the log uses.

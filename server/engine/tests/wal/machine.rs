@@ -10,6 +10,7 @@ use super::harness::{batch, entry, hard_state, open, raw_records, run, run_all, 
 fn what_queues_while_a_commit_runs_goes_out_in_one_commit() {
     let disk = MemoryDisk::new();
     let (mut opened, _) = open(&disk, 1 << 20).unwrap();
+    run_all(&mut opened).unwrap();
     opened.wal.append(&batch(1, None, vec![entry(1, 1, b"a")], None)).unwrap();
     let first = opened.wal.next_work().expect("a commit");
     assert!(!first.is_background());
@@ -28,7 +29,8 @@ fn what_queues_while_a_commit_runs_goes_out_in_one_commit() {
 #[test]
 fn a_commit_is_bounded_and_a_batch_is_durable_with_its_last_record() {
     let disk = MemoryDisk::new();
-    let (mut opened, _) = open(&disk, 64 << 20).unwrap();
+    let (mut opened, _) = open(&disk, 32 << 20).unwrap();
+    run_all(&mut opened).unwrap();
     let entries = (1..=10).map(|index| entry(1, index, &[1; 1 << 20])).collect();
     opened.wal.append(&batch(1, None, entries, None)).unwrap();
     let pending = opened.wal.pending_bytes();
@@ -48,7 +50,7 @@ fn the_next_segment_is_prepared_ahead_and_beside_commits() {
     let (mut opened, _) = open(&disk, 4096).unwrap();
     opened.wal.append(&batch(1, None, vec![entry(1, 1, &[1; 2500])], None)).unwrap();
     let commit = opened.wal.next_work().unwrap();
-    let prepare = opened.wal.next_work().expect("more than half of the segment is taken");
+    let prepare = opened.wal.next_work().expect("there always is a segment in reserve");
     assert!(!commit.is_background() && prepare.is_background());
     assert!(opened.wal.next_work().is_none(), "one preparation at a time");
     run(&mut opened, commit).unwrap();
@@ -71,23 +73,24 @@ fn a_batch_without_content_is_answered() {
 }
 
 #[test]
-fn an_idle_log_writes_one_mark_which_proves_all_before_it() {
+fn an_idle_log_writes_its_hard_state_once_which_proves_all_before_it() {
     let disk = MemoryDisk::new();
     let (mut opened, _) = open(&disk, 4096).unwrap();
+    run_all(&mut opened).unwrap();
     opened.wal.idle();
-    assert!(opened.wal.next_work().is_none(), "a fresh log ends with a mark already");
+    assert!(opened.wal.next_work().is_none(), "a fresh log ends with a hard state already");
     opened.wal.append(&batch(1, None, vec![entry(1, 1, b"x")], Some(hard_state(1, 1, 0)))).unwrap();
     opened.wal.idle();
     run_all(&mut opened).unwrap();
     let before = raw_records(&disk);
     for _ in 0..3 {
         opened.wal.idle();
-        assert_eq!(run_all(&mut opened).unwrap(), None, "a mark belongs to no batch");
+        assert_eq!(run_all(&mut opened).unwrap(), None, "it belongs to no batch");
     }
     let after = raw_records(&disk);
     assert_eq!(after.len(), before.len() + 1);
-    let mark = after.last().unwrap();
-    assert_eq!(mark.durable, mark.position);
+    let proof = after.last().unwrap();
+    assert_eq!((proof.kind, proof.durable, proof.told.len()), (2, proof.position, 0));
 }
 
 #[test]

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod crash;
+mod crash_cut;
+mod cut;
 mod damage;
 mod failure;
+mod faults;
 mod golden;
 mod harness;
 mod inspect;
 mod machine;
 mod real_disk;
 mod round_trip;
+mod specimen;

@@ -97,12 +97,12 @@ fn an_index_written_again_after_a_truncation_is_read_where_it_was_written_last()
     assert_eq!(read_from(&opened, 1, 700), expected, "also after recovery");
 }
 
-type Action = Box<dyn FnOnce() + Send>;
+pub(crate) type Action = Box<dyn FnOnce() + Send>;
 
 /// A disk that does something else once when a file is opened.
-struct Interrupted {
-    disk: MemoryDisk,
-    interruption: Arc<Mutex<Option<Action>>>,
+pub(crate) struct Interrupted {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) interruption: Arc<Mutex<Option<Action>>>,
 }
 
 impl Disk for Interrupted {
@@ -123,6 +123,10 @@ impl Disk for Interrupted {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         self.disk.sync_directory()
     }

@@ -63,6 +63,7 @@ impl Cluster {
         for node in self.nodes.values_mut() {
             self.in_transit.extend(node.pump());
         }
+        self.deliver_snapshots();
         for _ in 0..200_000 {
             let Some(message) = self.in_transit.pop_front() else {
                 return;
@@ -74,9 +75,26 @@ impl Cluster {
             if let Some(node) = self.nodes.get_mut(&message.to) {
                 let _ = node.raft.step(message);
                 self.in_transit.extend(node.pump());
+                self.deliver_snapshots();
             }
         }
         panic!("the cluster never falls silent");
+    }
+
+    /// Hands every node the snapshots that it was offered, as they are now.
+    fn deliver_snapshots(&mut self) {
+        let offers: Vec<_> =
+            self.nodes.values_mut().map(|node| (node.id(), std::mem::take(&mut node.offers))).collect();
+        for (to, offer) in offers.into_iter().flat_map(|(to, offers)| offers.into_iter().map(move |offer| (to, offer)))
+        {
+            if self.cut.contains(&(offer.from, to)) {
+                continue;
+            }
+            let snapshot = self.nodes[&offer.from].disk.snapshot.clone();
+            let node = self.nodes.get_mut(&to).expect("it took an offer");
+            node.install(&snapshot);
+            self.in_transit.extend(node.pump());
+        }
     }
 
     /// One tick on every node, and all that comes of it.

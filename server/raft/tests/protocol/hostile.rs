@@ -35,6 +35,10 @@ fn each_kind_of_nonsense_is_refused_without_effect() {
         (2, 2, rejected(1, (2, 2)), Refused::MalformedResponse),
         (2, 2, rejected(3, (0, 2)), Refused::MalformedResponse),
         (2, 2, rejected(3, (2, 3)), Refused::MalformedResponse),
+        (2, 2, offer(0, 0), Refused::MalformedSnapshot),
+        (2, 2, offer(3, 0), Refused::MalformedSnapshot),
+        (2, 2, offer(3, 3), Refused::MalformedSnapshot),
+        (2, 2, offer(huge, 2), Refused::MalformedSnapshot),
         (2, 2, accepted(1), Refused::UnexpectedKind),
         (2, 2, Body::HeartbeatResponse { round: 0 }, Refused::UnexpectedKind),
         (2, 2, vote(true), Refused::UnexpectedKind),
@@ -93,6 +97,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             append((prev_index, prev_term), entries.collect(), commit)
         }),
         number().prop_map(accepted),
+        (number(), number()).prop_map(|(last_index, last_term)| offer(last_index, last_term)),
         (number(), number(), number()).prop_map(|(prev, hint, term)| rejected(prev, (hint, term))),
         (number(), number()).prop_map(|(commit, round)| heartbeat(commit, round)),
         number().prop_map(|round| Body::HeartbeatResponse { round }),
@@ -110,6 +115,9 @@ enum Input {
     Sync,
     Ready,
     Crash,
+    Compact(u64),
+    /// A snapshot with entries of these terms.
+    Install(Vec<u64>),
     Transfer(u64),
     Unreachable(u64),
 }
@@ -131,6 +139,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         2 => Just(Input::Sync),
         4 => Just(Input::Ready),
         1 => Just(Input::Crash),
+        1 => (0..8_u64).prop_map(Input::Compact),
+        1 => prop::collection::vec(0..5_u64, 1..8).prop_map(Input::Install),
         1 => (1..=6_u64).prop_map(Input::Transfer),
         1 => (1..=6_u64).prop_map(Input::Unreachable),
     ]
@@ -152,6 +162,11 @@ fn feed(node: &mut Node, input: Input) {
         Input::Sync => node.sync_one(),
         Input::Ready => drop(node.pump()),
         Input::Crash => node.crash(1),
+        Input::Compact(last) => {
+            node.take_snapshot();
+            node.cut(last);
+        }
+        Input::Install(terms) => drop(node.install(&entries(&terms))),
         Input::Transfer(target) => drop(node.raft.transfer_leadership(id(target))),
         Input::Unreachable(peer) => node.raft.unreachable(id(peer)),
     }

@@ -5,6 +5,7 @@
 //! after every step; `hostile` sends nonsense.
 
 mod cluster;
+mod disk;
 mod hostile;
 mod node;
 mod paper_election;
@@ -12,8 +13,11 @@ mod paper_replication;
 mod paper_safety;
 mod pitfalls_disk;
 mod pitfalls_election;
+mod pitfalls_forgetting;
+mod pitfalls_install;
 mod pitfalls_reads;
 mod pitfalls_replication;
 mod pitfalls_resources;
+mod pitfalls_snapshot;
 mod quorum;
 mod random_network;

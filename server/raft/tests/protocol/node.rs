@@ -1,9 +1,10 @@
 //! One core with a driver and a disk that tests can stop, stall and crash.
 
+pub(crate) use crate::disk::Disk;
 use bytes::Bytes;
 use raft::{
     AppendResult, Batch, BatchNumber, Body, Configuration, Entry, Event, Fetch, HardState, Index, Message, NodeId,
-    Options, Payload, Raft, ReadId, Refused, Restored, Role, Term,
+    Options, Payload, Raft, ReadId, Refused, Role, SnapshotOffer, Term,
 };
 use std::collections::VecDeque;
 
@@ -53,51 +54,6 @@ pub(crate) fn options(number: u64) -> Options {
     }
 }
 
-/// What is durable.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
-    pub(crate) hard_state: HardState,
-    pub(crate) entries: Vec<Entry>,
-}
-
-impl Disk {
-    pub(crate) fn with(current_term: u64, terms: &[u64]) -> Disk {
-        let hard_state = HardState { current_term: term(current_term), ..HardState::default() };
-        Disk { hard_state, entries: entries(terms) }
-    }
-
-    fn write(&mut self, batch: &Batch) {
-        if let Some(after) = batch.truncate_after {
-            self.entries.truncate(position(after));
-        }
-        for entry in &batch.entries {
-            assert_eq!(position(entry.index), self.entries.len() + 1, "a batch leaves a hole in the log");
-            self.entries.push(entry.clone());
-        }
-        if let Some(hard_state) = batch.hard_state {
-            assert!(position(hard_state.commit_index) <= self.entries.len(), "the hint is ahead of the log");
-            self.hard_state = hard_state;
-        }
-    }
-
-    fn restored(&self, configuration: Configuration) -> Restored {
-        let mut term_starts: Vec<(Index, Term)> = Vec::new();
-        for entry in &self.entries {
-            if term_starts.last().is_none_or(|&(_, last)| last != entry.term) {
-                term_starts.push((entry.index, entry.term));
-            }
-        }
-        Restored {
-            configuration,
-            hard_state: self.hard_state,
-            term_starts,
-            tail: self.entries.clone(),
-            last_index: index(self.entries.len() as u64),
-            applied: Index::ZERO,
-        }
-    }
-}
-
 pub(crate) fn position(index: Index) -> usize {
     usize::try_from(index.get()).expect("test logs are short")
 }
@@ -115,7 +71,7 @@ pub(crate) struct Node {
     pub(crate) disk_is_fast: bool,
     /// Answers fetches with nothing.
     pub(crate) reads_fail: bool,
-    /// Everything handed out to be applied since the last start.
+    /// The state machine: every entry that it has seen, those of a snapshot included.
     pub(crate) applied: Vec<Entry>,
     /// Reports `applied` at once.
     pub(crate) applies_at_once: bool,
@@ -123,27 +79,29 @@ pub(crate) struct Node {
     pub(crate) aborted_reads: Vec<ReadId>,
     pub(crate) events: Vec<Event>,
     pub(crate) fetches: Vec<Fetch>,
+    pub(crate) offers: Vec<SnapshotOffer>,
     options: Options,
     configuration: Configuration,
 }
 
 impl Node {
-    pub(crate) fn new(options: Options, configuration: Configuration, disk: Disk) -> Node {
+    pub(crate) fn new(options: Options, configuration: Configuration, mut disk: Disk) -> Node {
         let raft = Raft::new(options.clone(), disk.restored(configuration.clone())).expect("the set-up is valid");
         Node {
             raft,
+            applied: disk.snapshot.clone(),
             disk,
             unsynced: VecDeque::new(),
             held: VecDeque::new(),
             durable: BatchNumber::ZERO,
             disk_is_fast: true,
             reads_fail: false,
-            applied: Vec::new(),
             applies_at_once: true,
             reads: Vec::new(),
             aborted_reads: Vec::new(),
             events: Vec::new(),
             fetches: Vec::new(),
+            offers: Vec::new(),
             options,
             configuration,
         }
@@ -245,11 +203,15 @@ impl Node {
             self.held.extend(ready.messages_after_persist.into_iter().map(|message| (ready.wait_for, message)));
             self.reads.extend(ready.reads);
             self.aborted_reads.extend(ready.aborted_reads);
+            if ready.events.iter().any(|event| matches!(event, Event::Recovered { .. })) {
+                self.disk.forgotten_term = None;
+            }
             self.events.extend(ready.events);
             for fetch in ready.fetches {
                 self.fetches.push(fetch);
                 self.fetch(fetch);
             }
+            self.offers.extend(ready.snapshot_offers);
             self.apply(ready.committed);
             if self.disk_is_fast {
                 self.sync_all();
@@ -272,9 +234,8 @@ impl Node {
     fn fetch(&mut self, fetch: Fetch) {
         let mut log = self.disk.clone();
         self.unsynced.iter().for_each(|batch| log.write(batch));
-        let from = position(fetch.from) - 1;
         let mut size_bytes = 0;
-        let entries = log.entries[from..].iter().take_while(|entry| {
+        let entries = log.entries_from(fetch.from).iter().take_while(|entry| {
             let first = size_bytes == 0;
             size_bytes += entry.size_bytes();
             first || size_bytes <= fetch.bytes_max
@@ -298,6 +259,39 @@ impl Node {
         }
     }
 
+    /// Takes a snapshot of what is applied, unless the newest is one.
+    pub(crate) fn take_snapshot(&mut self) {
+        let applied = self.raft.applied_index();
+        if applied > self.disk.snapshot_index() {
+            self.disk.snapshot = self.applied[..position(applied)].to_vec();
+            self.raft.snapshot_taken(applied);
+        }
+    }
+
+    /// Takes a snapshot, and cuts off all of the log that it covers.
+    pub(crate) fn compact(&mut self) {
+        self.take_snapshot();
+        let snapshot_index = self.disk.snapshot_index();
+        self.cut(snapshot_index.get());
+    }
+
+    /// Cuts off the log up to here, as far as it may be.
+    pub(crate) fn cut(&mut self, last: u64) {
+        let first_index = self.disk.cut(index(last).min(self.raft.cuttable_index()));
+        self.raft.compacted(first_index);
+    }
+
+    /// Got a snapshot that holds these entries: whether it was taken over.
+    pub(crate) fn install(&mut self, snapshot: &[Entry]) -> bool {
+        let last_index = snapshot.last().expect("a snapshot holds something").index;
+        let is_installed = self.raft.install(last_index, &crate::disk::term_starts(snapshot));
+        if is_installed {
+            self.disk.snapshot = snapshot.to_vec();
+            self.applied = snapshot.to_vec();
+        }
+        is_installed
+    }
+
     fn release(&mut self, leaving: &mut Vec<Message>) {
         while self.held.front().is_some_and(|(wait_for, _)| *wait_for <= self.durable) {
             leaving.extend(self.held.pop_front().map(|(_, message)| message));
@@ -311,6 +305,18 @@ impl Node {
         let (disk_is_fast, reads_fail) = (self.disk_is_fast, self.reads_fail);
         *self = Node::new(self.options.clone(), self.configuration.clone(), disk);
         (self.disk_is_fast, self.reads_fail) = (disk_is_fast, reads_fail);
+    }
+
+    /// Loses what is behind the `kept` oldest entries of its log to damage, the vote and the term as well, and starts
+    /// again. What the snapshot covers is still there.
+    pub(crate) fn forget(&mut self, kept: usize) {
+        let current_term = self.raft.current_term();
+        self.unsynced.clear();
+        self.disk.entries.truncate(kept.saturating_sub(self.disk.cut));
+        let commit_index = self.disk.hard_state.commit_index.min(self.disk.last_index());
+        self.disk.hard_state = HardState { commit_index, ..HardState::default() };
+        self.disk.forgotten_term = Some(self.disk.forgotten_term.unwrap_or_default().max(current_term));
+        self.crash(0);
     }
 
     /// The terms of the log, as far as the core tells.
@@ -327,6 +333,10 @@ pub(crate) fn append(prev: (u64, u64), entries: Vec<Entry>, leader_commit: u64) 
         entries,
         leader_commit: index(leader_commit),
     }
+}
+
+pub(crate) fn offer(last_index: u64, last_term: u64) -> Body {
+    Body::InstallSnapshot { last_included_index: index(last_index), last_included_term: term(last_term) }
 }
 
 pub(crate) fn accepted(match_index: u64) -> Body {
@@ -372,4 +382,18 @@ pub(crate) fn is_granted(messages: &[Message]) -> bool {
         [Message { body: Body::RequestVoteResponse { granted, .. }, .. }] => *granted,
         other => panic!("expected one answer to a vote request: {other:?}"),
     }
+}
+
+/// The kinds of the messages to one node.
+pub(crate) fn kinds(messages: &[Message], to: u64) -> Vec<&'static str> {
+    messages.iter().filter(|message| message.to == id(to)).map(|message| message.body.kind()).collect()
+}
+
+/// The last index of each snapshot that a node took over since its last start.
+pub(crate) fn installed(node: &Node) -> Vec<u64> {
+    let index_of = |event: &Event| match event {
+        Event::Installed { index } => Some(index.get()),
+        _ => None,
+    };
+    node.events.iter().filter_map(index_of).collect()
 }

@@ -275,6 +275,9 @@ fn impossible_set_ups_are_refused() {
         term_starts: vec![(index(1), term(1)), (index(3), term(2))],
         tail: entries(&[1, 1, 2]),
         last_index: index(3),
+        first_index: index(1),
+        snapshot_index: index(0),
+        forgotten_term: None,
         applied: index(0),
     };
     Raft::new(options(1), valid()).expect("this one is possible");

@@ -1,5 +1,7 @@
 //! Whole clusters under faults, for a few hundred seeds: messages are lost, doubled, delayed and overtaken, disks are
 //! slow, nodes are cut off, crash and lose what was not durable, entries leave the memory and reads of the disk fail.
+//! Logs are cut off behind snapshots, nodes install each other's at any time, and now and then one loses a part of its
+//! log.
 //!
 //! After every step the five properties of Figure 3 are checked from outside, with the whole history in view, and
 //! with them that reads are linearizable. In the end the faults stop, and the cluster has to come to rest with equal
@@ -36,6 +38,8 @@ struct History {
     /// How much was applied anywhere when a read was asked for.
     reads: BTreeMap<ReadId, u64>,
     reads_served: usize,
+    installed: usize,
+    recovered: usize,
 }
 
 struct Simulation {
@@ -98,7 +102,7 @@ impl Simulation {
 
     fn step(&mut self) {
         let chosen = usize::try_from(self.dice.roll(self.nodes.len() as u64)).expect("few nodes");
-        match self.dice.roll(100) {
+        match self.dice.roll(110) {
             0..20 => (0..self.ticks_at_once).for_each(|_| self.nodes[chosen].raft.tick()),
             20..65 => return self.deliver(),
             65..80 => self.nodes[chosen].sync_one(),
@@ -114,7 +118,10 @@ impl Simulation {
             }
             94 => self.nodes[chosen].reads_fail = self.fault(),
             95 => self.isolate(chosen),
-            _ => self.crash(chosen),
+            96..100 => self.crash(chosen),
+            100..105 => self.compact(chosen),
+            105..109 => self.install(chosen),
+            _ => self.forget(chosen),
         }
         self.settle(chosen);
     }
@@ -167,11 +174,51 @@ impl Simulation {
         }
     }
 
+    fn compact(&mut self, chosen: usize) {
+        let node = &mut self.nodes[chosen];
+        node.take_snapshot();
+        node.cut(self.dice.roll(node.disk.snapshot.len() as u64 + 1));
+    }
+
+    /// Any snapshot may come from anyone, whether it was offered or not.
+    fn install(&mut self, chosen: usize) {
+        let from = usize::try_from(self.dice.roll(self.nodes.len() as u64)).expect("few nodes");
+        let snapshot = self.nodes[from].disk.snapshot.clone();
+        if !snapshot.is_empty() {
+            self.nodes[chosen].install(&snapshot);
+        }
+    }
+
+    /// One node at a time, for two that have forgotten what they acknowledged are too many, and a majority is left.
+    fn forget(&mut self, chosen: usize) {
+        let is_recovering = |node: &Node| node.raft.status().recovering;
+        if self.nodes.len() < 3 || self.nodes.iter().any(is_recovering) || !self.fault() {
+            return;
+        }
+        let node = &mut self.nodes[chosen];
+        self.compared[chosen] = 0;
+        let kept = self.dice.roll(node.disk.last_index().get() + 1);
+        node.forget(usize::try_from(kept).expect("a short log"));
+    }
+
+    /// Without faults every offer leads to a snapshot.
+    fn deliver_snapshot(&mut self, position: usize) {
+        for offer in std::mem::take(&mut self.nodes[position].offers) {
+            let from = self.nodes.iter().position(|node| node.id() == offer.from).filter(|_| self.fault_sides == 0);
+            if let Some(from) = from {
+                let snapshot = self.nodes[from].disk.snapshot.clone();
+                self.nodes[position].install(&snapshot);
+                self.settle(position);
+            }
+        }
+    }
+
     /// Takes what a node has to say, and checks it.
     fn settle(&mut self, position: usize) {
         let messages = self.nodes[position].pump();
         self.network.extend(messages);
         self.check_node(position);
+        self.deliver_snapshot(position);
         // A network does not hold arbitrarily much.
         let excess = self.network.len().saturating_sub(300);
         self.network.drain(..excess);
@@ -180,6 +227,8 @@ impl Simulation {
     fn check_node(&mut self, position: usize) {
         let node = &mut self.nodes[position];
         for event in std::mem::take(&mut node.events) {
+            self.history.installed += usize::from(matches!(event, Event::Installed { .. }));
+            self.history.recovered += usize::from(matches!(event, Event::Recovered { .. }));
             if let Event::BecameLeader { term } = event {
                 let leader = *self.history.leaders.entry(term).or_insert(node.id());
                 assert_eq!(leader, node.id(), "Election Safety: two leaders in term {term}");
@@ -266,15 +315,18 @@ impl Simulation {
 
 #[test]
 fn random_networks_keep_the_five_properties() {
-    let (mut applied, mut elections, mut reads) = (0, 0, 0);
+    let (mut applied, mut elections, mut reads, mut installed, mut recovered) = (0, 0, 0, 0, 0);
     for seed in 0..300 {
         let history = Simulation::run(seed, 3_000);
         applied += history.applied.len();
         elections += history.leaders.len();
         reads += history.reads_served;
+        installed += history.installed;
+        recovered += history.recovered;
     }
     // A simulation in which nothing happens proves nothing.
     assert!(applied > 15_000 && elections > 1_000 && reads > 5_000, "{applied} {elections} {reads}");
+    assert!(installed > 200 && recovered > 100, "{installed} {recovered}");
 }
 
 #[test]
@@ -299,6 +351,9 @@ fn equal_starts_do_not_split_votes_for_ever() {
                     term_starts: Vec::new(),
                     tail: Vec::new(),
                     last_index: index(0),
+                    first_index: index(1),
+                    snapshot_index: index(0),
+                    forgotten_term: None,
                     applied: index(0),
                 };
                 Raft::new(options, restored).expect("valid")

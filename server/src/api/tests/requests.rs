@@ -141,6 +141,7 @@ async fn what_stops_the_node_is_passed_to_the_client() {
     let harness = Harness::new(led_by(Some("n1")));
     for (error, code, expected) in [
         (WriteError::Unavailable(Unavailable::Overloaded), Code::ResourceExhausted, ("OVERLOADED", "NOT_APPLIED")),
+        (WriteError::Unavailable(Unavailable::StorageFull), Code::ResourceExhausted, ("STORAGE_FULL", "NOT_APPLIED")),
         (WriteError::Dropped { term: 2 }, Code::Unavailable, ("PROPOSAL_DROPPED", "NOT_APPLIED")),
         (WriteError::Stopped, Code::Unknown, ("OUTCOME_UNKNOWN", "UNKNOWN")),
     ] {

@@ -92,6 +92,18 @@ async fn the_leaders_own_error_is_passed_on_whole() {
 }
 
 #[tokio::test]
+async fn a_full_disk_of_the_leader_is_told_and_the_request_is_not_tried_elsewhere() {
+    let harness = Harness::new(led_by(Some("n2")));
+    harness.will_forward(|_| answered(&ApiError::StorageFull));
+    let status = harness.call::<_, PutResponse>(PUT, &put()).await.expect_err("full");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(reason(&status), ("STORAGE_FULL".to_owned(), "NOT_APPLIED".to_owned()));
+    assert!(status.get_details_quota_failure().is_some() && status.get_details_retry_info().is_none());
+    assert!(!status.metadata().contains_key("grpc-retry-pushback-ms"));
+    assert_eq!(harness.forwarded_to(), ["n2"]);
+}
+
+#[tokio::test]
 async fn a_leader_that_has_moved_is_followed() {
     for moved in [ApiError::NotLeader { leader: None, term: 3 }, ApiError::Transferring, ApiError::Draining] {
         let harness = Harness::new(led_by(Some("n2")));

@@ -48,6 +48,12 @@ async fn admin_tells_what_the_node_knows() {
         not_ready: Some("catching up".to_owned()),
         peers: vec![peer],
         dropped_messages: [("malformed".to_owned(), 3)].into(),
+        first_index: 4,
+        snapshot_index: 6,
+        snapshot_bytes: 100,
+        log_bytes_since_snapshot: 50,
+        storage_full: true,
+        recovering: true,
         ..led_by(Some("n1"))
     };
     let harness = Harness::new(status);
@@ -63,6 +69,8 @@ async fn admin_tells_what_the_node_knows() {
     assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
     assert_eq!((status.peers[0].name.as_str(), status.peers[0].state.as_str()), ("n2", "replicate"));
     assert_eq!(status.dropped_messages["malformed"], 3);
+    assert_eq!((status.first_index, status.snapshot_index, status.snapshot_bytes), (4, 6, 100));
+    assert_eq!((status.log_bytes_since_snapshot, status.storage_full, status.recovering), (50, true, true));
 
     let members = client.list_members(ListMembersRequest {}).await.expect("members").into_inner().members;
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();

@@ -50,6 +50,10 @@ impl Led {
             wal: WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() },
             configuration: Configuration::new([node_id(1)]),
             wal_pending_bytes_max: engine::WAL_PENDING_BYTES_MAX,
+            snapshot_log_bytes_min: engine::SNAPSHOT_LOG_BYTES_MIN,
+            space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
+            snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+            state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         };
         let opened = Engine::open(&disk, options).expect("an empty disk is sound");
         let mut led = Led { engine: opened.engine, executor: opened.executor, ticket_next: 1 };

@@ -49,6 +49,8 @@ pub(crate) struct Damaged {
     pub(crate) disk: MemoryDisk,
     /// Files are missing, shorter, or more.
     pub(crate) reshaped: bool,
+    /// The oldest file was lost.
+    pub(crate) first_lost: bool,
     /// A checksum was made right for what was changed.
     pub(crate) resealed: bool,
 }
@@ -58,7 +60,7 @@ pub(crate) fn damage(specimen: &Specimen, input: &mut Input<'_>) -> Damaged {
     let mut damager = Damager {
         specimen,
         files: segment_files(&specimen.disk),
-        damaged: Damaged { disk: specimen.disk.fork(), reshaped: false, resealed: false },
+        damaged: Damaged { disk: specimen.disk.fork(), reshaped: false, first_lost: false, resealed: false },
     };
     for _ in 0..DAMAGES_MAX {
         if input.is_empty() {
@@ -151,8 +153,9 @@ impl<'a> Damager<'a> {
                 }
             }
             LOSE => {
-                let file = &self.files[input.below(self.files.len())];
-                self.damaged.disk.lose(file);
+                let file = input.below(self.files.len());
+                self.damaged.disk.lose(&self.files[file]);
+                self.damaged.first_lost |= file == 0;
             }
             _ => {
                 let next = self.files.len() + 1;

@@ -50,6 +50,10 @@ impl Disk for WatchedDisk {
         self.disk.remove(name)
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         self.disk.sync_directory()
     }

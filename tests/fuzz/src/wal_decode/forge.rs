@@ -31,6 +31,15 @@ pub const MARK: u8 = 4;
 pub const NOOP: u8 = 5;
 /// An entry with a command, whose length follows the other fields.
 pub const COMMAND: u8 = 6;
+/// All entries are obsolete: the index to go on behind follows, and a byte whose lowest bit says whether for a repair.
+pub const RESET: u8 = 7;
+
+/// Of a start's choices: it is of version 2.
+pub const VERSION_2: u8 = 1 << 3;
+
+/// Of the byte that says how many segments there are: the number of the first is one more than what is above these
+/// bits.
+const FIRST_SHIFT: u8 = 6;
 
 /// Of a record's flags: its position follows.
 pub const POSITION: u8 = 1 << 0;
@@ -53,6 +62,8 @@ pub const LAST: u8 = 1 << 7;
 pub(crate) struct Forged {
     /// The contents of its files, in order.
     pub(crate) files: Vec<Vec<u8>>,
+    /// The number of the first.
+    pub(crate) first: u64,
     /// Whether it is what the engine itself could have written, as far as the forger knows: then it must be accepted.
     pub(crate) sound: bool,
     /// How many entries there are in it.
@@ -65,15 +76,18 @@ struct Forger {
     vote: u64,
     commit: u64,
     last: u64,
+    version: u64,
     previous: u32,
     forged: Forged,
 }
 
 /// Makes a log up. Numbers that are left out are the right ones.
 pub(crate) fn forge(input: &mut Input<'_>) -> Forged {
-    let forged = Forged { files: Vec::new(), sound: true, entries: 0 };
-    let mut forger = Forger { term: 0, vote: 0, commit: 0, last: 0, previous: 0, forged };
-    for segment in 1..=1 + u64::from(input.u8() % 3) {
+    let choice = input.u8();
+    let first = 1 + u64::from(choice >> FIRST_SHIFT);
+    let forged = Forged { files: Vec::new(), first, sound: true, entries: 0 };
+    let mut forger = Forger { term: 0, vote: 0, commit: 0, last: 0, version: 0, previous: 0, forged };
+    for segment in first..=first + u64::from(choice % 3) {
         forger.segment(segment, input);
         if input.is_empty() {
             break;
@@ -85,7 +99,7 @@ pub(crate) fn forge(input: &mut Input<'_>) -> Forged {
 impl Forger {
     fn segment(&mut self, segment: u64, input: &mut Input<'_>) {
         let size = match input.u8() {
-            GIANT if segment == 1 => GIANT_BYTES,
+            GIANT if segment == self.forged.first => GIANT_BYTES,
             byte => SIZES[usize::from(byte % 8)],
         };
         self.forged.sound &= size >= 4096;
@@ -151,13 +165,23 @@ impl Forger {
             START => {
                 let choice = input.u8();
                 let mut payload = b"QUORWAL\n".to_vec();
-                let version = if choice == 0xff { input.u64() } else { 1 };
+                let version = match choice {
+                    0xff => input.u64(),
+                    _ => 1 + u64::from(choice & VERSION_2 != 0),
+                };
+                self.version = version;
                 let bytes =
                     if choice & 1 == 0 { size as u64 } else { input.number([size as u64, 4096, 8192, 1 << 30]) };
                 let next = if choice & 2 == 0 { last.wrapping_add(1) } else { input.number(anchors) };
                 let first_term = if choice & 4 == 0 { term } else { input.number(anchors) };
-                self.forged.sound &=
-                    version == 1 && bytes == size as u64 && next == last.wrapping_add(1) && first_term == term;
+                self.forged.sound &= [1, 2].contains(&version) && bytes == size as u64;
+                if self.forged.first > 1 && self.forged.files.is_empty() {
+                    // What was before it is gone: it says itself with what the log begins.
+                    self.forged.sound &= next > commit;
+                    (self.last, self.term) = (next.wrapping_sub(1), first_term);
+                } else {
+                    self.forged.sound &= next == last.wrapping_add(1) && first_term == term;
+                }
                 payload.extend_from_slice(&version.to_le_bytes()[..4]);
                 payload.extend_from_slice(&bytes.to_le_bytes()[..4]);
                 for number in [next, 0, first_term, vote, commit] {
@@ -178,6 +202,12 @@ impl Forger {
                 self.last = after;
                 after.to_le_bytes().to_vec()
             }
+            RESET => {
+                let (to, repair) = (input.number(anchors), input.u8() & 1);
+                self.forged.sound &= self.version == 2 && to < u64::MAX && (repair == 1 || to >= commit);
+                (self.last, self.commit) = (to, to);
+                [to, u64::from(repair)].map(u64::to_le_bytes).concat()
+            }
             NOOP | COMMAND => self.entry(kind, anchors, input),
             MARK => Vec::new(),
             _ => {
@@ -192,7 +222,7 @@ impl Forger {
         let choice = input.u8();
         let term = if choice & 1 == 0 { self.term.max(1) } else { input.number(anchors) };
         let index = if choice & 2 == 0 { self.last.wrapping_add(1) } else { input.number(anchors) };
-        self.forged.sound &= index == self.last.wrapping_add(1) && Term::new(term) > Term::ZERO;
+        self.forged.sound &= index == self.last.wrapping_add(1) && index < u64::MAX && Term::new(term) > Term::ZERO;
         self.forged.entries += 1;
         if term > self.term {
             (self.term, self.vote) = (term, 0);

@@ -4,7 +4,7 @@
 //! or a log that the engine wrote, with a list of damages ([`mod@damage`]).
 
 pub mod damage;
-mod disk;
+pub(crate) mod disk;
 pub mod forge;
 mod specimen;
 
@@ -44,18 +44,21 @@ pub fn run(input: &[u8]) -> Outcome {
     let choice = input.u8();
     match choice % 4 {
         RAW => {
-            let disk = plant(raw(&mut input));
+            let disk = plant(raw(&mut input), 1);
             open_twice(&disk, &mut outcome);
         }
         FORGED => {
             let forged = forge(&mut input);
-            let disk = plant(forged.files);
+            let disk = plant(forged.files, forged.first);
             let replayed = open_twice(&disk, &mut outcome);
             if forged.sound {
                 let records = replayed.expect("a log as the document has it is accepted");
                 let entries = records.iter().filter(|record| matches!(record, Replayed::Entry(_))).count() as u64;
                 assert_eq!(entries, forged.entries, "entries of a sound log are missing");
                 outcome.mark("sound");
+                if records.iter().any(|record| matches!(record, Replayed::Reset { .. })) {
+                    outcome.mark(if forged.first > 1 { "begins later" } else { "reset" });
+                }
             }
         }
         _ => {
@@ -82,9 +85,9 @@ fn raw(input: &mut Input<'_>) -> Vec<Vec<u8>> {
     files
 }
 
-fn plant(files: Vec<Vec<u8>>) -> MemoryDisk {
+fn plant(files: Vec<Vec<u8>>, first: u64) -> MemoryDisk {
     let disk = MemoryDisk::new();
-    for (file, number) in files.into_iter().zip(1..) {
+    for (file, number) in files.into_iter().zip(first..) {
         disk.plant(&format!("wal-{number:010}.log"), file);
     }
     disk
@@ -119,7 +122,7 @@ impl Size for Replayed {
     fn size(&self) -> usize {
         match self {
             Replayed::Entry(Entry { payload: Payload::Command(command), .. }) => command.len(),
-            Replayed::Entry(_) | Replayed::Truncate { .. } | Replayed::HardState(_) => 0,
+            Replayed::Entry(_) | Replayed::Truncate { .. } | Replayed::Reset { .. } | Replayed::HardState(_) => 0,
         }
     }
 }
@@ -140,6 +143,9 @@ fn open_twice(disk: &MemoryDisk, outcome: &mut Outcome) -> Option<Vec<Replayed>>
             assert_eq!(disk.changes(), changes, "a log that is refused is changed: {error}");
             let again = open(disk).map(|_| ()).expect_err("a log that was refused is accepted the second time");
             assert_eq!(again.to_string(), error.to_string(), "a log is refused in another way the second time");
+            if matches!(error, WalError::Corrupt { .. }) {
+                salvage(disk, &error);
+            }
             return None;
         }
     };
@@ -163,7 +169,23 @@ fn open_twice(disk: &MemoryDisk, outcome: &mut Outcome) -> Option<Vec<Replayed>>
     Some(replayed)
 }
 
+/// A log that is refused as damaged can be cut to one that is accepted, or where a version is unknown behind the
+/// damage, is left alone.
+fn salvage(disk: &MemoryDisk, error: &WalError) {
+    if error.to_string().contains("the file was cut") {
+        return; // it would be made as long as it says that it was, up to 1 GiB
+    }
+    let disk = disk.fork();
+    let Ok(salvage) = wal::salvage(&disk) else { return };
+    let salvage = salvage.expect("what is refused is damaged");
+    assert_eq!(salvage.damage.to_string(), error.to_string(), "a salvage finds another damage");
+    wal::cut_damaged(&disk, salvage.end).expect("a disk in memory does not fail");
+    let (opened, _) = open(&disk).expect("what was cut is sound");
+    assert_eq!(opened.report.cut_bytes, 0, "something was left behind the end");
+}
+
 fn read_back(opened: &Opened, amount: &Amount) {
+    assert_eq!(opened.first_index, Index::new(amount.base + 1), "where the log begins");
     let Some(first) = amount.entries.first() else { return };
     let entries = opened.reader.read(first.index, usize::MAX).expect("what was replayed can be read");
     assert_eq!(entries, amount.entries, "what is read back is not what was replayed");
@@ -173,9 +195,12 @@ fn read_back(opened: &Opened, amount: &Amount) {
 fn go_on(disk: &MemoryDisk, mut opened: Opened, mut amount: Amount) {
     let HardState { current_term, .. } = amount.hard_state;
     let (term, index) = (current_term.max(Term::new(1)), Index::new(opened.last_index.get() + 1));
+    if index.get() == u64::MAX {
+        return; // forged: it is the last of all
+    }
     let entry = Entry { term, index, payload: Payload::Command(Bytes::from_static(b"and on")) };
     let number = BatchNumber::new(1);
-    let batch = Batch { number, truncate_after: None, entries: vec![entry.clone()], hard_state: None };
+    let batch = Batch { number, reset_to: None, truncate_after: None, entries: vec![entry.clone()], hard_state: None };
     opened.wal.append(&batch).expect("it fits");
     run_all(&mut opened);
     drop(opened);
@@ -224,9 +249,12 @@ fn check_damaged(specimen: &Specimen, damaged: &Damaged, outcome: &mut Outcome) 
     if damaged.resealed {
         return; // what is made up with a right checksum can be anything
     }
+    if damaged.first_lost {
+        return; // a log may begin later, and nothing in it says that it should not
+    }
     assert!(!is_proven, "something durable is missing, and nobody notices");
     let kept = first_lost.map_or(specimen.written.len(), |number| {
-        specimen.records[..number].iter().filter(|record| record.is_told()).count()
+        specimen.records[..number].iter().filter(|record| record.is_told).count()
     });
     assert_eq!(replayed.get(..kept), specimen.written.get(..kept), "what was recovered is not what was written");
     assert!(replayed.len() - kept <= 1, "something was made up: {:?}", &replayed[kept..]);
@@ -251,13 +279,26 @@ fn may_be_named(specimen: &Specimen, lost: usize, files: &[(String, Vec<u8>)], n
     here || next || (record.offset == 0 && previous)
 }
 
-/// Opens a whole engine over a log: it must accept exactly what the log does.
+/// Opens a whole engine over a log that begins at the beginning: it must accept exactly what the log does.
 fn open_engine(disk: &MemoryDisk, last_index: Option<Index>) {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let configuration = Configuration::new((1..=3).map(node_id));
+    // A node that is alone: one of several would cut the log at the damage and fetch the rest.
+    let configuration = Configuration::new([node_id(1)]);
     let wal_pending_bytes_max = engine::WAL_PENDING_BYTES_MAX;
     let (raft, wal) = (raft_options(), options());
-    let opened = Engine::open(&shared, EngineOptions { raft, wal, configuration, wal_pending_bytes_max });
+    let opened = Engine::open(
+        &shared,
+        EngineOptions {
+            raft,
+            wal,
+            configuration,
+            wal_pending_bytes_max,
+            snapshot_log_bytes_min: engine::SNAPSHOT_LOG_BYTES_MIN,
+            space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
+            snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+            state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
+        },
+    );
     match (opened, last_index) {
         (Ok(opened), Some(last_index)) => {
             assert_eq!(opened.engine.raft().last_index(), last_index, "the engine's log ends elsewhere");

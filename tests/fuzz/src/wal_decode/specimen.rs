@@ -18,9 +18,6 @@ pub(crate) const SEGMENT_BYTES: usize = 4096;
 /// What sets the records of the specimens apart from those of other logs.
 pub(crate) const SALT: u32 = 0x5a17_0001;
 
-/// The kinds of records that are no news to whoever replays the log.
-const SILENT_KINDS: [u8; 2] = [1, 4];
-
 /// A log that was written without a crash.
 pub(crate) struct Specimen {
     pub(crate) disk: MemoryDisk,
@@ -36,16 +33,10 @@ pub(crate) struct RawRecord {
     pub(crate) file: String,
     pub(crate) offset: usize,
     pub(crate) bytes: Vec<u8>,
-    kind: u8,
     pub(crate) position: u64,
     pub(crate) durable: u64,
-}
-
-impl RawRecord {
-    /// Whether replay tells of it.
-    pub(crate) fn is_told(&self) -> bool {
-        !SILENT_KINDS.contains(&self.kind)
-    }
+    /// Whether replay tells of it: not of what begins a segment, nor of a hard state that is what it was before.
+    pub(crate) is_told: bool,
 }
 
 pub(crate) fn options() -> WalOptions {
@@ -113,6 +104,8 @@ pub(crate) fn run_all(opened: &mut Opened) {
 /// What a log amounts to: its entries and its last hard state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Amount {
+    /// The index that the entries lie behind.
+    pub(crate) base: u64,
     pub(crate) entries: Vec<Entry>,
     pub(crate) hard_state: HardState,
 }
@@ -123,14 +116,22 @@ impl Amount {
         for record in records {
             match record {
                 Replayed::Entry(entry) => {
-                    assert_eq!(position(entry.index), amount.entries.len() + 1, "entries are contiguous");
+                    assert_eq!(entry.index, amount.last_index().next(), "entries are contiguous");
                     if entry.term > amount.hard_state.current_term {
                         amount.hard_state.current_term = entry.term;
                         amount.hard_state.voted_for = None;
                     }
                     amount.entries.push(entry.clone());
                 }
-                Replayed::Truncate { after } => amount.entries.truncate(position(*after)),
+                Replayed::Truncate { after } => {
+                    // A log whose beginning is gone may go back to before what is left.
+                    amount.base = amount.base.min(after.get());
+                    amount.entries.truncate(position(Index::new(after.get() - amount.base)));
+                }
+                Replayed::Reset { last } => {
+                    (amount.base, amount.entries) = (last.get(), Vec::new());
+                    amount.hard_state.commit_index = *last;
+                }
                 Replayed::HardState(hard_state) => amount.hard_state = *hard_state,
             }
         }
@@ -138,7 +139,7 @@ impl Amount {
     }
 
     pub(crate) fn last_index(&self) -> Index {
-        Index::new(self.entries.len() as u64)
+        Index::new(self.base + self.entries.len() as u64)
     }
 }
 
@@ -162,6 +163,7 @@ fn batch(written: &[Replayed], random: &mut Random, number: u64) -> Batch {
     let commit_index = Index::new((commit + random.below(kept + entries.len() + 1 - commit)) as u64);
     let changed = HardState { current_term, voted_for, commit_index };
     Batch {
+        reset_to: None,
         number: BatchNumber::new(number),
         truncate_after: truncate.then(|| Index::new(kept as u64)),
         entries,
@@ -192,6 +194,7 @@ pub(crate) fn segment_files(disk: &MemoryDisk) -> Vec<String> {
 /// All records of an undamaged log.
 fn raw_records(disk: &MemoryDisk) -> Vec<RawRecord> {
     let mut records = Vec::new();
+    let mut hard_state = vec![0; 24];
     for file in segment_files(disk) {
         let contents = disk.contents(&file).expect("it was listed");
         let mut offset = 0;
@@ -204,7 +207,10 @@ fn raw_records(disk: &MemoryDisk) -> Vec<RawRecord> {
             let payload_bytes = usize::try_from(field(0) >> 32 & 0x00ff_ffff).expect("24 bits fit");
             let end = offset + (32 + payload_bytes).next_multiple_of(8);
             let (bytes, kind) = (contents[offset..end].to_vec(), header[7]);
-            records.push(RawRecord { file: file.clone(), offset, bytes, kind, position, durable });
+            let says = (kind == 2).then(|| bytes[32..56].to_vec());
+            let is_told = says.as_ref().map_or(![1, 4].contains(&kind), |says| *says != hard_state);
+            hard_state = says.unwrap_or(hard_state);
+            records.push(RawRecord { file: file.clone(), offset, bytes, position, durable, is_told });
             offset = end;
         }
     }

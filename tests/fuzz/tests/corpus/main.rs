@@ -10,6 +10,7 @@ mod command;
 mod peer_message;
 #[cfg(feature = "rpc")]
 mod peer_rpc;
+mod snapshot_decode;
 mod wal_decode;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,7 @@ fn seeds(target: &Target) -> Vec<Seed> {
     match target.name {
         "peer_message" => peer_message::seeds(),
         "wal_decode" => wal_decode::seeds(),
+        "snapshot_decode" => snapshot_decode::seeds(),
         "command" => command::seeds(),
         #[cfg(feature = "rpc")]
         "client_rpc" => client_rpc::seeds(),
@@ -64,6 +66,11 @@ fn messages_reach_every_role_and_every_reason_to_refuse() {
 #[test]
 fn segments_reach_every_outcome_of_recovery() {
     assert_reached("wal_decode", wal_decode::MARKS);
+}
+
+#[test]
+fn snapshots_reach_every_reason_to_refuse() {
+    assert_reached("snapshot_decode", snapshot_decode::MARKS);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What peers can say, right and wrong, to nodes in every role.
 
 use fuzz::peer_message::{
-    APPLY, FETCH, JOINT, LATE, PROPOSE, PUMP, READ, RESTART, ROOT_CANDIDATE, ROOT_EMPTY, ROOT_FOLLOWER, ROOT_FOLLOWING,
-    ROOT_LEADER, ROOT_OLD_LEADER, ROOT_PRE_CANDIDATE, ROOT_TRANSFERRING, SYNC, TICKS, TRANSFER, UNREACHABLE,
+    APPLY, COMPACT, FETCH, FORGET, INSTALL, JOINT, LATE, OFFER, PROPOSE, PUMP, READ, RESTART, ROOT_CANDIDATE,
+    ROOT_EMPTY, ROOT_FOLLOWER, ROOT_FOLLOWING, ROOT_LEADER, ROOT_OLD_LEADER, ROOT_PRE_CANDIDATE, ROOT_TRANSFERRING,
+    SYNC, TICKS, TRANSFER, UNREACHABLE,
 };
 
 use super::Seed;
@@ -22,6 +23,7 @@ pub(crate) const MARKS: &[&str] = &[
     "AppendEntriesResponse",
     "Heartbeat",
     "HeartbeatResponse",
+    "InstallSnapshot",
     "TimeoutNow",
     "not_for_us",
     "from_self",
@@ -33,6 +35,7 @@ pub(crate) const MARKS: &[&str] = &[
     "malformed_vote",
     "malformed_entries",
     "malformed_response",
+    "malformed_snapshot",
     "commit_beyond_log",
     "match_beyond_log",
     "unknown_round",
@@ -40,10 +43,16 @@ pub(crate) const MARKS: &[&str] = &[
     "contradicts_committed",
     "leader_alive",
     "not_our_leader",
+    "disk_stalled",
+    "recovering",
     "unexpected_kind",
     "proposed",
     "restarted",
     "transferring",
+    "compacted",
+    "installed",
+    "forgotten",
+    "recovers",
 ];
 
 // The kinds of messages, and what stands for whom.
@@ -100,7 +109,7 @@ fn heartbeat(from: u8, term: u8, commit: u8) -> [u8; 5] {
 const REST: [u8; 6] = [PUMP, SYNC, SYNC, PUMP, APPLY, PUMP];
 
 pub(crate) fn seeds() -> Vec<Seed> {
-    [envelopes(), follower(), votes(), leader()].concat()
+    [envelopes(), follower(), votes(), leader(), snapshots(), compaction(), damage()].concat()
 }
 
 /// Messages that are refused for what is written on the envelope.
@@ -251,5 +260,127 @@ fn leader() -> Vec<Seed> {
         ("hands_over", story(ROOT_TRANSFERRING, &[&[PUMP, SYNC, ACCEPTED, TWO, current(), last()], &REST])),
         ("hands_over_to_all", story(ROOT_OLD_LEADER, &[&[TRANSFER, 0, TRANSFER, 4, TRANSFER, 6, TICKS, 31], &REST])),
         ("leads_a_joint_configuration", story(ROOT_OLD_LEADER | JOINT, &[&[PROPOSE, 9, PUMP], &REST])),
+    ]
+}
+
+/// Offers and snapshots, right and wrong.
+fn snapshots() -> Vec<Seed> {
+    let offer = |last: u8, term: u8| [OFFER, TWO, current(), last, term];
+    let append = |header: u8, body: &[u8]| [&[APPEND, TWO, current(), header], body].concat();
+    // Three entries of term 1, and the rest of term 2: as the log of most beginnings, but longer.
+    let install = |last: u8| [INSTALL, last, 2, 3, 1, 0, 2];
+    vec![
+        ("offered", story(ROOT_FOLLOWING, &[&offer(9, 2), &install(9), &REST, &offer(9, 2), &REST])),
+        ("offered_what_it_has", story(ROOT_FOLLOWING, &[&offer(last(), 2), &REST, &offer(near(COMMIT, 0), 2)])),
+        (
+            "offered_nothing",
+            story(ROOT_FOLLOWING, &[&offer(0, 0), &offer(9, 0), &offer(9, next_term()), &offer(MAX, 2)]),
+        ),
+        ("offered_other_entries", story(ROOT_FOLLOWING, &[&offer(2, 2), &REST])),
+        (
+            "offered_to_a_leader",
+            story(ROOT_LEADER, &[&offer(9, 2), &[OFFER, TWO, next_term(), 9, 2], &install(9), &REST]),
+        ),
+        ("offered_by_a_learner", story(ROOT_FOLLOWER, &[&[OFFER, LEARNER, next_term(), 9, 2]])),
+        (
+            "goes_on_behind_a_snapshot",
+            story(ROOT_FOLLOWING, &[&install(9), &append(2, &[last(), 0, 4, near(LAST, 2)]), &REST]),
+        ),
+        (
+            "snapshot_of_other_entries",
+            story(ROOT_FOLLOWER, &[&[INSTALL, 9, 1, 0, 2], &[INSTALL, 9, 2, 2, 1, 0, 2], &REST]),
+        ),
+        (
+            "snapshots_that_are_none",
+            story(
+                ROOT_EMPTY,
+                &[&[
+                    INSTALL, 0, 0, INSTALL, 9, 0, INSTALL, 9, 1, 0, 0, INSTALL, 9, 2, 3, 2, 0, 1, INSTALL, MAX, 1, 0, 1,
+                ]],
+            ),
+        ),
+        ("snapshot_of_its_own_log", story(ROOT_FOLLOWER, &[&[INSTALL, last(), 128, INSTALL, 9, 128], &REST])),
+    ]
+}
+
+/// Snapshots that come at a bad time, and those that a leader offers.
+fn compaction() -> Vec<Seed> {
+    let append = |header: u8, body: &[u8]| [&[APPEND, TWO, current(), header], body].concat();
+    let install = |last: u8| [INSTALL, last, 2, 3, 1, 0, 2];
+    vec![
+        (
+            "snapshot_over_batches_under_way",
+            story(
+                ROOT_FOLLOWING,
+                &[
+                    &append(3, &[last(), 0, 0, 0, 0]),
+                    &[PUMP, INSTALL, 7, 3, 3, 1, 2, 2, 0, 3, PUMP, SYNC],
+                    &[APPEND, TWO, next_term(), 1, last(), 0, 0, PUMP, RESTART, 1],
+                    &REST,
+                ],
+            ),
+        ),
+        ("restart_before_the_reset", story(ROOT_FOLLOWING, &[&install(9), &[PUMP, RESTART, 0], &REST, &[RESTART, 0]])),
+        ("snapshot_deposes", story(ROOT_OLD_LEADER, &[&[INSTALL, 9, 3, 3, 1, 2, 2, 0, 5], &REST])),
+        (
+            "snapshot_ends_a_campaign",
+            story(ROOT_CANDIDATE, &[&install(9), &[VOTE_RESPONSE, TWO, current(), 0, 0], &REST]),
+        ),
+        (
+            "offers",
+            story(
+                ROOT_OLD_LEADER,
+                &[
+                    &[COMPACT, 0, UNREACHABLE, TWO],
+                    &[REJECTED, TWO, current(), last(), 1, 1, PUMP, ACCEPTED, TWO, current(), 1, PUMP],
+                    &[TICKS, 4, PUMP, HEARTBEAT_RESPONSE, TWO, current(), 0, PUMP, ACCEPTED, TWO, current(), last()],
+                    &REST,
+                ],
+            ),
+        ),
+        (
+            "compacts_all_the_time",
+            story(ROOT_OLD_LEADER, &[&[PROPOSE, 99, COMPACT, 1], &REST, &[COMPACT, 2, COMPACT, 0]]),
+        ),
+        ("appends_before_the_beginning", story(ROOT_FOLLOWING, &[&[COMPACT, 0], &append(2, &[0, 1, 1, 0]), &REST])),
+    ]
+}
+
+/// Disks that stand still, and logs of which a part is lost.
+fn damage() -> Vec<Seed> {
+    let wait = [&[TICKS, 7, PUMP][..], &heartbeat(TWO, current(), 0)].concat();
+    let append = |header: u8, body: &[u8]| [&[APPEND, TWO, current(), header], body].concat();
+    vec![
+        (
+            "told_to_campaign_with_a_stalled_disk",
+            story(
+                ROOT_FOLLOWING,
+                &[&append(1, &[last(), 0, 0]), &[PUMP], &wait, &wait, &wait, &[TIMEOUT_NOW, TWO, current()], &REST],
+            ),
+        ),
+        (
+            "forgets",
+            story(
+                ROOT_FOLLOWING,
+                &[
+                    &[FORGET, 3, UP_TO_DATE_VOTE, TWO, next_term(), 0, TICKS, 31, PUMP, TICKS, 31],
+                    &heartbeat(TWO, next_term(), 0),
+                    &[TIMEOUT_NOW, TWO, current()],
+                    &append(2, &[last(), 0, 0, near(LAST, 2)]),
+                    &REST,
+                    &[UP_TO_DATE_VOTE, THREE, next_term(), 0],
+                    &REST,
+                ],
+            ),
+        ),
+        ("forgets_what_it_led", story(ROOT_OLD_LEADER, &[&[FORGET, 0, RESTART, 0], &REST, &[FORGET, 0], &REST])),
+        (
+            "forgets_in_the_last_terms",
+            story(ROOT_FOLLOWER | LATE, &[&[FORGET, 2], &heartbeat(TWO, MAX + 1, 0), &[FORGET, 2]]),
+        ),
+        (
+            "forgets_behind_a_snapshot",
+            story(ROOT_OLD_LEADER, &[&[COMPACT, 0, FORGET, 0, INSTALL, 9, 2, 3, 1, 0, 9], &REST]),
+        ),
     ]
 }

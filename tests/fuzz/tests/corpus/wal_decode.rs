@@ -5,8 +5,8 @@ use fuzz::wal_decode::damage::{
     TRUNCATE as CUT, ZERO,
 };
 use fuzz::wal_decode::forge::{
-    COMMAND, DURABLE, GAP, GIANT, HARD_STATE, LAST, LENGTH, MARK, NOOP, POSITION, PREVIOUS, SALTED, START, TRUNCATE,
-    UNSEALED,
+    COMMAND, DURABLE, GAP, GIANT, HARD_STATE, LAST, LENGTH, MARK, NOOP, POSITION, PREVIOUS, RESET, SALTED, START,
+    TRUNCATE, UNSEALED, VERSION_2,
 };
 use fuzz::wal_decode::{DAMAGED, FORGED, RAW};
 
@@ -14,8 +14,19 @@ use super::Seed;
 use super::bytes::{MAX, near, raw};
 
 /// What the corpus has to reach.
-pub(crate) const MARKS: &[&str] =
-    &["fresh", "recovered", "cut", "segments", "sound", "whole", "prefix", "corrupt", "version"];
+pub(crate) const MARKS: &[&str] = &[
+    "fresh",
+    "recovered",
+    "cut",
+    "segments",
+    "sound",
+    "reset",
+    "begins later",
+    "whole",
+    "prefix",
+    "corrupt",
+    "version",
+];
 
 // The specimens.
 const MARKED: u8 = 0;
@@ -83,7 +94,7 @@ fn forgeries() -> Vec<Seed> {
         ("payload_as_large_as_can_be", largest),
         ("length_field_damaged", one(&[&[LENGTH, NOOP, 0, 255], &[LENGTH, COMMAND, 0, 9, MAX], &[LAST, MARK]])),
         ("length_without_term", one(&[&[LENGTH, NOOP, 0, 8], &[LAST, MARK]])),
-        ("version_unknown", forged(&[&[&[LAST, START, 0xff, 2, 0, 0, 0, 0, 0, 0, 0]]])),
+        ("version_unknown", forged(&[&[&[LAST, START, 0xff, 3, 0, 0, 0, 0, 0, 0, 0]]])),
         ("size_lies", forged(&[&[&[LAST, START, 1, MAX]]])),
         ("size_zero", forged(&[&[&[0, START, 1, 0], &[LAST, NOOP, 0]]])),
         ("begins_elsewhere", forged(&[&[&[LAST, START, 2, 9]]])),
@@ -96,7 +107,7 @@ fn forgeries() -> Vec<Seed> {
         ("taken_back_ahead", one(&[&[LAST, TRUNCATE, MAX]])),
         ("index_gap", one(&[&[0, NOOP, 0], &[LAST, NOOP, 2, 3]])),
         ("numbers_max", one(&[&[0, NOOP, 1, MAX], &[0, HARD_STATE, MAX, MAX, 1], &[LAST, NOOP, 0]])),
-        ("kind_unknown", one(&[&[LAST, 7, 4, 1, 2, 3, 4]])),
+        ("kind_unknown", one(&[&[LAST, 0, 4, 1, 2, 3, 4]])),
         ("chain_broken", one(&[&[0, NOOP, 0], &[PREVIOUS | LAST, NOOP, 0, 9]])),
         ("position_of_another", one(&[&[POSITION | LAST, NOOP, 0, near(0, 1)]])),
         ("durable_ahead", one(&[&[DURABLE, NOOP, 0, MAX], &[LAST, MARK]])),
@@ -107,6 +118,13 @@ fn forgeries() -> Vec<Seed> {
             "short_file_behind_an_unused_one",
             vec![FORGED, 1, SMALL, UNSEALED | LAST, MARK, TOO_SMALL, UNSEALED | LAST, MARK],
         ),
+        ("reset", forged(&[&[&[0, START, VERSION_2], &[0, RESET, 9, 0], &[LAST, NOOP, 0]]])),
+        ("reset_goes_back", forged(&[&[&[0, START, VERSION_2], &[0, RESET, 9, 0], &[LAST, RESET, 3, 0]]])),
+        ("repair_goes_back", forged(&[&[&[0, START, VERSION_2], &[0, RESET, 9, 0], &[LAST, RESET, 3, 1]]])),
+        ("reset_to_the_last_index", forged(&[&[&[0, START, VERSION_2], &[LAST, RESET, MAX, 1]]])),
+        ("reset_in_version_1", one(&[&[LAST, RESET, 9, 0]])),
+        ("begins_later", vec![FORGED, 0x40, SMALL, 0, START, VERSION_2 | 2 | 4, 9, 3, LAST, NOOP, 0]),
+        ("begins_later_with_nothing", vec![FORGED, 0x40, SMALL, LAST, MARK]),
         ("gap_before_proof", one(&[&[GAP | LAST, NOOP, 0]])),
         ("salt_of_another", one(&[&[SALTED | LAST, NOOP, 0]])),
     ]

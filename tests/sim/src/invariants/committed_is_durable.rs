@@ -1,5 +1,6 @@
-//! Committed entries are on the disks of a majority of those who vote (§5.3, Figure 2 "Persistent state"), nodes that
-//! are down included; also those whose disks have rotted since, for they never come back to vote otherwise.
+//! Committed entries are on the disks of a majority of those who vote (§5.3, Figure 2 "Persistent state"), in the log
+//! or in a snapshot, nodes that are down included; also those whose disks have rotted since, for they come back without
+//! a vote until they hold them again. So who has forgotten something counts as one that holds it.
 
 use super::committed_agreement::CommittedLog;
 use super::view::{Change, View, index};
@@ -25,7 +26,8 @@ impl CommittedIsDurable {
         }
         self.counted = count;
         // Whoever holds the last one holds all before it: Log Matching sees to that.
-        let holds = |view: &&View| view.durable >= count && view.term_at(count) == log.term_at(count);
+        let holds =
+            |view: &&View| view.recovering || (view.durable >= count && view.term_at(count) == log.term_at(count));
         let holders = views[..self.voters].iter().filter(holds).count();
         if count > 0 && holders <= self.voters / 2 {
             return Err(Violation::CommittedNotDurable { index: index(count), holders, size: self.voters });

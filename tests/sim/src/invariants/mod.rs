@@ -24,6 +24,8 @@
 //! | Real-time order of revisions over all keys | §8 | | `real_time_order` |
 //! | Bounded queues | | | `bounded_queues` |
 //! | A leader with a stalled disk gives way | | | `stalled_leader` |
+//! | Snapshots stand for what they say, and bound the disk | §7 | | `snapshots` |
+//! | Who forgot promises stays out of elections until it holds them | | | `recovery` |
 //!
 //! That histories are linearizable is checked at the end of a run, in `history`.
 
@@ -44,12 +46,15 @@ mod monotonic_term;
 mod one_vote_per_term;
 mod promises_survive;
 mod real_time_order;
+mod recovery;
+mod snapshots;
 mod stalled_leader;
 mod state_hash;
 mod state_machine_safety;
 mod terms_in_order;
 mod view;
 
+use engine::disk::MemoryDisk;
 use engine::{Answer, AppliedKind, Engine, Ticket};
 use raft::{Body, Index, Message, Term};
 
@@ -75,6 +80,10 @@ pub(crate) struct Observer {
     state_hash: state_hash::StateHash,
     answers_are_true: answers_are_true::AnswersAreTrue,
     stalled_leader: stalled_leader::StalledLeader,
+    recovery: recovery::Recovery,
+    disk_use: snapshots::DiskUse,
+    /// Whose state was changed behind its back: it is not compared with the others'.
+    forged: Option<usize>,
     disk_bound: bounded_queues::DiskBound,
     pub(crate) real_time_order: RealTimeOrder,
 }
@@ -88,6 +97,14 @@ impl Observer {
             voters,
             append_bytes_max: settings.raft.append_bytes_max,
             stalled_leader: stalled_leader::StalledLeader::new(size, voters, election_timeout_ticks_max),
+            recovery: recovery::Recovery::new(size),
+            disk_use: snapshots::DiskUse {
+                log_bytes_min: settings.snapshots.log_bytes_min,
+                value_bytes_max: settings.clients.large_bytes.1,
+                segment_bytes: settings.segment_bytes,
+                work_us: settings.snapshots.work_us.1,
+            },
+            forged: None,
             disk_bound: bounded_queues::DiskBound::new(settings.wal_pending_bytes_max),
             views: (0..size).map(|_| View::new()).collect(),
             election_safety: election_safety::ElectionSafety::default(),
@@ -104,16 +121,47 @@ impl Observer {
         }
     }
 
-    /// A process started from its disk.
-    pub(crate) fn started(&mut self, node: usize, engine: &Engine) -> Result<(), Violation> {
+    /// A process started from its disk; `fetches` says that it gave up a part of its log.
+    pub(crate) fn started(&mut self, node: usize, engine: &Engine, fetches: bool) -> Result<(), Violation> {
         let before = self.views[node].clone();
         let change = self.views[node].update(node, true, engine.raft(), engine.status());
         self.state_machine_safety.started(node, &self.views[node]);
         self.promises_survive.restarted(node, &before, &self.views[node])?;
+        self.recovery.started(node, &before, &self.views[node], self.promises_survive.term(node), fetches);
         if engine.store().recompute_hash() != engine.store().state_hash() {
             return Err(Violation::HashWrong { node: crate::node::node_id(node) });
         }
         self.check(&change)
+    }
+
+    /// The state of a node was changed behind its back.
+    pub(crate) fn forged(&mut self, node: usize) {
+        self.forged = Some(node);
+    }
+
+    /// The newest snapshot of a node is another one: looks into its file.
+    pub(crate) fn snapshot_changed(&self, node: usize, disk: &MemoryDisk) -> Result<(), Violation> {
+        let view = &self.views[node];
+        if view.snapshot == 0 || self.forged == Some(node) {
+            return Ok(());
+        }
+        snapshots::check_file(node, view, disk, &self.state_hash, &self.committed)
+    }
+
+    /// How much a node has on its disk.
+    pub(crate) fn disk_used(&self, node: usize, used_bytes: u64) -> Result<(), Violation> {
+        self.disk_use.check(node, &self.views[node], used_bytes)
+    }
+
+    /// What a node would be if its power failed now: it has to be as good as what it has promised.
+    pub(crate) fn would_start(&self, node: usize, engine: &Engine) -> Result<(), Violation> {
+        let mut now = View::new();
+        now.update(node, true, engine.raft(), engine.status());
+        if now.recovering && !self.views[node].recovering {
+            let reason = "it would have forgotten what it promised".to_owned();
+            return Err(Violation::CrashWouldLose { node: crate::node::node_id(node), reason });
+        }
+        self.promises_survive.restarted(node, &self.views[node], &now)
     }
 
     /// A process is gone.
@@ -146,7 +194,11 @@ impl Observer {
         self.committed_is_durable.check(views, change, &self.committed)?;
         match_is_true::check(views, change)?;
         state_machine_safety::StateMachineSafety::check(views, change)?;
-        self.state_hash.check(views, change)?;
+        if self.forged != Some(change.node) {
+            self.state_hash.check(views, change)?;
+        }
+        snapshots::check(views, change)?;
+        self.recovery.check(views, change, &self.committed)?;
         self.answers_are_true.check(&self.committed)
     }
 
@@ -158,6 +210,7 @@ impl Observer {
     /// A message leaves a node that was just looked at.
     pub(crate) fn sent(&mut self, node: usize, message: &Message) -> Result<(), Violation> {
         self.one_vote_per_term.sent(message)?;
+        recovery::Recovery::sent(&self.views[node], message)?;
         self.promises_survive.sent(node, &self.views[node], message)?;
         if let Body::AppendEntries { prev_log_term, entries, .. } = &message.body {
             bounded_queues::check_append(node, entries, self.append_bytes_max)?;
@@ -166,8 +219,16 @@ impl Observer {
         Ok(())
     }
 
+    /// A node took a peer's snapshot of everything up to an index for its state.
+    pub(crate) fn installed(&mut self, node: usize, at: Index) {
+        self.state_machine_safety.installed(node, at);
+    }
+
     /// A node applied an entry.
     pub(crate) fn applied(&mut self, node: usize, at: (Index, Term), what: AppliedKind) -> Result<(), Violation> {
+        if self.forged == Some(node) {
+            return Ok(());
+        }
         self.state_machine_safety.applied(node, at, what)
     }
 

@@ -27,6 +27,11 @@ impl PromisesSurvive {
         PromisesSurvive { promised: vec![Promised::default(); size] }
     }
 
+    /// The latest term in which a node voted or accepted entries.
+    pub(crate) fn term(&self, node: usize) -> Term {
+        self.promised[node].term
+    }
+
     /// A message leaves a node.
     pub(crate) fn sent(&mut self, node: usize, view: &View, message: &Message) -> Result<(), Violation> {
         let promised = &mut self.promised[node];
@@ -59,10 +64,19 @@ impl PromisesSurvive {
             let found = now.voted_for;
             return Err(Violation::VoteForgotten { node: name, term, promised: candidate, found });
         }
-        match (0..before.durable).find(|at| now.log.get(*at) != before.log.get(*at)) {
-            Some(at) => Err(Violation::DurableEntryLost { node: name, index: index(at + 1) }),
-            None => Ok(()),
+        let Some(lost) = (0..before.durable).find(|at| now.log.get(*at) != before.log.get(*at)) else { return Ok(()) };
+        // A snapshot that contradicts them shows that they were never committed, nor what is behind them.
+        if lost < now.snapshot && now.snapshot > before.snapshot {
+            return Ok(());
         }
+        if !now.recovering {
+            return Err(Violation::DurableEntryLost { node: name, index: index(lost + 1) });
+        }
+        // Whoever led up to then may count on what is lost.
+        if now.term <= term {
+            return Err(Violation::TermForgotten { node: name, promised: term, found: now.term });
+        }
+        Ok(())
     }
 }
 

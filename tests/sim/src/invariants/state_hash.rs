@@ -11,6 +11,11 @@ pub(crate) struct StateHash {
 }
 
 impl StateHash {
+    /// The state and the revision that were first seen at a position.
+    pub(crate) fn at(&self, applied: usize) -> Option<(u128, u64)> {
+        self.first.get(applied).copied().flatten()
+    }
+
     pub(crate) fn check(&mut self, views: &[View], change: &Change) -> Result<(), Violation> {
         let view = &views[change.node];
         if self.first.len() <= view.applied {

@@ -24,6 +24,11 @@ impl StateMachineSafety {
         self.applied[node] = view.applied;
     }
 
+    /// A node has the state after an entry, from a snapshot.
+    pub(crate) fn installed(&mut self, node: usize, at: Index) {
+        self.applied[node] = position(at);
+    }
+
     /// A node applied an entry.
     pub(crate) fn applied(
         &mut self,

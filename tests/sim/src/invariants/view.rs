@@ -22,6 +22,16 @@ pub(crate) struct View {
     pub(crate) progress: Vec<(NodeId, ProgressView)>,
     pub(crate) state_hash: u128,
     pub(crate) revision: u64,
+    /// It may have forgotten what it promised.
+    pub(crate) recovering: bool,
+    /// In its last step it dropped entries of its log for others or for a snapshot.
+    pub(crate) replaced_tail: bool,
+    /// The first entry that its log still holds.
+    pub(crate) first: usize,
+    /// The last entry that its newest snapshot covers.
+    pub(crate) snapshot: usize,
+    /// The size of that, in bytes.
+    pub(crate) snapshot_bytes: u64,
 }
 
 /// What a node was before a step.
@@ -37,6 +47,9 @@ pub(crate) struct Change {
     pub(crate) length: usize,
     /// How many entries from the first on are the same as before.
     pub(crate) kept: usize,
+    pub(crate) first: usize,
+    pub(crate) snapshot: usize,
+    pub(crate) recovering: bool,
 }
 
 impl View {
@@ -54,6 +67,11 @@ impl View {
             progress: Vec::new(),
             state_hash: 0,
             revision: 0,
+            recovering: false,
+            replaced_tail: false,
+            first: 1,
+            snapshot: 0,
+            snapshot_bytes: 0,
         }
     }
 
@@ -66,11 +84,12 @@ impl View {
         while kept > 0 && raft.term_at(index(kept)) != Some(self.log[kept - 1]) {
             kept -= 1;
         }
-        let (role, term, committed) = (self.role, self.term, self.committed);
-        let change = Change { node, started, role, term, committed, length, kept };
+        let View { role, term, committed, first, snapshot, recovering, .. } = *self;
+        let change = Change { node, started, role, term, committed, length, kept, first, snapshot, recovering };
         self.log.truncate(kept);
         self.log.extend((kept + 1..=last).filter_map(|at| raft.term_at(index(at))));
         self.up = true;
+        self.replaced_tail = !started && kept < length;
         self.role = status.raft.role;
         self.term = status.raft.current_term;
         self.voted_for = status.raft.voted_for;
@@ -80,6 +99,10 @@ impl View {
         self.progress = status.raft.progress;
         self.state_hash = status.state_hash;
         self.revision = status.revision.get();
+        self.recovering = status.recovering;
+        self.first = position(status.first_index);
+        self.snapshot = position(status.snapshot_index);
+        self.snapshot_bytes = status.snapshot_bytes;
         change
     }
 
@@ -126,12 +149,15 @@ pub(crate) mod made {
 
     /// A step of `node` from a view like the present one in which nothing was yet.
     pub(crate) fn first_step(node: usize) -> Change {
-        Change { node, started: false, role: Role::Follower, term: Term::ZERO, committed: 0, length: 0, kept: 0 }
+        let (role, term) = (Role::Follower, Term::ZERO);
+        let (committed, length, kept, first, snapshot) = (0, 0, 0, 1, 0);
+        Change { node, started: false, role, term, committed, length, kept, first, snapshot, recovering: false }
     }
 
     /// A step of `node` in which nothing changed.
     pub(crate) fn no_change(node: usize, view: &View) -> Change {
-        let View { role, term, committed, ref log, .. } = *view;
-        Change { node, started: false, role, term, committed, length: log.len(), kept: log.len() }
+        let View { role, term, committed, first, snapshot, recovering, ref log, .. } = *view;
+        let (length, kept) = (log.len(), log.len());
+        Change { node, started: false, role, term, committed, length, kept, first, snapshot, recovering }
     }
 }

@@ -1,0 +1,270 @@
+//! From a data directory to an engine: the newest sound snapshot, the log behind it, and what to do about damage.
+//!
+//! | what is damaged | what is done |
+//! |---|---|
+//! | a snapshot, and the one before it is sound | that one and the log behind it, which is kept for this |
+//! | every snapshot, and the log does not begin at the first entry | the log is given up and fetched from the others |
+//! | the log, and what is behind the damage proves this node's term | it is cut there, and the rest fetched from the others |
+//! | the log otherwise | nothing is touched, and the node does not start |
+//!
+//! Nothing can be fetched where the others cannot elect a leader without this node, which has no vote meanwhile: then
+//! nothing is touched either.
+//!
+//! Whatever is given up takes promises with it, so it is noted on the disk first: see [`super::repair`].
+
+use std::sync::Arc;
+
+use raft::{Index, Raft, Restored, Term};
+
+use crate::disk::Disk;
+use crate::replica::Replica;
+use crate::snapshot::{self, Stored};
+use crate::wal::{self, WalError};
+
+use super::agreement::Agreement;
+use super::repair::Repair;
+use super::replay::{Base, Done, Replay, ReplayError};
+use super::snapshots::{LoadError, SnapshotExecutor, Snapshots, SnapshotsOptions, load};
+use super::space::Space;
+use super::{Engine, EngineError, EngineOptions, Opened};
+
+/// Damage that a start found and dealt with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// What is damaged: the file, where in it, and how that is known.
+    pub found: String,
+    /// What was done about it.
+    pub remedy: Remedy,
+}
+
+/// What was done about damage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// An older snapshot, and the log behind it, hold everything that the damaged one did.
+    OlderSnapshot,
+    /// The log ends at `last_index` now. What is missing is fetched from the others, and the node takes no part in
+    /// elections until it is there.
+    Fetched {
+        /// The last entry that is left.
+        last_index: Index,
+    },
+}
+
+/// How far a start has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// So many bytes of a snapshot have been loaded.
+    Snapshot {
+        /// The bytes.
+        bytes: u64,
+    },
+    /// So many entries of the log have been replayed.
+    Log {
+        /// The entries.
+        entries: u64,
+    },
+}
+
+/// After so many entries the progress is told.
+const PROGRESS_ENTRIES: u64 = 1 << 14;
+
+/// A log that was replayed on top of a snapshot.
+struct Log {
+    opened: wal::Opened,
+    done: Done,
+    forgotten_term: Option<Term>,
+}
+
+struct Opening<'a> {
+    disk: &'a Arc<dyn Disk>,
+    options: &'a EngineOptions,
+    damage: Vec<Damage>,
+    /// The snapshots that are damaged.
+    unsound: Vec<(Stored, LoadError)>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+/// See [`Engine::open_telling`].
+pub(super) fn open(
+    disk: &Arc<dyn Disk>,
+    options: EngineOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Opened, EngineError> {
+    let mut opening = Opening { disk, options: &options, damage: Vec::new(), unsound: Vec::new(), progress };
+    snapshot::remove_leftovers(disk.as_ref())?;
+    let (base, stored) = opening.newest_sound()?;
+    let Log { opened, done, forgotten_term } = opening.log(&base)?;
+    opening.give_up_unsound()?;
+    let damage = opening.damage;
+    let snapshot_index = stored.last().map_or(Index::ZERO, |stored| stored.index);
+    let EngineOptions { raft: raft_options, configuration, wal_pending_bytes_max, .. } = options.clone();
+    let (id, timeout_ticks) = (raft_options.id, raft_options.election_timeout_ticks_max);
+    let raft = Raft::new(
+        raft_options,
+        Restored {
+            configuration,
+            hard_state: opened.hard_state,
+            term_starts: done.term_starts,
+            tail: done.tail,
+            last_index: done.last_index,
+            first_index: opened.first_index,
+            snapshot_index,
+            forgotten_term,
+            applied: done.applied,
+        },
+    )?;
+    let members = raft.configuration().members();
+    let place = members.iter().position(|member| *member == id).unwrap_or(0) as u64;
+    let snapshots_options = SnapshotsOptions {
+        id,
+        log_bytes_min: options.snapshot_log_bytes_min,
+        piece_bytes: options.snapshot_chunk_bytes,
+        place: (place, members.len() as u64),
+        timeout_ticks,
+    };
+    let snapshots = Snapshots::new(snapshots_options, stored, done.bytes_since_base);
+    let replica = Replica::new(raft, done.store, done.applied, done.applied_term, options.state_hash_every_entries);
+    Ok(Opened {
+        engine: Engine {
+            replica,
+            wal: opened.wal,
+            snapshots,
+            agreement: Agreement::new(id, 2 * u64::from(timeout_ticks)),
+            space: Space::new(options.space_reserve_bytes),
+            wal_pending_bytes_max,
+            messages_dropped: 0,
+            ticks: 0,
+            stopped: false,
+        },
+        executor: opened.executor,
+        reader: opened.reader,
+        snapshot_executor: SnapshotExecutor::new(Arc::clone(disk), options.snapshot_chunk_bytes),
+        report: opened.report,
+        snapshot_index,
+        damage,
+        fresh: opened.fresh,
+    })
+}
+
+impl Opening<'_> {
+    /// The newest snapshot that is sound, and which there are besides.
+    fn newest_sound(&mut self) -> Result<(Base, Vec<Stored>), EngineError> {
+        let mut stored = snapshot::list(self.disk.as_ref())?;
+        while let Some(newest) = stored.last() {
+            let progress = &mut *self.progress;
+            match load(self.disk.as_ref(), newest, &mut |bytes| progress(Progress::Snapshot { bytes })) {
+                Ok(loaded) => return Ok((Base::of(loaded), stored)),
+                Err(error) if error.is_damage() => {
+                    self.damage.push(Damage { found: error.to_string(), remedy: Remedy::OlderSnapshot });
+                    self.unsound.extend(stored.pop().map(|stored| (stored, error)));
+                }
+                // Another version's, or a disk that fails: not damage, and nothing to be given up.
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((Base::empty(), stored))
+    }
+
+    /// Removes damaged snapshots: whatever stands in them is elsewhere by now, or lost.
+    fn give_up_unsound(&self) -> Result<(), EngineError> {
+        for (stored, _) in &self.unsound {
+            snapshot::remove(self.disk.as_ref(), stored.index)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the others can elect a leader without this node: only from one can it fetch what is lost, and while it
+    /// does, it has no vote.
+    fn others_can_lead(&self) -> bool {
+        let own = self.options.raft.id;
+        self.options.configuration.has_quorum(|voter| voter != own)
+    }
+
+    /// Replays the log on top of `base`, after what is damaged was cut off, if that can be done.
+    fn log(&mut self, base: &Base) -> Result<Log, EngineError> {
+        let repair = Repair::read(self.disk.as_ref())?;
+        let forgotten_term = repair.map(|repair| repair.forgotten_term);
+        match self.replay(base, repair) {
+            Err(EngineError::Wal(error @ WalError::Corrupt { .. })) => {
+                let salvage = wal::salvage(self.disk.as_ref())?.filter(|_| self.others_can_lead());
+                let proven = salvage.and_then(|salvage| Some((salvage.end, salvage.proven_term?)));
+                let Some((end, proven)) = proven else { return Err(error.into()) };
+                let term = forgotten_term.unwrap_or(Term::ZERO).max(proven);
+                let (opened, done) = self.replay(base, Some(Repair { forgotten_term: term, cut: Some(end) }))?;
+                let log = self.settled(base, opened, done, Some(term))?;
+                let remedy = Remedy::Fetched { last_index: log.done.last_index };
+                self.damage.push(Damage { found: error.to_string(), remedy });
+                Ok(log)
+            }
+            Err(error) => Err(error),
+            Ok((opened, done)) => self.settled(base, opened, done, forgotten_term),
+        }
+    }
+
+    /// Replays the log, after the cut of which the note on a repair says that it may not have ended.
+    ///
+    /// The note says so until the log has been opened again: a crash on the way leads to another cut at that place, and
+    /// nothing was promised meanwhile. Only that long may there be no log at all.
+    fn replay(
+        &mut self,
+        base: &Base,
+        repair: Option<Repair>,
+    ) -> Result<(wal::Opened, Result<Done, ReplayError>), EngineError> {
+        let cut = repair.and_then(|repair| Some((repair, repair.cut?)));
+        if let Some((repair, place)) = cut {
+            repair.store(self.disk.as_ref())?;
+            wal::cut_damaged(self.disk.as_ref(), place)?;
+        }
+        let mut options = self.options.wal.clone();
+        options.must_exist &= cut.is_none();
+        let mut replay = Replay::new(base.clone(), self.options.raft.tail_bytes_max);
+        let mut entries = 0;
+        let opened = wal::open(self.disk, options, &mut |record| {
+            replay.record(record);
+            entries += 1;
+            if entries % PROGRESS_ENTRIES == 0 {
+                (self.progress)(Progress::Log { entries });
+            }
+        })?;
+        if let Some((repair, _)) = cut {
+            Repair { cut: None, ..repair }.store(self.disk.as_ref())?;
+        }
+        Ok((opened, replay.finish()))
+    }
+
+    /// Makes the log go on behind the base if it does not lead up to it.
+    fn settled(
+        &mut self,
+        base: &Base,
+        mut opened: wal::Opened,
+        done: Result<Done, ReplayError>,
+        mut forgotten_term: Option<Term>,
+    ) -> Result<Log, EngineError> {
+        let done = match done {
+            Ok(done) => {
+                if done.is_obsolete {
+                    opened.reset(base.index)?;
+                }
+                done
+            }
+            Err(missing @ ReplayError::SnapshotMissing { .. }) => {
+                if !self.others_can_lead() {
+                    let unsound = self.unsound.pop().map(|(_, error)| error);
+                    return Err(unsound.map_or(missing.into(), EngineError::Load));
+                }
+                // The log is sound, so what it says of this node's term is all that it can have promised.
+                let term = forgotten_term.unwrap_or(Term::ZERO).max(opened.hard_state.current_term);
+                Repair { forgotten_term: term, cut: None }.store(self.disk.as_ref())?;
+                forgotten_term = Some(term);
+                opened.reset(base.index)?;
+                let remedy = Remedy::Fetched { last_index: base.index };
+                self.damage.iter_mut().for_each(|damage| damage.remedy = remedy);
+                self.damage.push(Damage { found: missing.to_string(), remedy });
+                Replay::new(base.clone(), 0).finish()?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        opened.hard_state.commit_index = opened.hard_state.commit_index.min(done.last_index).max(done.applied);
+        Ok(Log { opened, done, forgotten_term })
+    }
+}

@@ -1,0 +1,465 @@
+//! The state as sections of bytes, and back: what a snapshot keeps of the store.
+//!
+//! # Format, version 1
+//!
+//! One section with [`HEADER_TAG`], then any number with [`RECORDS_TAG`]. All integers are little-endian; fields follow
+//! each other without padding.
+//!
+//! | bytes | header |
+//! |---|---|
+//! | 8 | the store's revision, from 1 to one above the last index |
+//! | 8 | its time in milliseconds |
+//! | 8 | the index of the last command applied, 0 if there was none |
+//! | 8 | number of keys |
+//! | 16 | the state hash |
+//!
+//! A section of records holds whole records, one behind the other, in ascending order of their keys through all
+//! sections. Where one section ends and the next begins means nothing.
+//!
+//! | bytes | record |
+//! |---|---|
+//! | 2 | length of the key, 1 to 1,024 |
+//! | 4 | length of the value, 0 to 1,048,576 |
+//! | 8 | create revision, 2 or above |
+//! | 8 | mod revision, from the create revision to that of the store |
+//! | 8 | version, from 1 to one above the difference of the two; 1 if and only if they are the same |
+//! | n | key |
+//! | n | value |
+//!
+//! Both ways compute the state hash afresh: what is written out is what the hash stood for all the time, or it is not
+//! called complete, and so with what is read.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+use raft::Index;
+use thiserror::Error;
+
+use super::hash::{header_hash, record_hash};
+use super::record::{Record, Revision};
+use super::store::Store;
+use super::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// The tag of the section that comes first.
+pub const HEADER_TAG: u32 = 16;
+
+/// The tag of a section of records.
+pub const RECORDS_TAG: u32 = 17;
+
+/// A section of records is closed once it is at least so long, in bytes: a piece of work of a fraction of a
+/// millisecond. A large last record makes it longer, by [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`] at most.
+const SECTION_BYTES: usize = 256 << 10;
+
+const HEADER_BYTES: usize = 48;
+
+/// The fields of a record before its key, in bytes.
+const RECORD_HEAD_BYTES: usize = 30;
+
+/// A key whose record has at most so many bytes shares one allocation with its value; else it has its own. The inner
+/// nodes of the map keep keys as separators, also of keys that are gone or rewritten, and a separator must not keep a
+/// large dead value in memory.
+const SHARED_RECORD_BYTES_MAX: usize = 2048;
+
+/// So many records at most are kept beside the map until they go into it; see [`ImageLoader::insert`].
+const HELD_BACK_MAX: usize = 1024;
+
+/// Why a state cannot be written out or taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum ImageError {
+    /// A section of a kind that this version does not have.
+    #[error("section tag {0} is unknown")]
+    UnknownSection(u32),
+    /// The header is missing, comes twice, or not first.
+    #[error("there is not one header in front of the records")]
+    HeaderPlace,
+    /// The header has another length than any.
+    #[error("a header of {0} bytes does not exist")]
+    HeaderLength(usize),
+    /// The header names a revision that no store has after so many commands.
+    #[error("the header's revision {0} is that of no such store")]
+    HeaderRevision(Revision),
+    /// A section ends within a record.
+    #[error("a record is cut off")]
+    Truncated,
+    /// A key is empty or longer than [`KEY_BYTES_MAX`].
+    #[error("a key of {0} bytes is out of bounds")]
+    KeyLength(usize),
+    /// A value is longer than [`VALUE_BYTES_MAX`].
+    #[error("a value of {0} bytes is out of bounds")]
+    ValueLength(usize),
+    /// A key is not above the one before it.
+    #[error("key number {0} is not above the one before it")]
+    KeyOrder(u64),
+    /// Revisions and version of a key are such as no writes can have made.
+    #[error("key number {0} has revisions that no writes made")]
+    Revisions(u64),
+    /// There are more or fewer keys than the header says.
+    #[error("there are {found} keys, and the header says {expected}")]
+    KeyCount {
+        /// How many there are (so far).
+        found: u64,
+        /// How many the header says.
+        expected: u64,
+    },
+    /// The hash over the records is not the one that was kept: the memory of the node that wrote it out or of this one
+    /// is damaged, or the hash was not kept rightly.
+    #[error("the state has the hash {found:032x} and not {expected:032x}")]
+    Hash {
+        /// The hash that was kept.
+        expected: u128,
+        /// The hash of what was found.
+        found: u128,
+    },
+}
+
+/// A section of a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Section<'a> {
+    /// [`HEADER_TAG`] or [`RECORDS_TAG`].
+    pub tag: u32,
+    /// What it says.
+    pub bytes: &'a [u8],
+}
+
+/// Writes a store out, section by section. It keeps the state as it was when it was made, and shares it with the store
+/// that goes on: only what is changed meanwhile takes memory twice.
+pub struct Image {
+    store: Store,
+    next: Next,
+    /// The hash over what was written out so far.
+    hash: u128,
+    buffer: Vec<u8>,
+}
+
+enum Next {
+    Header,
+    /// The records above a key, or all of them.
+    RecordsAfter(Option<Bytes>),
+    End,
+}
+
+impl Image {
+    pub(super) fn new(store: Store) -> Image {
+        let hash = header_hash(store.revision, store.time_ms);
+        Image { store, next: Next::Header, hash, buffer: Vec::new() }
+    }
+
+    /// The index of the last command in the state, 0 if there is none.
+    pub fn last_index(&self) -> Index {
+        self.store.last_index()
+    }
+
+    /// The next section; a fraction of a millisecond of work. `None` when there is no more, and what was written out
+    /// has the hash that the store kept.
+    ///
+    /// # Errors
+    /// [`ImageError::Hash`] instead of the end if it has another: what was written out must not be used, and the node
+    /// must stop.
+    pub fn next_section(&mut self) -> Result<Option<Section<'_>>, ImageError> {
+        self.buffer.clear();
+        match std::mem::replace(&mut self.next, Next::End) {
+            Next::Header => {
+                self.header();
+                self.next = Next::RecordsAfter(None);
+                Ok(Some(Section { tag: HEADER_TAG, bytes: &self.buffer }))
+            }
+            Next::RecordsAfter(after) => match self.records(after.as_deref()) {
+                Some(last) => {
+                    self.next = Next::RecordsAfter(Some(last));
+                    Ok(Some(Section { tag: RECORDS_TAG, bytes: &self.buffer }))
+                }
+                None => self.check(),
+            },
+            Next::End => self.check(),
+        }
+    }
+
+    fn check<T>(&self) -> Result<Option<T>, ImageError> {
+        let (expected, found) = (self.store.state_hash(), self.hash);
+        if expected == found { Ok(None) } else { Err(ImageError::Hash { expected, found }) }
+    }
+
+    fn header(&mut self) {
+        // Naming every field makes a new one break the build here until somebody decides how it is kept.
+        let Store { records, records_hash: _, revision, time_ms, last_index } = &self.store;
+        for number in [revision.get(), *time_ms, last_index.get(), records.len() as u64] {
+            self.buffer.extend_from_slice(&number.to_le_bytes());
+        }
+        self.buffer.extend_from_slice(&self.store.state_hash().to_le_bytes());
+    }
+
+    /// Writes out records above a key. Returns the key of the last of them, if there is any.
+    fn records(&mut self, after: Option<&[u8]>) -> Option<Bytes> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (key, record) in self.store.records.range::<_, [u8]>((from, Bound::Unbounded)) {
+            encode_record(key, record, &mut self.buffer);
+            self.hash = self.hash.wrapping_add(record_hash(key, record));
+            last = Some(key);
+            if self.buffer.len() >= SECTION_BYTES {
+                break;
+            }
+        }
+        last.cloned()
+    }
+}
+
+fn encode_record(key: &Bytes, record: &Record, buffer: &mut Vec<u8>) {
+    // Naming every field makes a new one break the build here until somebody decides how it is kept.
+    let Record { value, create_revision, mod_revision, version } = record;
+    let key_bytes = u16::try_from(key.len()).expect("a key in the store has at most 1,024 bytes");
+    let value_bytes = u32::try_from(value.len()).expect("a value in the store has at most a mebibyte");
+    buffer.extend_from_slice(&key_bytes.to_le_bytes());
+    buffer.extend_from_slice(&value_bytes.to_le_bytes());
+    buffer.extend_from_slice(&create_revision.get().to_le_bytes());
+    buffer.extend_from_slice(&mod_revision.get().to_le_bytes());
+    buffer.extend_from_slice(&version.to_le_bytes());
+    buffer.extend_from_slice(key);
+    buffer.extend_from_slice(value);
+}
+
+/// Takes a store in, section by section. Any bytes may be given; it takes no more memory than they have, times a small
+/// number.
+#[derive(Default)]
+pub struct ImageLoader {
+    header: Option<Header>,
+    records: OrdMap<Bytes, Record>,
+    /// Records that go into the map later, in ascending order of their keys.
+    held_back: Vec<(Bytes, Record)>,
+    records_hash: u128,
+    count: u64,
+    last_key: Bytes,
+    failed: Option<ImageError>,
+}
+
+struct Header {
+    revision: Revision,
+    time_ms: u64,
+    last_index: Index,
+    key_count: u64,
+    state_hash: u128,
+}
+
+impl ImageLoader {
+    /// A loader that has seen nothing.
+    #[must_use]
+    pub fn new() -> ImageLoader {
+        ImageLoader::default()
+    }
+
+    /// Takes the next section.
+    ///
+    /// # Errors
+    /// The section is none that [`Image`] wrote, or not the next one. After an error every call gives that error again.
+    pub fn section(&mut self, tag: u32, bytes: &[u8]) -> Result<(), ImageError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let outcome = match tag {
+            HEADER_TAG => self.header(bytes),
+            RECORDS_TAG => self.records(bytes),
+            tag => Err(ImageError::UnknownSection(tag)),
+        };
+        self.failed = outcome.err();
+        outcome
+    }
+
+    /// The store, if all of it was there.
+    ///
+    /// # Errors
+    /// The header or keys are missing, the hash is another, or an earlier call gave an error.
+    pub fn finish(mut self) -> Result<Store, ImageError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        self.records.extend(self.held_back.drain(..));
+        let header = self.header.ok_or(ImageError::HeaderPlace)?;
+        if self.count != header.key_count {
+            return Err(ImageError::KeyCount { found: self.count, expected: header.key_count });
+        }
+        let store = Store {
+            records: self.records,
+            records_hash: self.records_hash,
+            revision: header.revision,
+            time_ms: header.time_ms,
+            last_index: header.last_index,
+        };
+        let (expected, found) = (header.state_hash, store.state_hash());
+        if expected == found { Ok(store) } else { Err(ImageError::Hash { expected, found }) }
+    }
+
+    fn header(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        if self.header.is_some() {
+            return Err(ImageError::HeaderPlace);
+        }
+        let fields: &[u8; HEADER_BYTES] = bytes.try_into().map_err(|_| ImageError::HeaderLength(bytes.len()))?;
+        let mut fields = Fields { rest: fields };
+        let header = Header {
+            revision: Revision::new(fields.u64()?),
+            time_ms: fields.u64()?,
+            last_index: Index::new(fields.u64()?),
+            key_count: fields.u64()?,
+            state_hash: fields.array().map(u128::from_le_bytes)?,
+        };
+        // A command makes one revision at most, and each has an index of its own.
+        let commands_min = header.revision.get().checked_sub(Revision::FIRST.get());
+        if commands_min.is_none_or(|commands_min| commands_min > header.last_index.get()) {
+            return Err(ImageError::HeaderRevision(header.revision));
+        }
+        self.header = Some(header);
+        Ok(())
+    }
+
+    fn records(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        let header = self.header.as_ref().ok_or(ImageError::HeaderPlace)?;
+        let (revision, key_count) = (header.revision, header.key_count);
+        let mut fields = Fields { rest: bytes };
+        while !fields.rest.is_empty() {
+            let number = self.count + 1;
+            let (key, record) = fields.record(number, revision)?;
+            if self.count > 0 && key <= self.last_key {
+                return Err(ImageError::KeyOrder(number));
+            }
+            if number > key_count {
+                return Err(ImageError::KeyCount { found: number, expected: key_count });
+            }
+            self.records_hash = self.records_hash.wrapping_add(record_hash(&key, &record));
+            self.last_key = key.clone();
+            self.count = number;
+            self.insert(key, record);
+        }
+        Ok(())
+    }
+
+    /// Puts a record into the map, every other one later. The map splits a full node in the middle, so ascending keys
+    /// alone would leave each node half empty behind them. This way the nodes are made by half of the keys, and the
+    /// other half fills them: a sixth less memory for the whole state, and no split for nothing.
+    fn insert(&mut self, key: Bytes, record: Record) {
+        if self.count.is_multiple_of(2) {
+            self.held_back.push((key, record));
+        } else {
+            self.records.insert(key, record);
+        }
+        if self.held_back.len() >= HELD_BACK_MAX {
+            self.records.extend(self.held_back.drain(..));
+        }
+    }
+}
+
+/// Reads fields from the front of a section; the end may come anywhere.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], ImageError> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(ImageError::Truncated)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ImageError> {
+        let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(ImageError::Truncated)?;
+        self.rest = rest;
+        Ok(*field)
+    }
+
+    fn u64(&mut self) -> Result<u64, ImageError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// The next record, which is key number `number`, of a store at `revision`. It is copied: it must not keep the
+    /// section in memory.
+    fn record(&mut self, number: u64, revision: Revision) -> Result<(Bytes, Record), ImageError> {
+        if self.rest.len() < RECORD_HEAD_BYTES {
+            return Err(ImageError::Truncated);
+        }
+        let key_bytes = usize::from(self.array().map(u16::from_le_bytes)?);
+        let value_bytes = usize::try_from(self.array().map(u32::from_le_bytes)?).unwrap_or(usize::MAX);
+        let (create_revision, mod_revision, version) = (self.u64()?, self.u64()?, self.u64()?);
+        if !(1..=KEY_BYTES_MAX).contains(&key_bytes) {
+            return Err(ImageError::KeyLength(key_bytes));
+        }
+        if value_bytes > VALUE_BYTES_MAX {
+            return Err(ImageError::ValueLength(value_bytes));
+        }
+        let is_possible = Revision::FIRST.get() < create_revision
+            && create_revision <= mod_revision
+            && mod_revision <= revision.get()
+            && version >= 1
+            && version - 1 <= mod_revision - create_revision
+            && (version == 1) == (create_revision == mod_revision);
+        if !is_possible {
+            return Err(ImageError::Revisions(number));
+        }
+        let both = self.bytes(key_bytes + value_bytes)?;
+        let (key, value) = if both.len() <= SHARED_RECORD_BYTES_MAX {
+            let mut key = Bytes::copy_from_slice(both);
+            let value = key.split_off(key_bytes);
+            (key, value)
+        } else {
+            (Bytes::copy_from_slice(&both[..key_bytes]), Bytes::copy_from_slice(&both[key_bytes..]))
+        };
+        let (create_revision, mod_revision) = (Revision::new(create_revision), Revision::new(mod_revision));
+        Ok((key, Record { value, create_revision, mod_revision, version }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Image, ImageError, Revision, Store};
+    use crate::kv::command::{self, Command};
+    use crate::kv::{ImageLoader, PutMode};
+    use bytes::Bytes;
+    use raft::Index;
+
+    fn store() -> Store {
+        let mut store = Store::new();
+        for number in 1..=50_u64 {
+            let key = Bytes::from(number.to_be_bytes().to_vec());
+            let command = Command::Put { key, value: Bytes::from_static(b"value"), mode: PutMode::Upsert };
+            let encoded = command::encode(&command, number).expect("it is within the limits");
+            store.apply(Index::new(number), &encoded).expect("it is of this version");
+        }
+        store
+    }
+
+    /// Writes out all there is, and loads it as far as it goes.
+    fn write_out(store: Store) -> (Result<(), ImageError>, Result<Store, ImageError>) {
+        let (mut image, mut loader) = (Image::new(store), ImageLoader::new());
+        loop {
+            match image.next_section() {
+                Ok(Some(section)) => loader.section(section.tag, section.bytes).expect("the bytes are well formed"),
+                Ok(None) => return (Ok(()), loader.finish()),
+                Err(error) => {
+                    assert_eq!(image.next_section(), Err(error), "an error stays");
+                    return (Err(error), loader.finish());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_memory_is_not_written_out_as_if_it_were_whole() {
+        let (written, loaded) = write_out(store());
+        assert_eq!(written, Ok(()));
+        assert_eq!(loaded.map(|loaded| loaded.state_hash()), Ok(store().state_hash()));
+
+        let key = Bytes::from(17_u64.to_be_bytes().to_vec());
+        let mut flipped = store();
+        flipped.records.get_mut(&key).expect("it was written").value = Bytes::from_static(b"valve");
+        let mut lost = store();
+        lost.records.remove(&key);
+        let mut counted = store();
+        counted.revision = Revision::new(52);
+        counted.last_index = Index::new(51);
+        for damaged in [flipped, lost] {
+            let (written, loaded) = write_out(damaged);
+            assert!(matches!(written, Err(ImageError::Hash { .. })), "{written:?}");
+            assert!(matches!(loaded, Err(ImageError::Hash { .. })), "and who loads it nevertheless finds it, too");
+        }
+        // What is kept beside the keys is hashed when it is asked for; only other replicas can see that it is wrong.
+        assert_eq!(write_out(counted).0, Ok(()));
+    }
+}

@@ -1,0 +1,63 @@
+//! What the engine's answers are to the callers that wait for them.
+
+use engine::Answer;
+use engine::replica::Ticket;
+
+use super::EventLoop;
+use crate::node::handle::{ReadError, ReadResult, Unavailable, WriteError};
+use crate::node::waiters::Waiter;
+
+impl EventLoop {
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Answer::Proposed { term, index } = answer {
+            if let Some(Waiter::Write(waiter)) = self.waiters.get_mut(&ticket) {
+                waiter.claim.set_position(term.get(), index.get());
+                if let Some(trace) = &waiter.trace {
+                    waiter.proposal = self.traces.proposed(trace, term, index);
+                }
+            }
+            return;
+        }
+        // No waiter: its caller has gone away.
+        match self.waiters.remove(&ticket) {
+            Some(Waiter::Write(waiter)) => waiter.answer(self.write_result(answer)),
+            Some(Waiter::Read(sender)) => drop(sender.send(self.read_result(answer))),
+            None => {}
+        }
+    }
+
+    fn write_result(&self, answer: Answer) -> Result<engine::kv::Applied, WriteError> {
+        match answer {
+            Answer::Written(applied) => Ok(applied),
+            Answer::Dropped { term } => Err(WriteError::Dropped { term: term.get() }),
+            Answer::Invalid(invalid) => Err(invalid.into()),
+            other => Err(self.unavailable(&other).into()),
+        }
+    }
+
+    fn read_result(&self, answer: Answer) -> Result<ReadResult, ReadError> {
+        match answer {
+            Answer::Read(result) => Ok(ReadResult {
+                kv: result.kv,
+                revision: result.revision.get(),
+                served_by: self.parts.roster.own_name().to_owned(),
+            }),
+            other => Err(self.unavailable(&other).into()),
+        }
+    }
+
+    fn unavailable(&self, answer: &Answer) -> Unavailable {
+        match answer {
+            Answer::NotLeader { leader, .. } => self.not_leader(*leader),
+            Answer::ReadAborted => self.not_leader(self.parts.engine.raft().leader()),
+            Answer::Transferring => Unavailable::Transferring,
+            Answer::StorageFull => Unavailable::StorageFull,
+            _ => Unavailable::Overloaded,
+        }
+    }
+
+    pub(super) fn not_leader(&self, leader: Option<raft::NodeId>) -> Unavailable {
+        let leader = self.parts.roster.leader(leader, &self.parts.board);
+        Unavailable::NotLeader { leader, term: self.parts.engine.raft().current_term().get() }
+    }
+}
