@@ -20,6 +20,7 @@ mod machine;
 mod process;
 mod quorate;
 mod report;
+mod snapshots;
 mod system;
 mod workload;
 
@@ -41,7 +42,7 @@ struct Command {
     options: Options,
 }
 
-/// What the benchmark starts of itself.
+/// What else the program does: what the benchmark starts of itself, and the measurements of their own.
 #[derive(Subcommand)]
 enum Child {
     /// Runs the bare tonic echo server until it is killed.
@@ -50,6 +51,10 @@ enum Child {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Measures what the snapshots of a big state cost, and a follower that needs one.
+    Snapshots(snapshots::Snapshots),
+    /// Measures how much of the disk overwriting takes.
+    Overwrites(snapshots::Overwrites),
 }
 
 /// How to measure.
@@ -105,6 +110,8 @@ async fn main() -> anyhow::Result<()> {
     let command = Command::parse();
     match command.child {
         Some(Child::EchoServer { listen }) => echo::serve(listen).await,
+        Some(Child::Snapshots(options)) => snapshots::measure_snapshots(&options).await,
+        Some(Child::Overwrites(options)) => snapshots::measure_overwrites(&options).await,
         None => measure(&command.options).await,
     }
 }

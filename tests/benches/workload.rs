@@ -102,7 +102,8 @@ pub(crate) async fn fill(address: SocketAddr, options: &Options) -> anyhow::Resu
     Ok(())
 }
 
-async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<Vec<Channel>> {
+/// Connects some times to one node.
+pub(crate) async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<Vec<Channel>> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
     let mut channels = Vec::new();
     for _ in 0..connections {
@@ -117,7 +118,8 @@ fn key(number: u64) -> String {
     format!("{:016x}{number:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-fn put_request(number: u64) -> PutRequest {
+/// A create-only put of the key of a number.
+pub(crate) fn put_request(number: u64) -> PutRequest {
     static VALUE: [u8; VALUE_BYTES] = [b'v'; VALUE_BYTES];
     PutRequest { value: Bytes::from_static(&VALUE), ..rpc::put_request(&key(number), "") }
 }

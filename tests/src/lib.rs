@@ -8,6 +8,7 @@
 pub mod binaries;
 pub mod clients;
 pub mod cluster;
+pub mod disk;
 pub mod loopback;
 pub mod node;
 pub mod recorder;
