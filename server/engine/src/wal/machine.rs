@@ -65,6 +65,8 @@ pub struct Wal {
     pub(super) segments: Segments,
     /// Whether a preparation or a removal is out.
     in_background: bool,
+    /// The last of it was a preparation.
+    prepared_last: bool,
     /// Why the last preparation found no room.
     no_room: Option<WalError>,
     /// Whether it may be tried again.
@@ -119,6 +121,7 @@ impl Wal {
             prepared: end.prepared,
             segments: end.segments,
             in_background: false,
+            prepared_last: false,
             no_room: None,
             retry: false,
             previous: end.previous,
@@ -236,7 +239,14 @@ impl Wal {
         if self.in_background {
             return None;
         }
-        let work = self.prepare().or_else(|| self.remove());
+        // In turns: while large entries fill a segment each, there is always one to prepare, and what is not needed any
+        // more would never go.
+        let work = if self.prepared_last {
+            self.remove().or_else(|| self.prepare())
+        } else {
+            self.prepare().or_else(|| self.remove())
+        };
+        self.prepared_last = matches!(work, Some(WorkKind::Prepare(_)));
         self.in_background = work.is_some();
         work
     }
