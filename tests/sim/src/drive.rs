@@ -217,6 +217,7 @@ impl World {
                     }
                     RaftEvent::Installed { index } => {
                         self.coverage.hit("snapshot installed");
+                        self.forged_replaced(number);
                         if self.observer.views[number].replaced_tail {
                             self.coverage.hit("snapshot installed over a tail that differs");
                         }
