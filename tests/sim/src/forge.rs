@@ -21,9 +21,6 @@ const DOWN_US: u64 = 200_000;
 /// How long hashes may be on their way, in microseconds, disks that are slow to apply included.
 const PATIENCE_US: u64 = 3_000_000;
 
-/// How many indexes are compared before it has to be found: of each, hashes of a majority have to arrive.
-const CHANCES: u64 = 8;
-
 /// A forgery, and until when it has to be found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forgery {
@@ -61,8 +58,8 @@ impl World {
         let furthest = self.observer.views.iter().map(|view| view.applied).max().unwrap_or(0) as u64;
         let every = self.settings.snapshots.hash_every_entries;
         let Some(forgery) = self.forgery.as_mut().filter(|forgery| forgery.node == number) else { return };
-        // What is on its way may be of the index that comes next, and each index is told once: it may be lost.
-        forgery.found_at = position(Index::new((furthest / every + 1 + CHANCES) * every));
+        // What is on its way may be of the index that comes next.
+        forgery.found_at = position(Index::new((furthest / every + 2) * every));
     }
 
     /// A node took over a peer's snapshot: if its own state was forged, that state is gone, and nothing is to be found.
@@ -92,8 +89,8 @@ impl World {
     }
 }
 
-/// Replaces the newest snapshot of a disk, if it is that of `index`, by one of the next index and another state. A later
-/// one may be there that its node had not heard of: behind that nothing need be committed.
+/// Replaces the newest snapshot of a disk, if it is that of `index`, by one of the next index and another state. A
+/// later one may be there that its node had not heard of: behind that nothing need be committed.
 fn forge_newest(disk: &MemoryDisk, index: Index) -> Option<()> {
     let newest = snapshot::list(disk).ok()?.pop().filter(|newest| newest.index == index)?;
     let (meta, mut store) = load(disk, &newest.name)?;

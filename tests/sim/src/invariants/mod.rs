@@ -100,7 +100,6 @@ impl Observer {
             recovery: recovery::Recovery::new(size),
             disk_use: snapshots::DiskUse {
                 log_bytes_min: settings.snapshots.log_bytes_min,
-                value_bytes_max: settings.clients.large_bytes.1,
                 segment_bytes: settings.segment_bytes,
                 work_us: settings.snapshots.work_us.1,
             },

@@ -78,8 +78,6 @@ fn term_starts(log: &CommittedLog, last: usize) -> Vec<(Index, Term)> {
 /// How many bytes a node may have on its disk: a few times what its state and the log between two snapshots take.
 pub(crate) struct DiskUse {
     pub(crate) log_bytes_min: u64,
-    /// The largest value that a client writes: a snapshot that is due may be late by one.
-    pub(crate) value_bytes_max: u64,
     pub(crate) segment_bytes: u64,
     /// The longest time that one piece of work on a snapshot takes, in microseconds.
     pub(crate) work_us: u64,
@@ -94,7 +92,7 @@ const SEGMENTS_MAX: u64 = 8;
 
 impl DiskUse {
     pub(crate) fn check(&self, node: usize, view: &View, used_bytes: u64) -> Result<(), Violation> {
-        let due = self.log_bytes_min.max(view.snapshot_bytes) + self.value_bytes_max;
+        let due = self.log_bytes_min.max(view.snapshot_bytes);
         let bound = PARTS_MAX * due
             + SEGMENTS_MAX * self.segment_bytes
             + UNDER_WAY_BYTES
@@ -134,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_fills_up_is_found() {
-        let disk_use = DiskUse { log_bytes_min: 1 << 10, value_bytes_max: 0, segment_bytes: 4 << 10, work_us: 500 };
+        let disk_use = DiskUse { log_bytes_min: 1 << 10, segment_bytes: 4 << 10, work_us: 500 };
         let view = view(Role::Follower, 1, &[1], 1);
         assert_eq!(disk_use.check(0, &view, 64 << 10), Ok(()));
         assert!(disk_use.check(0, &view, 256 << 10).is_err());
