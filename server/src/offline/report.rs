@@ -247,7 +247,7 @@ impl Report {
             writeln!(out, "               nobody was told of them, and the next start cuts them")?;
         }
         if self.unsynced_tail.is_empty() && self.sound() {
-            writeln!(out, "  tail         none: everything behind the last record is empty")?;
+            writeln!(out, "  tail         none: nothing was being written")?;
         }
         if !self.leftovers.is_empty() {
             writeln!(out, "  leftovers    {}: never finished, and harmless", self.leftovers.join(", "))?;

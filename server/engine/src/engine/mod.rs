@@ -181,6 +181,7 @@ impl Engine {
         self.ticks += 1;
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.snapshots.observe_room(self.is_storage_full());
+            self.wal.keep_spares(self.snapshots.cycle_bytes());
             self.let_go();
         }
         // A preparation that fails takes all the room there is for a moment, and a snapshot may need it.

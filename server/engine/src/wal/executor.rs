@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, File, remove_if_exists, write_zeros};
 
 use super::WalError;
-use super::format::{preparation_name, segment_name};
+use super::format::{preparation_name, segment_name, spare_name};
 
 /// A segment's file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,8 +26,14 @@ pub(super) enum WorkKind {
     Commit { segment: u32, offset: u64, bytes: Vec<u8> },
     /// Make the file of a segment that will be needed.
     Prepare(SegmentFile),
+    /// Make it of a spare.
+    Recycle { spare: u32, file: SegmentFile },
+    /// Make a spare of a segment that is no longer needed.
+    Retire(SegmentFile),
     /// Remove the file of a segment that is no longer needed.
     Remove { segment: u32 },
+    /// Remove a spare.
+    RemoveSpare { segment: u32 },
 }
 
 impl Work {
@@ -56,6 +62,10 @@ pub(super) enum CompletionKind {
     /// There was no room to make a segment's file, and what was made of it is removed again.
     NoRoom {
         error: WalError,
+    },
+    Retired {
+        result: Result<(), WalError>,
+        file: SegmentFile,
     },
     Removed {
         result: Result<(), WalError>,
@@ -93,10 +103,20 @@ impl Executor {
                 Ok(Some(error)) => CompletionKind::NoRoom { error },
                 result => CompletionKind::Prepared { result: result.map(|_| ()), file },
             },
-            WorkKind::Remove { segment } => {
-                let result = self.guarded(|executor| remove_segment(executor.disk.as_ref(), segment));
-                CompletionKind::Removed { result }
+            WorkKind::Recycle { spare, file } => {
+                let (from, to) = (spare_name(spare), segment_name(file.segment));
+                CompletionKind::Prepared { result: self.guarded(|executor| executor.rename(&from, &to)), file }
             }
+            WorkKind::Retire(file) => {
+                let (from, to) = (segment_name(file.segment), spare_name(file.segment));
+                CompletionKind::Retired { result: self.guarded(|executor| executor.rename(&from, &to)), file }
+            }
+            WorkKind::Remove { segment } => CompletionKind::Removed {
+                result: self.guarded(|executor| remove_durably(executor.disk.as_ref(), segment_name(segment))),
+            },
+            WorkKind::RemoveSpare { segment } => CompletionKind::Removed {
+                result: self.guarded(|executor| remove_durably(executor.disk.as_ref(), spare_name(segment))),
+            },
         })
     }
 
@@ -122,6 +142,12 @@ impl Executor {
         file.sync_data().map_err(io_error("sync"))
     }
 
+    /// Gives a file another name, durably, for the same reason as [`remove_durably`].
+    fn rename(&self, from: &str, to: &str) -> Result<(), WalError> {
+        self.disk.rename(from, to).map_err(WalError::io("rename", from.to_owned()))?;
+        self.disk.sync_directory().map_err(WalError::io("sync the directory of", to.to_owned()))
+    }
+
     /// Makes a segment's file. Returns the error if there was only no room for it: nothing was promised of a file that
     /// is not there, so that this is no failure of the log.
     fn prepare(&self, file: SegmentFile) -> Result<Option<WalError>, WalError> {
@@ -143,9 +169,8 @@ impl Executor {
     }
 }
 
-/// Removes a segment's file, durably: were the next removal to survive a crash and this one not, there would be a gap.
-pub(super) fn remove_segment(disk: &dyn Disk, segment: u32) -> Result<(), WalError> {
-    let io_error = |action| WalError::io(action, segment_name(segment));
-    remove_if_exists(disk, &segment_name(segment)).map_err(io_error("remove"))?;
-    disk.sync_directory().map_err(io_error("sync the directory of"))
+/// Removes a file, durably: were the next removal to survive a crash and this one not, there would be a gap.
+pub(super) fn remove_durably(disk: &dyn Disk, name: String) -> Result<(), WalError> {
+    remove_if_exists(disk, &name).map_err(WalError::io("remove", name.clone()))?;
+    disk.sync_directory().map_err(WalError::io("sync the directory of", name))
 }

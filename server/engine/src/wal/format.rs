@@ -109,7 +109,7 @@ impl Header {
     /// Decodes what may be a header; `None` if it cannot be that of a record at `position`. The checksum is not looked
     /// at yet: this is what has to hold before it is worth reading the payload.
     pub(super) fn plausible(bytes: &[u8], position: Position) -> Option<Header> {
-        if le_u64(bytes, 8) != position.0 {
+        if stored_position(bytes) != position {
             return None;
         }
         let header = Header::decode(bytes);
@@ -125,6 +125,11 @@ pub(super) fn record_bytes(payload_bytes: usize) -> usize {
 /// The size of the record at the head of `queue`, which was encoded by this module.
 pub(super) fn head_bytes(queue: &[u8]) -> usize {
     Header::decode(queue).record_bytes()
+}
+
+/// The position that a header names.
+pub(super) fn stored_position(header: &[u8]) -> Position {
+    Position(le_u64(header, 8))
 }
 
 /// The checksum that a record carries.
@@ -314,6 +319,11 @@ pub(super) fn preparation_name(segment: u32) -> String {
     format!("wal-{segment:010}.new")
 }
 
+/// The name of a segment's file when the segment is no longer needed, and its file may become that of a later one.
+pub(super) fn spare_name(segment: u32) -> String {
+    format!("wal-{segment:010}.old")
+}
+
 /// Whether a file is a segment that was being filled with zeros.
 pub(super) fn is_preparation_name(name: &str) -> bool {
     name.starts_with("wal-") && name.ends_with(".new")
@@ -323,6 +333,12 @@ pub(super) fn is_preparation_name(name: &str) -> bool {
 pub(super) fn parse_segment_name(name: &str) -> Option<u32> {
     let segment = name.strip_prefix("wal-")?.strip_suffix(".log")?.parse().ok()?;
     (segment > 0 && segment_name(segment) == name).then_some(segment)
+}
+
+/// The segment that a spare file was, if it is one.
+pub(super) fn parse_spare_name(name: &str) -> Option<u32> {
+    let segment = name.strip_prefix("wal-")?.strip_suffix(".old")?.parse().ok()?;
+    (segment > 0 && spare_name(segment) == name).then_some(segment)
 }
 
 fn encode_hard_state(hard_state: &HardState, queue: &mut Vec<u8>) {

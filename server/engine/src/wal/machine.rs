@@ -13,6 +13,7 @@ use super::format::{
 };
 use super::index::{EntryIndex, Placed, Placer};
 use super::log_state::LogState;
+use super::spares::Spares;
 use super::{Completion, SEGMENT_BYTES_MAX, WalError, WalOptions, Work, lock_index};
 
 /// The most bytes that one commit writes (one record may be more): a sync takes about a millisecond per mebibyte, and
@@ -27,6 +28,8 @@ const SEGMENT_GRANULE_BYTES: u64 = 4096;
 
 /// A commit that an executor has.
 struct InFlight {
+    /// The segment that it goes to.
+    file: SegmentFile,
     /// Where the log ends when it is durable.
     end: Position,
     /// How many bytes of queue are durable then, since the log was opened.
@@ -42,7 +45,7 @@ struct InFlight {
 ///
 /// Everything appended while a commit is in flight goes out together in the next one: one sync for all of them.
 pub struct Wal {
-    options: WalOptions,
+    pub(super) options: WalOptions,
     salt: u32,
     pub(super) index: Arc<Mutex<EntryIndex>>,
     placer: Placer,
@@ -63,6 +66,7 @@ pub struct Wal {
     used: u32,
     prepared: VecDeque<SegmentFile>,
     pub(super) segments: Segments,
+    pub(super) spares: Spares,
     /// Whether a preparation or a removal is out.
     in_background: bool,
     /// The last of it was a preparation.
@@ -85,6 +89,7 @@ pub struct Wal {
 enum Completed {
     Commit { buffer: Vec<u8> },
     Preparation(Result<SegmentFile, WalError>),
+    Retirement(SegmentFile),
     Removal,
 }
 
@@ -98,6 +103,7 @@ pub(super) struct LogEnd {
     pub(super) previous: u32,
     pub(super) prepared: VecDeque<SegmentFile>,
     pub(super) segments: Segments,
+    pub(super) spares: VecDeque<SegmentFile>,
 }
 
 impl Wal {
@@ -120,6 +126,7 @@ impl Wal {
             used: if end.version == FORMAT_VERSION { offset } else { end.current.bytes },
             prepared: end.prepared,
             segments: end.segments,
+            spares: Spares::new(end.spares),
             in_background: false,
             prepared_last: false,
             no_room: None,
@@ -246,7 +253,7 @@ impl Wal {
         } else {
             self.prepare().or_else(|| self.remove())
         };
-        self.prepared_last = matches!(work, Some(WorkKind::Prepare(_)));
+        self.prepared_last = matches!(work, Some(WorkKind::Prepare(_) | WorkKind::Recycle { .. }));
         self.in_background = work.is_some();
         work
     }
@@ -265,6 +272,7 @@ impl Wal {
             CompletionKind::Committed { result, buffer } => (Completed::Commit { buffer }, result),
             CompletionKind::Prepared { result, file } => (Completed::Preparation(Ok(file)), result),
             CompletionKind::NoRoom { error } => (Completed::Preparation(Err(error)), Ok(())),
+            CompletionKind::Retired { result, file } => (Completed::Retirement(file), result),
             CompletionKind::Removed { result } => (Completed::Removal, result),
         };
         if let Err(error) = result {
@@ -278,6 +286,7 @@ impl Wal {
                 self.no_room = None;
             }
             Completed::Preparation(Err(error)) => self.no_room = Some(error),
+            Completed::Retirement(file) => self.spares.add(file),
             Completed::Removal => self.retry = true, // there is more room now
         }
         assert!(self.in_background, "background work completes once");
@@ -290,7 +299,7 @@ impl Wal {
         self.durable = commit.end;
         lock_index(&self.index).apply(&commit.placed, commit.last_index);
         if let Some(next_index) = commit.begins {
-            self.segments.begin(commit.end.segment(), next_index);
+            self.segments.begin(commit.file, next_index);
         }
         for placed in &commit.placed {
             if let Placed::Reset { last } = placed {
@@ -351,6 +360,7 @@ impl Wal {
         let offset = u64::from(self.used);
         let placed = self.seal(&mut bytes);
         self.in_flight = Some(InFlight {
+            file: self.current,
             end: Position::new(self.current.segment, self.used),
             stream_end: self.stream_written,
             bytes: bytes.len(),
@@ -395,16 +405,23 @@ impl Wal {
     /// Asks for the next segment's file as soon as the current one is begun: so the log has room in reserve when the
     /// disk is full.
     fn prepare(&mut self) -> Option<WorkKind> {
-        if !self.prepared.is_empty() || (self.no_room.is_some() && !self.retry) {
+        if !self.prepared.is_empty() {
             return None;
         }
-        self.retry = false;
         let head = if self.queue.is_empty() { 0 } else { head_bytes(&self.queue) };
         // A record larger than a segment gets a segment of its size.
         let bytes = self.options.segment_bytes.max((START_BYTES + MARK_BYTES + head) as u64);
         let bytes = u32::try_from(bytes.next_multiple_of(SEGMENT_GRANULE_BYTES).min(SEGMENT_BYTES_MAX))
             .expect("SEGMENT_BYTES_MAX fits");
         let segment = self.current.segment.checked_add(1).expect("4 billion segments are not used up");
-        Some(WorkKind::Prepare(SegmentFile { segment, bytes }))
+        let file = SegmentFile { segment, bytes };
+        if let Some(spare) = self.spares.take(file) {
+            return Some(WorkKind::Recycle { spare: spare.segment, file });
+        }
+        if self.no_room.is_some() && !self.retry {
+            return None;
+        }
+        self.retry = false;
+        Some(WorkKind::Prepare(file))
     }
 }

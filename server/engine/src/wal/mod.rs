@@ -8,9 +8,9 @@
 //! # Format, versions 1 and 2
 //!
 //! The log is a chain of records in *segments*: files `wal-0000000001.log`, `wal-0000000002.log`, … without a gap, the
-//! oldest of which may have been removed (see [below](#cutting)). A segment is filled with zeros before it is used (an
-//! overwrite is cheaper to sync than an extension), and so are the bytes behind its last record. All numbers are
-//! little-endian.
+//! oldest of which may have been removed (see [below](#cutting)). A segment's file has its full size before it is used
+//! (an overwrite is cheaper to sync than an extension): it is filled with zeros, or was an older segment. All numbers
+//! are little-endian.
 //!
 //! A *position* is a `u64`: the segment's number in the upper 32 bits, the byte offset in its file in the lower.
 //! Positions are ordered as the log is written. A record begins at a multiple of 8 and lies in one segment:
@@ -69,6 +69,10 @@
 //! overwritten with zeros, both are synced, and the hard state is committed. (Only a disk without room for the next
 //! segment can keep that one waiting; it is then the first record of the segment.)
 //!
+//! The tail goes from the first to the last thing behind `d` that claims to be a record of the place where it lies,
+//! valid or not. What claims nothing, or another place, can never pass for a record and stays: else each start would
+//! have to overwrite what a recycled file held before.
+//!
 //! Stale records never follow again on a cut log: they are zeroed and synced before the next append. Should a disk
 //! bring them back, the record that they would have to follow has been replaced by that one, so the chain differs; and
 //! they name no durable offset beyond the cut, so they are no proof of damage either.
@@ -80,11 +84,13 @@
 //! # Cutting
 //!
 //! Segments that are not needed are removed whole, the oldest first, each durably before the next: what is left is
-//! always without a gap. A segment goes only when a later one is known to have a durable start; so a first segment
-//! above number 1 that has no valid start is damaged, always. Its start says with which index, hard state and salt the
-//! log begins, and is held for true by its own checksum, its position and, from the next record on, the chain. What it
-//! followed on is not known any more: that all before it was removed on purpose is not checked here. Should the oldest
-//! segments be lost by accident, the log begins behind the newest snapshot, which the engine finds.
+//! always without a gap. Or their files become *spares*, `wal-0000000001.old`, and later other segments
+//! (see `spares.rs`): for the log, they are removed. A segment goes only when a later one is known to have a durable
+//! start; so a first segment above number 1 that has no valid start is damaged, always. Its start says with which
+//! index, hard state and salt the log begins, and is held for true by its own checksum, its position and, from the next
+//! record on, the chain. What it followed on is not known any more: that all before it was removed on purpose is not
+//! checked here. Should the oldest segments be lost by accident, the log begins behind the newest snapshot, which the
+//! engine finds.
 //!
 //! A truncation can reach back to before the first segment that is left: entries there were kept nowhere but are below
 //! what a snapshot holds.
@@ -103,13 +109,14 @@
 //! |---|---|---|
 //! | a segment is created or zeroed | a file `*.new`, or none | ignored; made again from nothing |
 //! | it is renamed, directory not synced | `*.new` or `*.log` | as above, or an unused segment: all zeros, already synced; the directory is synced before it is used |
-//! | it is unused | a file of zeros | kept for use |
+//! | it is unused | a file of zeros, or of records of other segments | kept for use |
+//! | a spare becomes a segment, directory not synced | `*.old` or `*.log` | a spare, or an unused segment |
 //! | its first commit runs | the start and the records behind it, any sectors of them | end is in this segment, or at the end of the segment before; the rest is a tail |
 //! | any commit runs | any sectors of it, behind all earlier commits, whole | a prefix of the commit stays, the rest is a tail |
 //! | a tail is being zeroed | some of it | the same end is found again; zeroing only ever makes records invalid |
 //! | what is not proven is written again | the same bytes | the same |
 //! | the first hard state is written | it or not | the same |
-//! | a segment is removed | the file or not; none of the later ones is touched before | it begins there, or with the next |
+//! | a segment is removed, or becomes a spare | the file or not; none of the later ones is touched before | it begins there, or with the next |
 //! | a damaged log is cut | the first of the later segments, then some of the rest of the last | refused as before, or the end is where it was to be |
 //!
 //! # Limits
@@ -135,6 +142,7 @@ mod machine;
 mod reader;
 mod recovery;
 mod salvage;
+mod spares;
 mod window;
 
 #[cfg(test)]
@@ -255,7 +263,7 @@ pub struct RecoveryReport {
     pub entries: u64,
     /// Bytes of valid records.
     pub bytes: u64,
-    /// Bytes overwritten with zeros because an unsynced tail lay there: 0 after a clean stop.
+    /// Bytes overwritten with zeros because an unsynced tail lay there, a little generously: 0 after a clean stop.
     pub cut_bytes: u64,
 }
 

@@ -56,11 +56,14 @@ impl Reader {
                     Err(error) => return Err(error),
                 },
             };
-            let full = self.read_run(window, run, next, &mut bytes_left, &mut entries)?;
-            if full {
-                break;
+            match self.read_run(window, run, next, &mut bytes_left, &mut entries) {
+                Ok(true) => break,
+                Ok(false) => next = run.last.next(),
+                // The file may have become that of another segment while it was read. What was read of it before that
+                // has the checksum of what was written, and is the log's.
+                Err(_) if lock_index(&self.index).find(next).map(|now| now.anchor) != Some(run.anchor) => break,
+                Err(error) => return Err(error),
             }
-            next = run.last.next();
         }
         Ok(entries)
     }

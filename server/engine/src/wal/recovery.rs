@@ -19,6 +19,7 @@ use super::format::{
 use super::index::{EntryIndex, Placer};
 use super::log_state::LogState;
 use super::machine::LogEnd;
+use super::spares::{list_spares, remove_spares};
 use super::window::Window;
 use super::{
     Executor, Opened, Reader, RecoveryReport, Replayed, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Wal, WalError, WalOptions,
@@ -48,6 +49,9 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
     if options.must_exist && recovery.current.segment == 0 {
         return Err(WalError::Missing);
     }
+    if recovery.current.segment == 0 {
+        remove_spares(disk.as_ref())?;
+    }
     recovery.repair(&rests)?;
     let Recovery { state, salt, previous, current, version, segments, end, report, .. } = recovery;
     let Replayer { replay, hard_state, index, .. } = replayer;
@@ -55,10 +59,11 @@ pub fn open(disk: &Arc<dyn Disk>, options: WalOptions, replay: &mut dyn FnMut(Re
         replay(Replayed::HardState(state.hard_state)); // its own record was cut off with the tail
     }
 
+    let spares = list_spares(disk.as_ref())?;
     let salt = salt.unwrap_or(options.salt);
     let prepared = rests.iter().filter(|rest| rest.file.segment != current.segment).map(|rest| rest.file).collect();
     let index = Arc::new(Mutex::new(index));
-    let log_end = LogEnd { state, version, current, position: end, previous, prepared, segments };
+    let log_end = LogEnd { state, version, current, position: end, previous, prepared, segments, spares };
     let wal = Wal::new(options, salt, log_end, Arc::clone(&index));
     let mut opened = Opened {
         first_index: wal.first_index(),
@@ -259,7 +264,8 @@ pub(super) fn check_version(record: &[u8], segment: u32) -> Result<(), WalError>
 /// What lies behind the end of the log in one segment.
 pub(super) struct Rest {
     pub(super) file: SegmentFile,
-    /// What is not zero there, in bytes, a little generously.
+    /// What was to be records there, in bytes, a little generously: from the first that claims to lie where it does to
+    /// the end of the last.
     pub(super) dirty: Range<u64>,
 }
 
@@ -367,7 +373,7 @@ impl<'a> Recovery<'a> {
         }
         self.current = SegmentFile { segment: window.segment, bytes };
         self.version = start.version;
-        self.segments.begin(window.segment, start.next_index);
+        self.segments.begin(self.current, start.next_index);
         self.report.segments += 1;
     }
 
@@ -411,7 +417,7 @@ impl<'a> Recovery<'a> {
         )
     }
 
-    /// Looks through a segment from an offset on: what is not zero, and a record that proves damage at the end.
+    /// Looks through a segment from an offset on: what was to be records, and one that proves damage at the end.
     fn inspect(&self, window: &mut Window, from: u64) -> Result<(Range<u64>, Option<Header>), WalError> {
         let mut dirty = from..from;
         let mut offset = from;
@@ -425,7 +431,7 @@ impl<'a> Recovery<'a> {
         Ok((dirty, None))
     }
 
-    /// Makes what was recovered durable and what lies behind it zeros.
+    /// Makes what was recovered durable, and zeros of what was written behind it.
     fn repair(&self, rests: &[Rest]) -> Result<(), WalError> {
         for rest in rests {
             let mut window = Window::open(self.disk, rest.file.segment, CHUNK_BYTES)?;

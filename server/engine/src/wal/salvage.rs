@@ -8,10 +8,11 @@ use raft::{Index, Term};
 use crate::disk::{Disk, remove_if_exists, write_zeros};
 
 use super::WalError;
-use super::executor::remove_segment;
+use super::executor::remove_durably;
 use super::format::{Header, Position, Record, is_preparation_name, segment_name, stored_checksum};
 use super::inspect::Place;
 use super::recovery::{Found, Recovery, check_version, list_segments, proves};
+use super::spares::remove_spares;
 use super::window::Window;
 
 /// How many bytes are read from a file at a time.
@@ -168,12 +169,14 @@ impl Run {
 /// [`WalError::Io`].
 pub fn cut_damaged(disk: &dyn Disk, end: Place) -> Result<(), WalError> {
     for segment in list_segments(disk)?.into_iter().rev().filter(|&segment| segment > end.segment) {
-        remove_segment(disk, segment)?;
+        remove_durably(disk, segment_name(segment))?;
     }
     let names = disk.list().map_err(WalError::io("list", "the data directory".to_owned()))?;
     for name in names.into_iter().filter(|name| is_preparation_name(name)) {
         remove_if_exists(disk, &name).map_err(WalError::io("remove", name))?;
     }
+    // Segments get the numbers of lost ones again: no file may be left that ever had one of those.
+    remove_spares(disk)?;
     if end.segment > 0 {
         let mut window = Window::open(disk, end.segment, CHUNK_BYTES)?;
         let mut file_bytes = window.length;

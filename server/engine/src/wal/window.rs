@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::disk::{Disk, File, read_full};
 
 use super::WalError;
-use super::format::{ALIGNMENT, HEADER_BYTES, Header, Position, checksum_holds, segment_name};
+use super::format::{ALIGNMENT, HEADER_BYTES, Header, Position, checksum_holds, segment_name, stored_position};
 
 /// A segment is searched in blocks of this many bytes: most of them are zeros and done with at once.
 const BLOCK_BYTES: usize = 4096;
@@ -76,8 +76,19 @@ impl Window {
         Ok(checksum_holds(bytes).then_some(Valid { header, bytes }))
     }
 
+    /// How many bytes a record has that claims to lie at `offset`, as far as that can be told: at least a header. `None`
+    /// if nothing claims to. Bytes that name no place, or another one, such as what a recycled file held before, can
+    /// never pass for a record, whatever is written around them.
+    fn claimed(&mut self, offset: u64) -> Result<Option<usize>, WalError> {
+        let Ok(in_segment) = u32::try_from(offset) else { return Ok(None) };
+        let position = Position::new(self.segment, in_segment);
+        let Some(header) = self.bytes(offset, HEADER_BYTES)? else { return Ok(None) };
+        let bytes = || Header::plausible(header, position).map_or(HEADER_BYTES, |header| header.record_bytes());
+        Ok((stored_position(header) == position).then(bytes))
+    }
+
     /// Searches for the next valid record from `offset` on, and moves `offset` there, or to the end of the file.
-    /// `dirty` grows by the blocks that were passed and are not zeros.
+    /// `dirty` grows by what is, or was to be, a record of this place, valid or not.
     pub(super) fn search(
         &mut self,
         offset: &mut u64,
@@ -91,13 +102,13 @@ impl Window {
                 *offset = block_end;
                 continue;
             }
-            if dirty.is_empty() {
-                dirty.start = *offset;
-            }
-            dirty.end = block_end;
             while *offset < block_end {
-                if let Some(valid) = self.record(*offset, salt)? {
-                    return Ok(Some(valid.header));
+                if let Some(record_bytes) = self.claimed(*offset)? {
+                    dirty.start = if dirty.is_empty() { *offset } else { dirty.start };
+                    dirty.end = dirty.end.max(self.length.min(*offset + record_bytes as u64));
+                    if let Some(valid) = self.record(*offset, salt)? {
+                        return Ok(Some(valid.header));
+                    }
                 }
                 *offset += ALIGNMENT as u64;
             }

@@ -19,6 +19,8 @@ struct Run {
     acknowledged: usize,
     /// The highest index up to which a cut was asked for.
     cut: u64,
+    /// How many segments were made of older ones.
+    recycled: usize,
 }
 
 /// Appends, rolls, resets and cuts, with work left undone between, until all is done or the disk stops. The disk has no
@@ -47,11 +49,14 @@ fn scripted_run(disk: &MemoryDisk, seed: u64, batches: u64) -> Run {
             let first_kept = numbers.below(model.hard_state.commit_index.get() + 1);
             run_so_far.cut = run_so_far.cut.max(first_kept);
             opened.wal.cut(Index::new(first_kept));
+            opened.wal.keep_spares((1 + numbers.below(3)) * SEGMENT_BYTES);
         }
         opened.wal.retry();
         let works = if numbers.below(2) == 0 || number == batches { u64::MAX } else { numbers.below(3) };
         for _ in 0..works {
             let Some(work) = opened.wal.next_work() else { break };
+            let made = format!("{work:?}");
+            run_so_far.recycled += usize::from(made.contains("Recycle"));
             match run(&mut opened, work) {
                 Ok(Some(durable)) => run_so_far.acknowledged = ends[durable.get() as usize - 1],
                 Ok(None) => {}
@@ -112,6 +117,7 @@ fn a_crash_at_any_step_of_cuts_resets_and_full_disks_loses_nothing() {
         let done = scripted_run(&whole, seed, batches);
         assert_eq!(done.acknowledged, done.written.len());
         assert!(segment_files(&whole)[0].as_str() > "wal-0000000002.log");
+        assert!(done.recycled >= 2, "only {} segments were recycled", done.recycled);
         for steps in 0..=whole.changes() {
             let disk = MemoryDisk::new();
             disk.halt_after(steps);

@@ -14,7 +14,7 @@ use super::harness::{
 use super::round_trip::{Action, Interrupted};
 
 /// Appends entries up to an index, ten to a segment of 4 KiB.
-fn append_to(opened: &mut Opened, last: u64) {
+pub(crate) fn append_to(opened: &mut Opened, last: u64) {
     let next = opened.wal.first_index().get().max(1);
     let next =
         opened.reader.read(Index::new(next), usize::MAX).unwrap().last().map_or(next, |last| last.index.get() + 1);
@@ -25,7 +25,7 @@ fn append_to(opened: &mut Opened, last: u64) {
     }
 }
 
-fn log_of(last: u64) -> (MemoryDisk, Opened) {
+pub(crate) fn log_of(last: u64) -> (MemoryDisk, Opened) {
     let disk = MemoryDisk::new();
     let (mut opened, _) = open(&disk, 4096).unwrap();
     append_to(&mut opened, last);
@@ -36,7 +36,7 @@ fn reset_to(number: u64, last: u64, entries: Vec<Entry>) -> Batch {
     Batch { reset_to: Some(Index::new(last)), ..batch(number, None, entries, None) }
 }
 
-fn indexes(entries: &[Entry]) -> Vec<u64> {
+pub(crate) fn indexes(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.index.get()).collect()
 }
 
@@ -200,7 +200,8 @@ fn random_resets_and_cuts_are_recovered_and_read() {
 fn an_entry_that_is_removed_while_it_is_looked_for_is_no_error() {
     let interruption: Arc<Mutex<Option<Action>>> = Arc::default();
     let disk = MemoryDisk::new();
-    let shared: Arc<dyn Disk> = Arc::new(Interrupted { disk: disk.clone(), interruption: Arc::clone(&interruption) });
+    let interrupted = Interrupted { disk: disk.clone(), interruption: Arc::clone(&interruption), is_late: false };
+    let shared: Arc<dyn Disk> = Arc::new(interrupted);
     let mut opened = wal::open(&shared, options(4096), &mut |_| ()).unwrap();
     append_to(&mut opened, 40);
     let reader = opened.reader.clone();

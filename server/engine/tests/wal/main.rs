@@ -14,4 +14,5 @@ mod inspect;
 mod machine;
 mod real_disk;
 mod round_trip;
+mod spares;
 mod specimen;

@@ -103,13 +103,16 @@ pub(crate) type Action = Box<dyn FnOnce() + Send>;
 pub(crate) struct Interrupted {
     pub(crate) disk: MemoryDisk,
     pub(crate) interruption: Arc<Mutex<Option<Action>>>,
+    /// Whether it comes when the file is open already.
+    pub(crate) is_late: bool,
 }
 
 impl Disk for Interrupted {
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let early = if self.is_late { Some(self.disk.open(name)?) } else { None };
         let interruption = self.interruption.lock().unwrap().take();
         interruption.into_iter().for_each(|action| action());
-        self.disk.open(name)
+        early.map_or_else(|| self.disk.open(name), Ok)
     }
     fn list(&self) -> io::Result<Vec<String>> {
         self.disk.list()
@@ -135,8 +138,8 @@ impl Disk for Interrupted {
 #[test]
 fn entries_of_two_histories_are_never_mixed_in_one_answer() {
     let interruption: Arc<Mutex<Option<Action>>> = Arc::default();
-    let disk: Arc<dyn Disk> =
-        Arc::new(Interrupted { disk: MemoryDisk::new(), interruption: Arc::clone(&interruption) });
+    let interrupted = Interrupted { disk: MemoryDisk::new(), interruption: Arc::clone(&interruption), is_late: false };
+    let disk: Arc<dyn Disk> = Arc::new(interrupted);
     let mut opened = wal::open(&disk, options(4096), &mut |_| ()).unwrap();
     let first = (1..=60).map(|index| entry(1, index, &[1; 200])).collect();
     opened.wal.append(&batch(1, None, first, Some(hard_state(1, 0, 0)))).unwrap();

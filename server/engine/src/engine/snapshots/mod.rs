@@ -150,9 +150,15 @@ impl Snapshots {
             // Deletions make room only when what they left is written and the log that led there is cut.
             return self.options.log_bytes_min / SHORT_OF_ROOM_PARTS;
         }
-        let due = self.options.log_bytes_min.max(self.newest().1);
+        let due = self.cycle_bytes();
         let (place, count) = self.options.place;
         if self.in_step { due } else { due / count.max(1) * (place + 1) }
+    }
+
+    /// How much log is let go of with each snapshot, and used up again until the next: so much of its files is worth
+    /// keeping, and takes no more room than the log needs anyway. Nothing is while the disk is almost full.
+    pub(super) fn cycle_bytes(&self) -> u64 {
+        if self.is_short_of_room { 0 } else { self.options.log_bytes_min.max(self.newest().1) }
     }
 
     /// Whether the disk is almost full.
