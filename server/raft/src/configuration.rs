@@ -103,6 +103,12 @@ impl Configuration {
         self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
     }
 
+    /// How many members there are.
+    pub fn size(&self) -> usize {
+        let learners = self.learners.iter().filter(|id| !self.is_voter(**id)).count();
+        self.voters.union(&self.outgoing).count() + learners
+    }
+
     /// All nodes whose vote counts, each once, in ascending order.
     pub fn all_voters(&self) -> BTreeSet<NodeId> {
         self.voters.union(&self.outgoing).copied().collect()

@@ -62,7 +62,7 @@ impl Raft {
                 assert_eq!(self.voted_for, Some(id), "a leader voted for itself");
                 assert_eq!(self.log.last_term(), self.current_term, "a leader's log ends in its own term");
                 assert!(leadership.reads.count() <= READS_MAX, "too many reads wait");
-                assert_eq!(leadership.progress.len() + 1, self.configuration.members().len(), "progress is missing");
+                assert_eq!(leadership.progress.len() + 1, self.configuration.size(), "progress is missing");
                 assert!(!leadership.progress.contains_key(&id), "a leader replicates to itself");
                 for (peer, progress) in &leadership.progress {
                     assert!(self.configuration.contains(*peer), "progress of {peer}, which is no member");

@@ -16,6 +16,7 @@ use crate::replication::Leadership;
 use crate::staging::Staging;
 use crate::status::Role;
 use crate::types::{BatchNumber, Entry, HardState, Index, NodeId, Payload, ReadId, Term};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -27,7 +28,7 @@ pub(crate) const TERMS_AHEAD_MAX: u64 = 1 << 32;
 #[derive(Clone, Debug)]
 pub struct Raft {
     pub(crate) options: Options,
-    pub(crate) configuration: Configuration,
+    pub(crate) configuration: Arc<Configuration>,
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
     pub(crate) log: Log,
@@ -114,7 +115,7 @@ impl Raft {
             forgotten_term,
             outbox: Outbox::default(),
             options,
-            configuration,
+            configuration: Arc::new(configuration),
             log,
         };
         if raft.log.last_term() > raft.current_term {

@@ -3,6 +3,7 @@
 use crate::configuration::Configuration;
 use crate::raft::{Raft, State};
 use crate::types::{Index, NodeId, Term};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// What a node is in the current term (§5.1).
@@ -60,7 +61,7 @@ pub struct Status {
     /// Whether it may have forgotten promises, and takes no part in elections until it has what they were about.
     pub recovering: bool,
     /// The members.
-    pub configuration: Configuration,
+    pub configuration: Arc<Configuration>,
     /// What the leader knows of each other member; empty on other nodes.
     pub progress: Vec<(NodeId, ProgressView)>,
 }
@@ -79,6 +80,11 @@ pub struct ProgressView {
 }
 
 impl Raft {
+    /// The last entry known to be on this node's disk.
+    pub fn durable_index(&self) -> Index {
+        self.staging.durable_index()
+    }
+
     /// A look at this node.
     pub fn status(&self) -> Status {
         let mut progress = Vec::new();
@@ -105,7 +111,7 @@ impl Raft {
             first_index: self.log.first_index(),
             snapshot_index: self.log.snapshot_index(),
             recovering: self.is_recovering(),
-            configuration: self.configuration.clone(),
+            configuration: Arc::clone(&self.configuration),
             progress,
         }
     }

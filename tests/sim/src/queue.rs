@@ -52,19 +52,13 @@ pub(crate) enum Event {
     GiveUp { client: usize, operation: u64 },
 }
 
+/// When an event happens, and its place among all that are planned: events are large, and a heap moves what is in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Planned {
     at_us: u64,
     sequence: u64,
-    event: Event,
+    place: usize,
 }
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Planned) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Planned {}
 
 impl PartialOrd for Planned {
     fn partial_cmp(&self, other: &Planned) -> Option<Ordering> {
@@ -83,6 +77,9 @@ impl Ord for Planned {
 #[derive(Default)]
 pub(crate) struct Queue {
     heap: BinaryHeap<Planned>,
+    events: Vec<Option<Event>>,
+    /// Places in `events` where nothing is.
+    free: Vec<usize>,
     sequence: u64,
 }
 
@@ -90,7 +87,12 @@ impl Queue {
     /// Plans an event.
     pub(crate) fn push(&mut self, at_us: u64, event: Event) {
         self.sequence += 1;
-        self.heap.push(Planned { at_us, sequence: self.sequence, event });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Planned { at_us, sequence: self.sequence, place });
     }
 
     /// The next event, if it is not after `until_us`.
@@ -98,12 +100,22 @@ impl Queue {
         if self.heap.peek()?.at_us > until_us {
             return None;
         }
-        self.heap.pop().map(|planned| (planned.at_us, planned.event))
+        let Planned { at_us, place, .. } = self.heap.pop()?;
+        self.free.push(place);
+        self.events[place].take().map(|event| (at_us, event))
     }
 
     /// All messages that are under way between nodes get lost.
     pub(crate) fn lose_messages(&mut self) {
-        self.heap.retain(|planned| !matches!(planned.event, Event::Deliver(_) | Event::DeliverSide(_)));
+        let Queue { heap, events, free, .. } = self;
+        heap.retain(|planned| {
+            let lost = matches!(events[planned.place], Some(Event::Deliver(_) | Event::DeliverSide(_)));
+            if lost {
+                events[planned.place] = None;
+                free.push(planned.place);
+            }
+            !lost
+        });
     }
 
     /// How many are planned.

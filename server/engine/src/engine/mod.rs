@@ -409,8 +409,8 @@ impl Engine {
     /// How the engine is doing.
     pub fn status(&self) -> EngineStatus {
         let store = self.replica.store();
+        let raft = self.replica.raft().status();
         EngineStatus {
-            raft: self.replica.raft().status(),
             applied: self.replica.applied(),
             revision: store.revision(),
             key_count: store.len(),
@@ -425,7 +425,8 @@ impl Engine {
             snapshot_bytes: self.snapshots.newest().1,
             log_bytes_since_snapshot: self.snapshots.log_bytes(&self.replica),
             storage_full: self.is_storage_full(),
-            recovering: self.replica.raft().status().recovering,
+            recovering: raft.recovering,
+            raft,
         }
     }
 

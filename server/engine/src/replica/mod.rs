@@ -213,7 +213,7 @@ impl Replica {
         self.parked.persisted(batch, &mut self.outbox.messages);
         self.observe_leadership();
         if self.narrating {
-            let index = self.raft.status().durable_index;
+            let index = self.raft.durable_index();
             if index > self.narrated_durable_index {
                 self.outbox.events.push(Event::Durable { index });
             }
