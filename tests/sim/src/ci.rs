@@ -1,5 +1,5 @@
 //! What every change has to pass: seeds that nobody has run before, the seeds that once failed, some seeds twice, the
-//! coverage gate, every interleaving of a small cluster, and the mutants.
+//! coverage gate, an hour of overwrites, every interleaving of a small cluster, and the mutants.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,6 +10,7 @@ use clap::Args;
 use sim::RunOptions;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::overwrites::{self, Overwrites, overwrites};
 use crate::{explore, hunt_mutants, judge, twice};
 
 /// What decides how a run goes: if any of it changes, CI draws other seeds.
@@ -52,6 +53,9 @@ pub(crate) fn ci(options: &Ci) -> anyhow::Result<()> {
 
     say(&format!("{} seeds twice", options.twice))?;
     twice((first, first + options.twice), RunOptions::default())?;
+
+    say("an hour of overwrites")?;
+    overwrites(&Overwrites { from: first, seconds: overwrites::SECONDS })?;
 
     say("every interleaving of a small cluster")?;
     explore::ci(threads)?;

@@ -1,6 +1,7 @@
 //! What happens to clients: they begin, ask, are answered, try again and give up.
 
 use engine::Answer;
+use engine::kv::Command;
 use lincheck::Completion;
 
 use crate::clients::{Attempt, Outcome, Request};
@@ -59,7 +60,8 @@ impl World {
         if let Some(current) = self.clients.current(attempt) {
             current.ticket = Some((node, life, ticket));
         }
-        self.observer.asked(ticket, process.engine.status().wal_pending_bytes);
+        let is_put = matches!(command, Some(Command::Put { .. }));
+        self.observer.asked(ticket, is_put, self.observer.views[node].wal_pending_bytes);
         match command {
             Some(command) => process.engine.write(ticket, &command, now_ms),
             None => process.engine.read(ticket, key),

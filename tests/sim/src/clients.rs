@@ -14,10 +14,8 @@ use crate::history::{Call, ClientHistory, Key, Mode};
 use crate::random::Random;
 use crate::settings::ClientSettings;
 
-/// After so many operations a slot gets a new key.
-const KEY_OPERATIONS_MAX: u64 = 120;
-
-/// After so many writes in doubt too: each may take effect at any later time, so each makes the search longer.
+/// After so many writes in doubt a slot gets a new key: each may take effect at any later time, so each makes the search
+/// longer.
 const KEY_DOUBTS_MAX: u64 = 8;
 
 /// One try of one operation.
@@ -162,7 +160,7 @@ impl Clients {
     /// The key of a slot for one more operation: a new one if the last one has seen enough.
     pub(crate) fn key(&mut self, slot: usize) -> Key {
         let slot_state = &mut self.slots[slot];
-        if slot_state.operations >= KEY_OPERATIONS_MAX || slot_state.doubts >= KEY_DOUBTS_MAX {
+        if slot_state.operations >= self.settings.key_operations || slot_state.doubts >= KEY_DOUBTS_MAX {
             *slot_state = Slot { epoch: slot_state.epoch + 1, ..Slot::default() };
         }
         slot_state.operations += 1;

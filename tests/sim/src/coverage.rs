@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 99] = [
+pub(crate) const DEMANDED: [(&str, u64); 100] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -65,11 +65,12 @@ pub(crate) const DEMANDED: [(&str, u64); 99] = [
     ("snapshot installed over a tail that differs", 5),
     ("crash while a snapshot is taken", 300),
     ("crash while a snapshot is received", 5),
-    ("crash while a snapshot is installed", 2),
+    ("crash while a snapshot is installed", 10),
     ("crash while a snapshot is removed", 30),
-    ("crash between a snapshot's installation and the log's reset", 1),
+    ("crash between a snapshot's installation and the log's reset", 10),
     ("crash behind a piece of work on a snapshot", 20),
     ("started on what a crash would leave", 1000),
+    ("started without the newest snapshot", 1000),
     ("bit rot in a snapshot", 30),
     ("older snapshot used because the newest was damaged", 20),
     ("log cut at damage and fetched", 100),

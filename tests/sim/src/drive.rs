@@ -9,7 +9,7 @@ use engine::{Engine, EngineError, Event as EngineEvent, Opened, snapshot};
 use raft::{Event as RaftEvent, Role};
 
 use crate::invariants::{Change, position};
-use crate::jobs::is_full;
+use crate::jobs::{SegmentRoom, is_full};
 use crate::node::{Process, node_id, node_number};
 use crate::queue::Event;
 use crate::rot::Untouched;
@@ -22,9 +22,6 @@ pub(crate) const IDLE_TICKS: u32 = 4;
 
 /// How long a process needs to start again after it stopped by itself, in microseconds.
 const RESTART_US: (u64, u64) = (50_000, 3_000_000);
-
-/// Of a thousand times that a file was removed, how often it is tried whether the node could start without it.
-const IMAGES: u64 = 200;
 
 /// An error with what caused it, as one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
@@ -43,12 +40,15 @@ impl World {
     pub(crate) fn start(&mut self, number: usize) -> Result<(), Violation> {
         let (seed, salt) = (self.boot_random.bits(), 0xa110_c8ed + u32::try_from(number).unwrap_or(0));
         let options = self.settings.engine_options(node_id(number), seed, salt);
+        self.try_without_newest(number)?;
         let node = &mut self.nodes[number];
         let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
         // Only what is damaged is refused.
         let before = if node.rot.is_empty() { Untouched::default() } else { Untouched::of(&node.disk) };
+        let segment_room = SegmentRoom::of(&node.disk);
+        let durable = self.observer.views[number].durable;
         let newest = snapshot::list(&node.disk).ok().and_then(|mut stored| stored.pop()).map(|stored| stored.name);
-        let Opened { mut engine, executor, reader, snapshot_executor, report, damage, .. } =
+        let Opened { mut engine, executor, reader, snapshot_executor, snapshot_index, report, damage, .. } =
             match Engine::open(&disk, options) {
                 Ok(opened) => opened,
                 Err(error) if self.is_expected(number, &error) => {
@@ -64,7 +64,13 @@ impl World {
         node.life += 1;
         let life = node.life;
         let fetches = damage.iter().any(|damage| matches!(damage.remedy, engine::Remedy::Fetched { .. }));
+        // A note on a repair may be of a start that was cut short, and then the log has been reset.
+        if fetches || engine.status().recovering || position(snapshot_index) > durable {
+            node.alone_up_to = snapshot_index;
+        }
+        let lacks_segment = segment_room.lacks_segment(&node.disk).unwrap_or(false);
         self.observer.started(number, &engine, fetches)?;
+        self.observer.storage_full.started(number, lacks_segment);
         self.started_on_disk(number, &damage, newest.as_deref())?;
         self.trace.tell(
             self.now_us,
@@ -107,7 +113,7 @@ impl World {
             Err(error) => return self.stopped(number, &error),
         };
         let change = self.observer.acted(number, &process.engine)?;
-        process.is_resetting &= process.engine.status().wal_pending_bytes > 0;
+        process.is_resetting &= self.observer.views[number].wal_pending_bytes > 0;
         self.note(number, &change);
         self.look_at_disk(number, &change)?;
         if self.is_last_step(number) {
@@ -149,24 +155,7 @@ impl World {
         let removals = node.disk.calls(Operation::Remove);
         let Some(process) = &mut self.nodes[number].process else { return Ok(()) };
         let removed = std::mem::replace(&mut process.removals, removals) != removals;
-        if removed && self.disk_random.chance(IMAGES) { self.try_image(number) } else { Ok(()) }
-    }
-
-    /// Starts an engine on what would be on a node's disk if its power failed now and nothing survived that need not.
-    fn try_image(&mut self, number: usize) -> Result<(), Violation> {
-        self.coverage.hit("started on what a crash would leave");
-        let image = self.nodes[number].disk.fork();
-        image.crash(&mut |_| false);
-        image.clear_out();
-        if image.contents("repair").is_some() {
-            return Ok(()); // it would go on forgetting, which is never wrong
-        }
-        let disk: Arc<dyn Disk> = Arc::new(image);
-        let options = self.settings.engine_options(node_id(number), 0, 0);
-        match Engine::open(&disk, options) {
-            Ok(opened) => self.observer.would_start(number, &opened.engine),
-            Err(error) => Err(Violation::CrashWouldLose { node: node_id(number), reason: chain(&error) }),
-        }
+        if removed { self.try_image(number) } else { Ok(()) }
     }
 
     /// An engine returned an error: right if its disk was to fail, wrong otherwise.
@@ -224,6 +213,7 @@ impl World {
                         if let Some(process) = &mut self.nodes[number].process {
                             process.is_resetting = true;
                         }
+                        self.nodes[number].alone_up_to = index;
                         self.observer.installed(number, index);
                     }
                     RaftEvent::Recovered { .. } => self.coverage.hit("recovery ended"),

@@ -1,7 +1,7 @@
 //! What a process has asked of its disk: commits, preparations, reads. They end in any order, whichever was asked for
 //! first; only that one commit is under way at a time is the log's own doing.
 
-use engine::disk::Operation;
+use engine::disk::{MemoryDisk, Operation};
 use engine::snapshot::SnapshotError;
 use engine::wal::{WalError, Work};
 use engine::{EngineError, LoadError, Output, RepairError, SnapshotWork, TakeError};
@@ -28,6 +28,33 @@ pub(crate) enum Job {
         /// It finds nothing: the disk could not read.
         fails: bool,
     },
+}
+
+/// What tells from outside whether a segment of the log was prepared, or found no room.
+pub(crate) struct SegmentRoom {
+    newest: Option<String>,
+    calls_out_of_room: u64,
+}
+
+impl SegmentRoom {
+    pub(crate) fn of(disk: &MemoryDisk) -> SegmentRoom {
+        let mut newest = None;
+        disk.for_each_file(&mut |name, _| {
+            if name.starts_with("wal-") && name.ends_with(".log") {
+                newest = Some(name.to_owned());
+            }
+        });
+        SegmentRoom { newest, calls_out_of_room: disk.calls_out_of_room() }
+    }
+
+    /// Whether a segment has found no room since; nothing if none was prepared either.
+    pub(crate) fn lacks_segment(&self, disk: &MemoryDisk) -> Option<bool> {
+        let now = SegmentRoom::of(disk);
+        if now.newest > self.newest {
+            return Some(false);
+        }
+        (now.calls_out_of_room > self.calls_out_of_room).then_some(true)
+    }
 }
 
 impl Process {
@@ -121,7 +148,11 @@ impl World {
         }
         match done {
             Job::Work(work) => {
+                let before = work.is_background().then(|| SegmentRoom::of(&node.disk));
                 let completion = process.run(work);
+                if let Some(lacks_segment) = before.and_then(|before| before.lacks_segment(&node.disk)) {
+                    self.observer.storage_full.prepared(number, lacks_segment);
+                }
                 if let Err(error) = process.engine.completed(completion) {
                     return self.stopped(number, &error);
                 }

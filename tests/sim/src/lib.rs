@@ -63,12 +63,13 @@ mod settings;
 mod shrink;
 mod snapshot_jobs;
 mod trace;
+mod trial;
 mod violation;
 mod words;
 mod world;
 
 pub use campaign::{Totals, run_all};
 pub use hunt::{HuntOptions, hunt};
-pub use run::{FAULTS_SECONDS, Outcome, RunOptions, plan_of, replay, run};
+pub use run::{FAULTS_SECONDS, Outcome, RunOptions, overwrites_seed, plan_of, replay, run};
 pub use shrink::shrink;
 pub use trace::Line;

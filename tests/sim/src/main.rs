@@ -2,6 +2,7 @@
 
 mod ci;
 mod explore;
+mod overwrites;
 mod report;
 
 use std::ffi::OsString;
@@ -37,6 +38,8 @@ enum Command {
     Shrink(One),
     /// Runs a seed with some of its faults only, and tells the story.
     Replay(Replay),
+    /// Overwrites a few keys for an hour of simulated time.
+    Overwrites(overwrites::Overwrites),
     /// Explores every interleaving of a small cluster.
     Explore(explore::Explore),
     /// Weaves seeded bugs into a copy of the code, and shows that each is found.
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         Command::Coverage(Many { seeds, how }) => many(seeds, usize::MAX, &how, true),
         Command::Twice(Many { seeds, how }) => twice(seeds, how.options(false)),
         Command::Shrink(One { seed, how }) => make_smaller(seed, &how),
+        Command::Overwrites(options) => overwrites::overwrites(&options),
         Command::Explore(options) => explore::run(&options),
         Command::Mutants(_) => hunt_mutants(&std::env::args_os().skip(2).collect::<Vec<_>>()),
         Command::Ci(options) => ci::ci(&options),

@@ -28,6 +28,9 @@ const JUMP_US: u64 = 3_600_000_000;
 /// How many ticks may come at once when a clock jumps ahead.
 const TICKS_AT_ONCE_MAX: u64 = 100;
 
+/// At so many installations of snapshots the power fails, on whichever nodes they are.
+const DOOMED_INSTALLS: u32 = 3;
+
 /// Stands for: how much survives is drawn for each crash.
 const SURVIVAL_DRAWN: u64 = 1001;
 
@@ -59,11 +62,12 @@ impl World {
             Fault::CrashAll => self.crash("crash of all nodes", &random.shuffled(size), random),
             Fault::Kill => self.kill(any, random),
             Fault::CrashInStep => self.nodes[any].doomed_in = Some(random.below(40)),
-            Fault::CrashInSnapshot => {
-                let at_peers = random.chance(600);
-                self.nodes[any].doomed_at_peers = at_peers;
-                self.nodes[any].doomed_snapshot_in = Some(random.below(if at_peers { 2 } else { 12 }));
-            }
+            Fault::CrashInSnapshot => match random.below(3) {
+                0 => self.nodes[any].doom_in_snapshot(false, random.below(12)),
+                1 => self.nodes[any].doom_in_snapshot(true, random.below(2)),
+                // Installations are rare, so whoever has the next ones will do.
+                _ => self.doomed_installs = DOOMED_INSTALLS,
+            },
             Fault::Pause => self.pause("pause", any, random),
             Fault::PauseLeader => self.pause("pause of a leader", leader.unwrap_or(any), random),
             Fault::StallDisk => self.stall(any, random),

@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) rot: Vec<Rot>,
     /// Its state was changed behind its back.
     pub(crate) is_forged: bool,
+    /// Snapshots before that of this index hold nothing that the log would lead on from.
+    pub(crate) alone_up_to: Index,
     /// A damaged part of its log was cut off.
     pub(crate) was_cut: bool,
     /// It is not to be started again.
@@ -112,9 +114,16 @@ impl Node {
             full_us: None,
             rot: Vec::new(),
             is_forged: false,
+            alone_up_to: Index::ZERO,
             was_cut: false,
             held_down: false,
         }
+    }
+
+    /// Its power will fail after so many pieces of work on snapshots, or on those of its peers only.
+    pub(crate) fn doom_in_snapshot(&mut self, at_peers: bool, works: u64) {
+        self.doomed_at_peers = at_peers;
+        self.doomed_snapshot_in = Some(works);
     }
 
     /// Whether something on its disk that counts has gone bad.

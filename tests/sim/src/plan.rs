@@ -116,6 +116,8 @@ pub(crate) fn draw(seed: u64, end_us: u64) -> Vec<Action> {
         return Vec::new();
     }
     let gap_us = random.pick(&[500_000, 2_000_000, 5_000_000]);
+    // Who is down writes nothing.
+    let gap_us = if kind == Kind::Overwrites { 5_000_000 } else { gap_us };
     let mut actions = Vec::new();
     // The first leader gets some time.
     let mut at_us = 2_000_000 + random.below(gap_us);

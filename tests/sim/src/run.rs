@@ -6,7 +6,7 @@ use crate::coverage::Coverage;
 use crate::history;
 use crate::liveness::Recovery;
 use crate::plan::{self, Action};
-use crate::settings::Kind;
+use crate::settings::{Kind, Settings};
 use crate::trace::Line;
 use crate::violation::Violation;
 use crate::world::World;
@@ -57,6 +57,8 @@ pub struct Outcome {
     pub leader_changes_after_heal: Option<u64>,
     /// How many nodes the cluster had.
     pub size: usize,
+    /// How many snapshots they took or installed.
+    pub snapshots: u64,
     /// The story, if it was kept.
     pub story: Vec<Line>,
     pub(crate) coverage: Coverage,
@@ -77,6 +79,11 @@ pub fn replay(seed: u64, options: RunOptions, only: &[usize]) -> Outcome {
 /// The actions of a seed's plan, as people read them.
 pub fn plan_of(seed: u64, options: RunOptions) -> Vec<String> {
     plan::draw(seed, options.faults_seconds * 1_000_000).iter().map(ToString::to_string).collect()
+}
+
+/// The first seed from `from` on that means a run in which keys are overwritten as fast as can be.
+pub fn overwrites_seed(from: u64) -> u64 {
+    (from..).find(|seed| Settings::draw(*seed).kind == Kind::Overwrites).expect("one of fifty is")
 }
 
 fn run_with(seed: u64, options: RunOptions, plan: Vec<Action>) -> Outcome {
@@ -105,6 +112,7 @@ fn run_with(seed: u64, options: RunOptions, plan: Vec<Action>) -> Outcome {
             .and_then(|recovery| Some(recovery.as_ref()?.leader_timeouts_per_mille)),
         leader_changes_after_heal: result.ok().and_then(|recovery| Some(recovery?.leader_changes)),
         size: world.nodes.len(),
+        snapshots: world.coverage.count("snapshot taken or installed"),
         coverage: world.coverage,
         story: world.trace.into_lines(),
     }
@@ -132,6 +140,7 @@ fn outcome_without_world(seed: u64, violation: &Violation) -> Outcome {
         leader_timeouts_per_mille: None,
         leader_changes_after_heal: None,
         size: 0,
+        snapshots: 0,
         story: Vec::new(),
         coverage: Coverage::default(),
     }

@@ -102,6 +102,8 @@ pub(crate) struct ClientSettings {
     pub(crate) large_bytes: (u64, u64),
     /// How many operations are reads.
     pub(crate) reads: u64,
+    /// After so many operations another key takes the place of one.
+    pub(crate) key_operations: u64,
 }
 
 impl Settings {
@@ -129,15 +131,15 @@ impl Settings {
         };
         let mut snapshots = draw_snapshots(&mut Random::for_purpose(seed, "snapshots"));
         let kind = draw_kind(voters, &mut Random::for_purpose(seed, "kind"));
-        if kind == Kind::Forgery {
+        if matches!(kind, Kind::Forgery | Kind::Overwrites) {
             snapshots.log_bytes_min = snapshots.log_bytes_min.min(4 << 10);
         }
         let mut network = draw_network(random);
-        if kind == Kind::Forgery {
-            // Hashes that are lost or late are not compared.
+        if matches!(kind, Kind::Forgery | Kind::Overwrites) {
+            // Hashes that are lost or late are not compared, and who waits writes nothing.
             network = NetworkSettings { spikes: 0, loss: 0, ..network };
         }
-        Settings {
+        let mut settings = Settings {
             kind,
             snapshots,
             size: count(voters + learners),
@@ -150,7 +152,23 @@ impl Settings {
             disk: draw_disk(random),
             clients: draw_clients(kind, random),
             uneven_clocks: random.chance(400),
+        };
+        if kind == Kind::Overwrites {
+            settings.hurry();
         }
+        settings
+    }
+
+    /// Nothing is so slow or so small that it would keep clients from writing.
+    fn hurry(&mut self) {
+        self.network.delay_us = self.network.delay_us.min((200, 5_000));
+        self.disk.commit_us = self.disk.commit_us.min((500, 5_000));
+        self.snapshots.work_us = self.snapshots.work_us.min((1_000, 20_000));
+        self.clients.delay_us = (50, 300);
+        self.raft.append_bytes_max = self.raft.append_bytes_max.max(1 << 10);
+        self.raft.inflight_messages_max = self.raft.inflight_messages_max.max(8);
+        self.raft.uncommitted_bytes_max = self.raft.uncommitted_bytes_max.max(64 << 10);
+        self.wal_pending_bytes_max = self.wal_pending_bytes_max.max(64 << 10);
     }
 
     /// What a node is opened with.
@@ -187,12 +205,14 @@ fn draw_network(random: &mut Random) -> NetworkSettings {
     }
 }
 
-/// How many of a thousand runs are of each of the kinds out of the ordinary.
+/// How many of a thousand runs are of each of the kinds out of the ordinary; those that overwrite take long.
+const OVERWRITES_RUNS: u64 = 5;
 const KIND_RUNS: u64 = 20;
 
 fn draw_kind(voters: u64, random: &mut Random) -> Kind {
-    match random.below(1000) / KIND_RUNS {
-        0 => Kind::Overwrites,
+    let drawn = random.below(1000);
+    match drawn / KIND_RUNS {
+        0 if drawn < OVERWRITES_RUNS => Kind::Overwrites,
         1 => Kind::AllRot,
         // Of one node or two that differ, none is right.
         2 if voters > 2 => Kind::Forgery,
@@ -220,11 +240,16 @@ fn draw_disk(random: &mut Random) -> DiskSettings {
     }
 }
 
+/// After so many operations a slot gets a new key, so that histories stay short, and states small. Where keys are
+/// overwritten all the time the state is not to grow.
+const KEY_OPERATIONS: u64 = 120;
+const KEY_OPERATIONS_OVERWRITES: u64 = 2_000;
+
 fn draw_clients(kind: Kind, random: &mut Random) -> ClientSettings {
     let count = usize::try_from(random.between((2, 6))).expect("a small number");
-    // A dozen operations a second or four times as many, however many clients there are.
+    // A dozen operations a second, four or eight times as many, however many clients there are.
     let usual = random.pick(&[20_000, 80_000]);
-    let think = if kind == Kind::Overwrites { 2_000 } else { usual } * count as u64;
+    let think = if kind == Kind::Overwrites { 10_000 } else { usual } * count as u64;
     ClientSettings {
         count,
         keys: random.pick(&[1, 2, 4]),
@@ -234,6 +259,7 @@ fn draw_clients(kind: Kind, random: &mut Random) -> ClientSettings {
         large_values: random.pick(&[0, 50, 200]),
         large_bytes: random.pick(&[(200, 600), (1_000, 5_000)]),
         reads: random.pick(&[150, 350, 600]),
+        key_operations: if kind == Kind::Overwrites { KEY_OPERATIONS_OVERWRITES } else { KEY_OPERATIONS },
     }
 }
 

@@ -5,6 +5,7 @@ use engine::SnapshotWork;
 use engine::side::{SideBody, SideMessage};
 use raft::{Index, NodeId};
 
+use crate::invariants::index;
 use crate::network::{Lane, Link};
 use crate::node::node_number;
 use crate::queue::Event;
@@ -26,6 +27,9 @@ enum Moment {
     /// Its node has been told, and has handed on what came of it.
     Behind,
 }
+
+/// What is drawn from.
+const MOMENTS: [Moment; 5] = [Moment::While, Moment::While, Moment::Before, Moment::Behind, Moment::Behind];
 
 impl World {
     /// Hands the snapshots' executor what an engine asks of it.
@@ -62,10 +66,15 @@ impl World {
             self.power_off_soon(number);
             return Ok(());
         }
-        let Some(process) = &mut self.nodes[number].process else { return Ok(()) };
+        let node = &mut self.nodes[number];
+        let Some(process) = &mut node.process else { return Ok(()) };
         let Some(work) = process.snapshot_jobs.pop_front() else { return Ok(()) };
-        let name = work.name();
+        let (name, out_of_room) = (work.name(), node.disk.calls_out_of_room());
         let completion = process.snapshot_executor.run(work);
+        if name == "take" && node.disk.calls_out_of_room() > out_of_room {
+            // The newest snapshot is all that it keeps, to make room for the next.
+            node.alone_up_to = index(self.observer.views[number].snapshot);
+        }
         self.trace.detail(self.now_us, Some(number), "snapshot", || name.to_owned());
         if let Some(Moment::Before) = moment {
             self.coverage.hit("crash behind a piece of work on a snapshot");
@@ -95,23 +104,19 @@ impl World {
             "receive" => self.disk_random.chance(200),
             _ => true,
         };
-        if !counts {
-            return None;
-        }
-        match &mut node.doomed_snapshot_in {
-            Some(0) => Some(self.disk_random.pick(&[
-                Moment::While,
-                Moment::While,
-                Moment::Before,
-                Moment::Behind,
-                Moment::Behind,
-            ])),
+        let is_aimed_at = work.name() == "install" && self.faults && self.doomed_installs > 0;
+        self.doomed_installs -= u32::from(is_aimed_at);
+        let is_last = match &mut node.doomed_snapshot_in {
+            _ if is_aimed_at => true,
+            _ if !counts => false,
+            Some(0) => true,
             Some(works) => {
                 *works -= 1;
-                None
+                false
             }
-            None => None,
-        }
+            None => false,
+        };
+        is_last.then(|| self.disk_random.pick(&MOMENTS))
     }
 
     fn power_off_soon(&mut self, number: usize) {

@@ -69,6 +69,10 @@ pub(crate) enum Violation {
     RevisionFell { floor: u64, found: u64 },
     #[error("{node}: {what} is at {count}, above its bound {bound}")]
     Unbounded { node: NodeId, what: &'static str, count: u64, bound: u64 },
+    #[error("{node} refuses ticket {ticket} for want of room, and has room")]
+    RefusedWithRoom { node: NodeId, ticket: u64 },
+    #[error("{node} takes a put as entry {index}, and its disk is as good as full")]
+    TakenWithoutRoom { node: NodeId, index: Index },
     #[error("{node} leads term {term} although its disk has not got on for {ticks} ticks")]
     StalledLeaderStays { node: NodeId, term: Term, ticks: u32 },
     #[error("{node} stopped without a failure of its disk: {reason}")]
@@ -97,6 +101,8 @@ pub(crate) enum Violation {
     DivergenceMissed { node: NodeId, index: Index },
     #[error("if the power failed now, {node} would not start as what it is: {reason}")]
     CrashWouldLose { node: NodeId, reason: String },
+    #[error("without its snapshot of {newest}, {node} would not be what it is: {reason}")]
+    NewestNotSpare { node: NodeId, newest: Index, reason: String },
     #[error("the recovered state of {node} does not have its hash")]
     HashWrong { node: NodeId },
     #[error("the history is not linearizable: {explanation}")]

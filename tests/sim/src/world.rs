@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
     pub(crate) plan: Vec<Action>,
+    /// At the next so many installations of a peer's snapshot the power of the node fails.
+    pub(crate) doomed_installs: u32,
     /// Whether faults may still happen.
     pub(crate) faults: bool,
     /// The nodes that were healed in the end, and how often one of them became leader since.
@@ -55,6 +57,8 @@ pub(crate) struct World {
     pub(crate) disk_random: Random,
     /// Seeds of the processes.
     pub(crate) boot_random: Random,
+    /// What is tried on copies, and changes nothing.
+    pub(crate) trial_random: Random,
     /// How many events there were.
     pub(crate) steps: u64,
 }
@@ -81,12 +85,14 @@ impl World {
             observer: Observer::new(&settings),
             trace: Trace::new(keeps_lines),
             coverage: Coverage::default(),
+            doomed_installs: 0,
             faults: true,
             core: Vec::new(),
             leader_changes: 0,
             forgery: None,
             disk_random: Random::for_purpose(seed, "disks"),
             boot_random: Random::for_purpose(seed, "boots"),
+            trial_random: Random::for_purpose(seed, "trials"),
             steps: 0,
             plan,
             nodes,
@@ -267,7 +273,7 @@ impl World {
     pub(crate) fn tick_now(&mut self, node: usize) -> Result<(), Violation> {
         let now_ms = self.nodes[node].clock.now_ms(self.now_us);
         self.forget_rot(node);
-        let (free_bytes, used_bytes) = (self.nodes[node].disk.free_bytes(), self.nodes[node].disk.used_bytes());
+        let free_bytes = self.nodes[node].disk.free_bytes();
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         process.engine.tick(now_ms);
         process.ticks += 1;
@@ -275,6 +281,7 @@ impl World {
             && let Ok(free_bytes) = free_bytes
         {
             process.engine.observe_free_bytes(free_bytes);
+            self.observer.storage_full.observed(node, free_bytes, self.observer.views[node].snapshot_bytes);
         }
         process.idle_ticks += 1;
         if process.idle_ticks >= IDLE_TICKS {
@@ -286,9 +293,8 @@ impl World {
         }
         // A snapshot that found no room is tried again after a while, and meanwhile the log grows.
         let was_full = self.nodes[node].full_us.is_some_and(|full_us| self.now_us < full_us + FULL_FOR_US);
-        if self.nodes[node].full.is_none() && !self.nodes[node].expects_disk_error && !was_full {
-            self.observer.disk_used(node, used_bytes)?;
-        }
+        let is_bounded = self.nodes[node].full.is_none() && !self.nodes[node].expects_disk_error && !was_full;
+        self.observer.disk_used(node, self.now_us, &self.nodes[node].disk, is_bounded)?;
         self.forged_runs(node)?;
         self.observer.ticked(node)
     }

@@ -81,6 +81,8 @@ struct State {
     faults: Vec<(Operation, u64, Fault)>,
     /// What the files may add up to, in bytes, if there is an end to it.
     capacity: Option<u64>,
+    /// How many calls failed because there was no room.
+    out_of_room: u64,
 }
 
 /// A directory in memory. Clones share the same files; see [`MemoryDisk::fork`] for a copy.
@@ -184,6 +186,20 @@ impl MemoryDisk {
         self.lock().calls[operation as usize]
     }
 
+    /// How many calls failed because there was no room, planned failures included.
+    #[must_use]
+    pub fn calls_out_of_room(&self) -> u64 {
+        self.lock().out_of_room
+    }
+
+    /// Shows each file's name and size in bytes, in the order of the names. Counts as no call.
+    pub fn for_each_file(&self, visit: &mut dyn FnMut(&str, u64)) {
+        let state = self.lock();
+        for (name, inode) in &state.names {
+            visit(name, state.inodes.get(inode).map_or(0, |inode| inode.visible.len() as u64));
+        }
+    }
+
     /// How many calls that change something went through.
     #[must_use]
     pub fn changes(&self) -> u64 {
@@ -285,6 +301,28 @@ impl State {
         self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
     }
 
+    fn create(&mut self, name: &str) -> io::Result<u64> {
+        self.begin(Operation::Create)?;
+        check_name(name)?;
+        if self.names.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if self.room_bytes() == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let inode = self.new_inode();
+        self.inodes.insert(inode, Inode::with_contents(name, Vec::new()));
+        self.change_names(NameChange::Create { name: name.to_owned(), inode });
+        Ok(inode)
+    }
+
+    /// Counts a call that found no room.
+    fn note_room<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        let out_of_room = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
+        self.out_of_room += u64::from(out_of_room);
+        result
+    }
+
     fn change_names(&mut self, change: NameChange) {
         apply_name_change(&mut self.names, change.clone());
         self.name_changes.push(change);
@@ -307,17 +345,8 @@ impl Disk for MemoryDisk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let mut state = self.lock();
-        state.begin(Operation::Create)?;
-        check_name(name)?;
-        if state.names.contains_key(name) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        if state.room_bytes() == 0 {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let inode = state.new_inode();
-        state.inodes.insert(inode, Inode::with_contents(name, Vec::new()));
-        state.change_names(NameChange::Create { name: name.to_owned(), inode });
+        let created = state.create(name);
+        let inode = state.note_room(created)?;
         Ok(self.handle(inode, state.generation))
     }
 
@@ -371,10 +400,12 @@ impl MemoryFile {
         if state.generation != self.generation {
             return Err(io::Error::other("the process that opened this file is gone"));
         }
-        let fault = state.begin(operation)?;
+        let begun = state.begin(operation);
+        let fault = state.note_room(begun)?;
         let room_bytes = state.room_bytes();
         let inode = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
-        action(inode, fault, room_bytes)
+        let result = action(inode, fault, room_bytes);
+        state.note_room(result)
     }
 }
 

@@ -178,6 +178,13 @@ fn a_full_disk_takes_what_fits_and_can_be_overwritten() {
     assert_eq!(kind(disk.create("b").map(drop)), Err(ErrorKind::StorageFull));
     disk.clear_out();
     assert_eq!(kind(disk.create("b").map(drop)), Ok(()));
+    assert_eq!(disk.calls_out_of_room(), 3);
+    disk.fail(Operation::Create, 1, Fault::Error(ErrorKind::StorageFull));
+    assert_eq!(kind(disk.create("c").map(drop)), Err(ErrorKind::StorageFull));
+    assert_eq!(disk.calls_out_of_room(), 4, "a planned failure counts as well");
+    let mut files = Vec::new();
+    disk.for_each_file(&mut |name, bytes| files.push((name.to_owned(), bytes)));
+    assert_eq!(files, [("a".to_owned(), 14), ("b".to_owned(), 0)]);
 }
 
 #[test]

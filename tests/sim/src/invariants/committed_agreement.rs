@@ -1,7 +1,7 @@
 //! State Machine Safety (§5.4.3; `StateMachineSafety`), of what is committed: nodes never commit different entries at
 //! one index. The first that commits an entry is remembered.
 
-use raft::Term;
+use raft::{Index, Term};
 
 use super::view::{Change, View, index, name};
 use crate::violation::Violation;
@@ -19,6 +19,8 @@ pub(crate) struct Committed {
 #[derive(Default)]
 pub(crate) struct CommittedLog {
     pub(crate) entries: Vec<Committed>,
+    /// The first index of each run of entries of one term.
+    term_starts: Vec<(Index, Term)>,
 }
 
 impl CommittedLog {
@@ -28,7 +30,12 @@ impl CommittedLog {
         for at in seen..view.committed.min(view.log.len()) {
             let term = view.log[at];
             match self.entries.get(at) {
-                None => self.entries.push(Committed { term, in_term: view.term }),
+                None => {
+                    if self.term_starts.last().is_none_or(|(_, before)| *before != term) {
+                        self.term_starts.push((index(at + 1), term));
+                    }
+                    self.entries.push(Committed { term, in_term: view.term });
+                }
                 Some(first) if first.term != term => {
                     let (node, index, first) = (name(change), index(at + 1), first.term);
                     return Err(Violation::CommittedDiffers { node, index, first, found: term });
@@ -37,6 +44,11 @@ impl CommittedLog {
             }
         }
         Ok(())
+    }
+
+    /// The first index of each run of entries of one term, up to a position.
+    pub(crate) fn term_starts(&self, last: usize) -> &[(Index, Term)] {
+        &self.term_starts[..self.term_starts.partition_point(|(first, _)| *first <= index(last))]
     }
 
     /// The term of the committed entry at a position counted from 1.

@@ -24,7 +24,9 @@
 //! | Real-time order of revisions over all keys | §8 | | `real_time_order` |
 //! | Bounded queues | | | `bounded_queues` |
 //! | A leader with a stalled disk gives way | | | `stalled_leader` |
-//! | Snapshots stand for what they say, and bound the disk | §7 | | `snapshots` |
+//! | A put is refused for want of room if and only if there is too little | | | `storage_full` |
+//! | Snapshots stand for what they say, and the newest is not needed | §7 | | `snapshots` |
+//! | The disk holds what is needed and no more | | | `disk_use` |
 //! | Who forgot promises stays out of elections until it holds them | | | `recovery` |
 //!
 //! That histories are linearizable is checked at the end of a run, in `history`.
@@ -33,6 +35,7 @@ mod answers_are_true;
 mod bounded_queues;
 mod committed_agreement;
 mod committed_is_durable;
+mod disk_use;
 mod election_safety;
 mod leader_append_only;
 mod leader_commits_own_term;
@@ -51,18 +54,19 @@ mod snapshots;
 mod stalled_leader;
 mod state_hash;
 mod state_machine_safety;
+mod storage_full;
 mod terms_in_order;
 mod view;
 
 use engine::disk::MemoryDisk;
-use engine::{Answer, AppliedKind, Engine, Ticket};
+use engine::{Answer, AppliedKind, Engine, Opened, Ticket};
 use raft::{Body, Index, Message, Term};
 
 use crate::settings::Settings;
 use crate::violation::Violation;
 
 pub(crate) use real_time_order::RealTimeOrder;
-pub(crate) use view::{Change, View, position};
+pub(crate) use view::{Change, View, index, position};
 
 /// All invariants, and what they need to remember.
 pub(crate) struct Observer {
@@ -81,10 +85,11 @@ pub(crate) struct Observer {
     answers_are_true: answers_are_true::AnswersAreTrue,
     stalled_leader: stalled_leader::StalledLeader,
     recovery: recovery::Recovery,
-    disk_use: snapshots::DiskUse,
+    disk_use: disk_use::DiskUse,
     /// Whose state was changed behind its back: it is not compared with the others'.
     forged: Option<usize>,
     disk_bound: bounded_queues::DiskBound,
+    pub(crate) storage_full: storage_full::StorageFull,
     pub(crate) real_time_order: RealTimeOrder,
 }
 
@@ -98,13 +103,10 @@ impl Observer {
             append_bytes_max: settings.raft.append_bytes_max,
             stalled_leader: stalled_leader::StalledLeader::new(size, voters, election_timeout_ticks_max),
             recovery: recovery::Recovery::new(size),
-            disk_use: snapshots::DiskUse {
-                log_bytes_min: settings.snapshots.log_bytes_min,
-                segment_bytes: settings.segment_bytes,
-                work_us: settings.snapshots.work_us.1,
-            },
+            disk_use: disk_use::DiskUse::new(settings),
             forged: None,
             disk_bound: bounded_queues::DiskBound::new(settings.wal_pending_bytes_max),
+            storage_full: storage_full::StorageFull::new(size, settings.snapshots.reserve_bytes),
             views: (0..size).map(|_| View::new()).collect(),
             election_safety: election_safety::ElectionSafety::default(),
             log_matching: log_matching::LogMatching::default(),
@@ -147,9 +149,15 @@ impl Observer {
         snapshots::check_file(node, view, disk, &self.state_hash, &self.committed)
     }
 
-    /// How much a node has on its disk.
-    pub(crate) fn disk_used(&self, node: usize, used_bytes: u64) -> Result<(), Violation> {
-        self.disk_use.check(node, &self.views[node], used_bytes)
+    /// What is on the disk of a node now; if `is_bounded`, it may not be more than is needed.
+    pub(crate) fn disk_used(
+        &mut self,
+        node: usize,
+        now_us: u64,
+        disk: &MemoryDisk,
+        is_bounded: bool,
+    ) -> Result<(), Violation> {
+        self.disk_use.check(node, now_us, &disk_use::Holdings::of(disk), is_bounded)
     }
 
     /// What a node would be if its power failed now: it has to be as good as what it has promised.
@@ -161,6 +169,18 @@ impl Observer {
             return Err(Violation::CrashWouldLose { node: crate::node::node_id(node), reason });
         }
         self.promises_survive.restarted(node, &self.views[node], &now)
+    }
+
+    /// What a node would be without its newest snapshot: no less than it was when it stopped.
+    pub(crate) fn without_newest(&self, node: usize, newest: Index, opened: &Opened) -> Result<(), String> {
+        let mut now = View::new();
+        now.update(node, true, opened.engine.raft(), opened.engine.status());
+        if now.recovering && !self.views[node].recovering {
+            return Err("it would have forgotten what it promised".to_owned());
+        }
+        let kept = self.promises_survive.restarted(node, &self.views[node], &now);
+        kept.map_err(|violation| violation.to_string())?;
+        snapshots::check_replay(position(newest), opened, &self.state_hash, &self.committed)
     }
 
     /// A process is gone.
@@ -231,9 +251,10 @@ impl Observer {
         self.state_machine_safety.applied(node, at, what)
     }
 
-    /// A node was asked for something, while so many bytes waited for its log.
-    pub(crate) fn asked(&mut self, ticket: Ticket, wal_pending_bytes: usize) {
+    /// A node was asked for something, perhaps for a put, while so many bytes waited for its log.
+    pub(crate) fn asked(&mut self, ticket: Ticket, is_put: bool, wal_pending_bytes: usize) {
         self.disk_bound.asked(ticket, wal_pending_bytes);
+        self.storage_full.asked(ticket, is_put);
         self.answers_are_true.asked(ticket);
     }
 
@@ -245,6 +266,7 @@ impl Observer {
     /// A node answered.
     pub(crate) fn answered(&mut self, node: usize, ticket: Ticket, answer: &Answer) -> Result<(), Violation> {
         self.disk_bound.answered(node, ticket, answer)?;
+        self.storage_full.answered(node, ticket, answer)?;
         self.answers_are_true.answered(node, ticket, answer, &self.committed)
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct View {
     pub(crate) snapshot: usize,
     /// The size of that, in bytes.
     pub(crate) snapshot_bytes: u64,
+    /// How much waits for its log, in bytes.
+    pub(crate) wal_pending_bytes: usize,
 }
 
 /// What a node was before a step.
@@ -72,6 +74,7 @@ impl View {
             first: 1,
             snapshot: 0,
             snapshot_bytes: 0,
+            wal_pending_bytes: 0,
         }
     }
 
@@ -87,7 +90,14 @@ impl View {
         let View { role, term, committed, first, snapshot, recovering, .. } = *self;
         let change = Change { node, started, role, term, committed, length, kept, first, snapshot, recovering };
         self.log.truncate(kept);
-        self.log.extend((kept + 1..=last).filter_map(|at| raft.term_at(index(at))));
+        if started {
+            let starts = raft.term_starts(status.raft.last_index);
+            for (run, (_, term)) in starts.iter().enumerate() {
+                self.log.resize(starts.get(run + 1).map_or(last, |(next, _)| position(*next) - 1), *term);
+            }
+        } else {
+            self.log.extend((kept + 1..=last).filter_map(|at| raft.term_at(index(at))));
+        }
         self.up = true;
         self.replaced_tail = !started && kept < length;
         self.role = status.raft.role;
@@ -103,6 +113,7 @@ impl View {
         self.first = position(status.first_index);
         self.snapshot = position(status.snapshot_index);
         self.snapshot_bytes = status.snapshot_bytes;
+        self.wal_pending_bytes = status.wal_pending_bytes;
         change
     }
 
