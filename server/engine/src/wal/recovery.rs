@@ -384,17 +384,18 @@ impl<'a> Recovery<'a> {
     fn inspect_rests(&mut self, unused: &[u32]) -> Result<Vec<Rest>, WalError> {
         let mut rests: Vec<Rest> = Vec::new();
         let in_use = Some(self.current.segment).filter(|&segment| segment > 0);
+        let mut was_begun = false;
         for segment in in_use.into_iter().chain(unused.iter().copied()) {
             let mut window = open_segment(self.disk, segment)?;
             let mut from = 0;
             if segment == self.current.segment {
                 window.length = window.length.min(u64::from(self.current.bytes));
                 from = self.end.offset();
+                was_begun = window.header(from)?.is_some();
             }
             let (dirty, proof) = self.inspect(&mut window, from)?;
             if let Some(proof) = proof {
-                let clean_end = in_use.is_none() || rests.first().is_some_and(|rest| rest.dirty.is_empty());
-                return Err(self.missing(&proof, clean_end));
+                return Err(self.missing(&proof, was_begun));
             }
             let bytes = u32::try_from(window.length.min(SEGMENT_BYTES_MAX)).expect("SEGMENT_BYTES_MAX fits");
             let bytes = bytes - bytes % u32::try_from(ALIGNMENT).expect("8 fits");
@@ -404,12 +405,12 @@ impl<'a> Recovery<'a> {
         Ok(rests)
     }
 
-    /// Says what a record that proves damage proves. If the segment in use ends cleanly, and no more of it is known to
-    /// have been durable, then what is missing is the beginning of the next.
-    fn missing(&self, proof: &Header, clean_end: bool) -> WalError {
-        let next = clean_end && proof.durable.segment() != self.current.segment;
-        let damage =
-            if next || self.current.segment == 0 { Position::new(self.current.segment + 1, 0) } else { self.end };
+    /// Says what the first record that proves damage proves. The start of the next segment names as durable where the
+    /// one in use ends; so if a later record is the first proof, and names no more of the one in use, that start is
+    /// missing. Unless `was_begun`: there is a header where the log ends, so that a record is missing before it too.
+    fn missing(&self, proof: &Header, was_begun: bool) -> WalError {
+        let next = proof.durable.segment() != self.current.segment && !was_begun;
+        let damage = if next { Position::new(self.current.segment + 1, 0) } else { self.end };
         let (file, byte) = (segment_name(proof.position.segment()), proof.position.offset());
         WalError::corrupt(
             damage,

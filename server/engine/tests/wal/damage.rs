@@ -109,6 +109,26 @@ fn a_missing_segment_is_corruption() {
     assert_eq!(Model::of(&replayed).hard_state, Model::of(&specimen.written).hard_state);
 }
 
+/// Whatever lies in the part of a segment that it does not use: it is the next one that is named.
+#[test]
+fn a_segment_whose_start_is_damaged_is_named() {
+    let specimen = Specimen::new(9, 4096, 0);
+    let files = segment_files(&specimen.disk);
+    for used in &files[..files.len() - 2] {
+        let disk = specimen.disk.fork();
+        let next = &files[files.iter().position(|file| file == used).unwrap() + 1];
+        for (file, from, value) in [(used, None, 0xab), (next, Some(0), 0)] {
+            let mut bytes = disk.contents(file).unwrap();
+            let last = specimen.records.iter().rfind(|record| record.file == *file).unwrap();
+            let (from, to) = from.map_or((last.offset + last.bytes.len(), bytes.len()), |from| (from, 88));
+            bytes[from..to].fill(value);
+            disk.plant(file, bytes);
+        }
+        let Err(WalError::Corrupt { file, offset, .. }) = open(&disk, 4096) else { panic!("{next} was not missed") };
+        assert_eq!((&file, offset), (next, 0));
+    }
+}
+
 #[test]
 fn corruption_changes_nothing_on_the_disk() {
     let specimen = Specimen::new(10, 4096, 0);
