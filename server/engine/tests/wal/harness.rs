@@ -201,21 +201,31 @@ pub(crate) fn raw_records(disk: &MemoryDisk) -> Vec<RawRecord> {
     let mut known = HardState::default();
     for file in segment_files(disk) {
         let contents = disk.contents(&file).unwrap();
-        let mut offset = 0;
-        while offset + 32 <= contents.len() {
+        for (offset, length) in file_records(&file, &contents) {
             let field = |at: usize| u64::from_le_bytes(contents[offset + at..offset + at + 8].try_into().unwrap());
-            if field(8) == 0 {
-                break;
-            }
-            let length = (field(0) >> 32) & 0x00ff_ffff;
-            let end = offset + (32 + length as usize).next_multiple_of(8);
-            let bytes = contents[offset..end].to_vec();
+            let bytes = contents[offset..offset + length].to_vec();
             assert_eq!(crc32c(&bytes[4..]), u32::from_le_bytes(bytes[..4].try_into().unwrap()), "{file} {offset}");
             let (kind, position, durable) = (bytes[7], field(8), field(16));
             let told = told(&bytes, position, records.is_empty(), &mut known);
             records.push(RawRecord { file: file.clone(), offset, bytes, kind, position, durable, told });
-            offset = end;
         }
+    }
+    records
+}
+
+/// Where the records of an undamaged segment lie, and how long they are: up to the first that is not of this place.
+pub(crate) fn file_records(file: &str, contents: &[u8]) -> Vec<(usize, usize)> {
+    let segment: u64 = file["wal-".len()..file.len() - ".log".len()].parse().unwrap();
+    let mut records = Vec::new();
+    let mut offset = 0;
+    while offset + 32 <= contents.len() {
+        let field = |at: usize| u64::from_le_bytes(contents[offset + at..offset + at + 8].try_into().unwrap());
+        if field(8) != segment << 32 | offset as u64 {
+            break;
+        }
+        let length = (32 + (field(0) >> 32 & 0x00ff_ffff) as usize).next_multiple_of(8);
+        records.push((offset, length));
+        offset += length;
     }
     records
 }

@@ -7,6 +7,9 @@ mod crash_cut;
 mod cut;
 mod damage;
 mod failure;
+mod fault;
+#[path = "../faults/log.rs"]
+mod fault_log;
 mod faults;
 mod golden;
 mod harness;
@@ -16,3 +19,5 @@ mod real_disk;
 mod round_trip;
 mod spares;
 mod specimen;
+mod trial;
+mod workbench;
