@@ -4,6 +4,9 @@
 
 mod crash;
 mod damage;
+#[path = "../faults/log.rs"]
+mod fault_log;
+mod faults;
 mod forge;
 mod golden;
 mod harness;
