@@ -11,6 +11,7 @@
 //!   is being taken, and one more after the newest was found damaged at a start and removed ([`INTERVALS_MORE`]).
 //!   Segments are removed one at a time and in turns with preparing them, so for a while the log of snapshots that are
 //!   gone may still be there: the most snapshots of the last [`WINDOW_US`] to twice that count.
+//! - **Spares.** Of the log that was let go of, as many bytes of files as one part are kept, to be used again.
 //! - A byte of an entry is more in the log: [`RECORD_BYTES_PER_ENTRY_BYTE`].
 //! - One segment is in use, one prepared, the oldest is needed for its last entry only, one is being removed, and an
 //!   entry that is larger than a segment may find a small one prepared ([`SEGMENTS_MAX`]).
@@ -67,6 +68,7 @@ pub(crate) struct Holdings {
     largest_bytes: u64,
     written: u64,
     received: u64,
+    spare_bytes: u64,
     log_bytes: u64,
     largest_segment_bytes: u64,
 }
@@ -83,6 +85,8 @@ impl Holdings {
                 holdings.largest_bytes = holdings.largest_bytes.max(bytes);
             } else if name.ends_with(".part") {
                 holdings.received += 1;
+            } else if name.ends_with(".old") {
+                holdings.spare_bytes += bytes;
             } else {
                 holdings.log_bytes += bytes;
                 holdings.largest_segment_bytes = holdings.largest_segment_bytes.max(bytes);
@@ -133,6 +137,7 @@ impl DiskUse {
             ("snapshots on the disk", holdings.snapshots, KEPT + HELD_MAX + COMING),
             ("snapshots being written", holdings.written, 1),
             ("snapshots being received", holdings.received, 1),
+            ("bytes of spare segments on the disk", holdings.spare_bytes, part),
             ("bytes of log on the disk", holdings.log_bytes, log_bytes_max),
         ];
         match bounds.into_iter().find(|(_, count, bound)| count > bound) {
@@ -158,6 +163,8 @@ mod tests {
         assert!(!check(Holdings { snapshots: 8, ..usual }));
         assert!(!check(Holdings { written: 2, ..usual }));
         assert!(!check(Holdings { received: 2, ..usual }));
+        assert!(check(Holdings { spare_bytes: 1 << 10, ..usual }));
+        assert!(!check(Holdings { spare_bytes: 4 << 10, ..usual }));
         assert!(!check(Holdings { log_bytes: 256 << 10, ..usual }));
     }
 
