@@ -14,8 +14,8 @@ use crate::history::{Call, ClientHistory, Key, Mode};
 use crate::random::Random;
 use crate::settings::ClientSettings;
 
-/// After so many writes in doubt a slot gets a new key: each may take effect at any later time, so each makes the search
-/// longer.
+/// After so many writes in doubt a slot gets a new key: each may take effect at any later time, so each makes the
+/// search longer.
 const KEY_DOUBTS_MAX: u64 = 8;
 
 /// One try of one operation.

@@ -76,11 +76,12 @@ impl World {
         };
         // A node whose disk has gone bad may never start again, and one that has forgotten what it promised does not
         // vote. There is always a majority without such nodes.
-        let is_impaired = |node: &usize| is_lost(node) || self.observer.views[*node].recovering;
+        let is_impaired = |node: &usize| is_lost(node) || self.may_be_recovering(*node);
         let (impaired, mut core): (Vec<usize>, Vec<usize>) = random.shuffled(voters).into_iter().partition(is_impaired);
         let (rotten, recovering): (Vec<usize>, Vec<usize>) = impaired.into_iter().partition(is_lost);
         let mut others = core.split_off(majority + random.position(core.len() - majority + 1));
-        let learners = (voters..self.nodes.len()).filter(|node| !is_lost(node));
+        let (lost_learners, learners): (Vec<usize>, Vec<usize>) = (voters..self.nodes.len()).partition(is_lost);
+        let rotten = [rotten, lost_learners].concat();
         for extra in recovering.into_iter().chain(learners) {
             if random.chance(500) { core.push(extra) } else { others.push(extra) }
         }

@@ -2,10 +2,10 @@
 //! bounded all the time.
 //!
 //! It is an hour of simulated time, with some fifty operations a second. What fills a disk is log that is not cut, so
-//! what counts beside the time is how often the log is turned over: written, put into a snapshot, and cut. Five thousand
-//! puts a second of a kibibyte each are 19 GiB of log in an hour, and with the bounds of the service a snapshot is due
-//! after 64 MiB of it: that hour has 300 turns. The run here has to have as many, with snapshots that are due after a
-//! few hundred bytes to 4 KiB.
+//! what counts beside the time is how often the log is turned over: written, put into a snapshot, and cut. Five
+//! thousand puts a second of a kibibyte each are 19 GiB of log in an hour, and with the bounds of the service a
+//! snapshot is due after 64 MiB of it: that hour has 300 turns. The run here has to have as many, with snapshots that
+//! are due after a few hundred bytes to 4 KiB.
 
 use std::io::{self, Write};
 

@@ -116,7 +116,13 @@ impl World {
     /// Whether a node cannot be relied on now: something on its disk is damaged, or it has forgotten what it promised.
     pub(crate) fn is_impaired(&self, number: usize) -> bool {
         let node = &self.nodes[number];
-        node.is_rotten() || node.is_forged || self.observer.views[number].recovering
+        node.is_rotten() || node.is_forged || self.may_be_recovering(number)
+    }
+
+    /// Whether a node has forgotten what it promised, or would take itself for one if it started now: the note about it
+    /// may outlive the moment in which it has all of it again.
+    pub(crate) fn may_be_recovering(&self, number: usize) -> bool {
+        self.observer.views[number].recovering || self.nodes[number].disk.contents("repair").is_some()
     }
 
     /// The power of a node fails, and bytes on its disk go bad before it starts again.
