@@ -137,6 +137,11 @@ pub(super) fn stored_checksum(record: &[u8]) -> u32 {
     le_u32(record, 0)
 }
 
+/// The position that a header names.
+pub(super) fn stored_position(header: &[u8]) -> Position {
+    Position(le_u64(header, 8))
+}
+
 /// Whether a whole record carries the checksum of its bytes.
 pub(super) fn checksum_holds(record: &[u8]) -> bool {
     crc32c::crc32c(&record[4..]) == stored_checksum(record)

@@ -13,8 +13,8 @@ use crate::disk::{Disk, write_zeros};
 use super::cut::Segments;
 use super::executor::SegmentFile;
 use super::format::{
-    ALIGNMENT, FORMAT_VERSION, Header, Position, RESET_VERSION, Record, Start, format_version, parse_segment_name,
-    segment_name, stored_checksum,
+    ALIGNMENT, FORMAT_VERSION, HEADER_BYTES, Header, Position, RESET_VERSION, Record, Start, format_version,
+    parse_segment_name, segment_name, stored_checksum, stored_position,
 };
 use super::index::{EntryIndex, Placer};
 use super::log_state::LogState;
@@ -391,7 +391,7 @@ impl<'a> Recovery<'a> {
             if segment == self.current.segment {
                 window.length = window.length.min(u64::from(self.current.bytes));
                 from = self.end.offset();
-                was_begun = window.header(from)?.is_some();
+                was_begun = window.bytes(from, HEADER_BYTES)?.is_some_and(|bytes| stored_position(bytes) == self.end);
             }
             let (dirty, proof) = self.inspect(&mut window, from)?;
             if let Some(proof) = proof {
@@ -407,10 +407,11 @@ impl<'a> Recovery<'a> {
 
     /// Says what the first record that proves damage proves. The start of the next segment names as durable where the
     /// one in use ends; so if a later record is the first proof, and names no more of the one in use, that start is
-    /// missing. Unless `was_begun`: there is a header where the log ends, so that a record is missing before it too.
+    /// missing. Unless `was_begun`: where the log ends there is the position of a record, so that it is this one.
     fn missing(&self, proof: &Header, was_begun: bool) -> WalError {
         let next = proof.durable.segment() != self.current.segment && !was_begun;
-        let damage = if next { Position::new(self.current.segment + 1, 0) } else { self.end };
+        let damage =
+            if next || self.current.segment == 0 { Position::new(self.current.segment + 1, 0) } else { self.end };
         let (file, byte) = (segment_name(proof.position.segment()), proof.position.offset());
         WalError::corrupt(
             damage,

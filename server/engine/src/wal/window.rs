@@ -62,17 +62,13 @@ impl Window {
         Ok(Some(&self.buffer[begin..begin + count]))
     }
 
-    /// What may be the header of a record at `offset`; nothing of the record itself is looked at.
-    pub(super) fn header(&mut self, offset: u64) -> Result<Option<Header>, WalError> {
-        let Ok(in_segment) = u32::try_from(offset) else { return Ok(None) };
-        let position = Position::new(self.segment, in_segment);
-        Ok(self.bytes(offset, HEADER_BYTES)?.and_then(|bytes| Header::plausible(bytes, position)))
-    }
-
     /// The valid record at `offset`, or `None` if there is none, of whatever reason. Lengths are checked before they
     /// are believed. With `salt` only a record of that log is valid.
     pub(super) fn record(&mut self, offset: u64, salt: Option<u32>) -> Result<Option<Valid<'_>>, WalError> {
-        let Some(header) = self.header(offset)? else { return Ok(None) };
+        let Ok(in_segment) = u32::try_from(offset) else { return Ok(None) };
+        let position = Position::new(self.segment, in_segment);
+        let Some(bytes) = self.bytes(offset, HEADER_BYTES)? else { return Ok(None) };
+        let Some(header) = Header::plausible(bytes, position) else { return Ok(None) };
         if salt.is_some_and(|salt| salt != header.salt) {
             return Ok(None);
         }
