@@ -82,12 +82,12 @@ fn keeps(choice: u64, luck: &mut u64, _: &Unsynced) -> bool {
     }
 }
 
-fn crash_after(steps: u64) {
+pub(crate) fn crash_after(steps: u64, choices: u64) {
     let disk = MemoryDisk::new();
     disk.halt_after(steps);
     let cluster = run(&disk);
     let (durable, term) = cluster.nodes[VICTIM].durable;
-    for choice in 0..CHOICES {
+    for choice in 0..choices {
         let mut again = Cluster::with_disks(small, cluster.nodes.iter().map(|node| node.disk.fork()).collect());
         let mut luck = steps;
         again.nodes[VICTIM].disk.crash(&mut |unsynced| keeps(choice, &mut luck, unsynced));
@@ -107,7 +107,7 @@ fn crash_after(steps: u64) {
 }
 
 /// Lets a call to the victim's disk fail in the middle of everything, and then the power as well.
-fn fail_at(operation: Operation, nth: u64, kind: ErrorKind) -> Failed {
+pub(crate) fn fail_at(operation: Operation, nth: u64, kind: ErrorKind) -> Failed {
     let disk = MemoryDisk::new();
     disk.fail(operation, nth, Fault::Error(kind));
     let cluster = run(&disk);
@@ -126,12 +126,12 @@ fn fail_at(operation: Operation, nth: u64, kind: ErrorKind) -> Failed {
     failed
 }
 
-struct Failed {
-    stopped: bool,
+pub(crate) struct Failed {
+    pub(crate) stopped: bool,
 }
 
 /// How often the whole run calls the victim's disk in this way.
-fn calls_of_whole_run(operation: Operation) -> u64 {
+pub(crate) fn calls_of_whole_run(operation: Operation) -> u64 {
     let disk = MemoryDisk::new();
     run(&disk);
     disk.calls(operation)
@@ -170,7 +170,7 @@ fn a_call_that_fails_anywhere_loses_nothing() {
 }
 
 /// How many changes the whole run makes to the victim's disk; and that it does everything.
-fn steps_of_whole_run() -> u64 {
+pub(crate) fn steps_of_whole_run() -> u64 {
     let disk = MemoryDisk::new();
     let mut cluster = run(&disk);
     let status = cluster.status(VICTIM);
@@ -183,5 +183,5 @@ fn steps_of_whole_run() -> u64 {
 fn a_crash_at_every_step_of_everything_loses_nothing() {
     let steps = steps_of_whole_run();
     assert!(steps > 200, "the run does more than {steps} things");
-    (0..=steps).for_each(crash_after);
+    (0..=steps).for_each(|step| crash_after(step, CHOICES));
 }

@@ -2,7 +2,10 @@
 
 mod cluster;
 mod crash;
+mod crash_at_length;
 mod differential;
 mod engines;
+#[path = "../faults/log.rs"]
+mod fault_log;
 mod replicas;
 mod snapshots;

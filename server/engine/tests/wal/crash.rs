@@ -1,9 +1,14 @@
 //! Power cuts between all steps of a run, with every kind of leftovers: what was acknowledged is there, in order, and
 //! nothing that was not written.
 
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
 use engine::disk::{MemoryDisk, Unsynced};
 use engine::wal::Replayed;
 
+use super::fault_log::write_section;
 use super::harness::{
     Model, Numbers, assert_prefix, batch, entry, hard_state, open, random_batch, raw_records, records_of, run, run_all,
 };
@@ -104,6 +109,21 @@ fn drop_implied(records: &mut Vec<Replayed>) {
     }
 }
 
+/// Cuts the power of a disk that stopped, and checks what the next start finds, and that it goes on. Returns whether a
+/// tail was cut.
+fn crash(stopped: &MemoryDisk, run: &Run, keep: &mut dyn FnMut(&Unsynced) -> bool, seed: u64) -> bool {
+    let disk = stopped.fork();
+    disk.crash(keep);
+    let (opened, replayed) = open(&disk, SEGMENT_BYTES).expect("a crash is no corruption");
+    assert_prefix(&replayed, &run.written, run.acknowledged);
+    assert_eq!(opened.hard_state, Model::of(&replayed).hard_state);
+    let is_cut = opened.report.cut_bytes > 0;
+    drop(opened);
+    disk.crash(&mut |_| false);
+    goes_on(&disk, &replayed, seed);
+    is_cut
+}
+
 #[test]
 fn a_crash_at_any_step_loses_nothing_acknowledged() {
     let mut cut_somewhere = 0;
@@ -117,20 +137,65 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
             disk.halt_after(steps);
             let run = scripted_run(&disk, seed, 50);
             for mut keep in choices() {
-                let disk = disk.fork();
-                disk.crash(&mut keep);
-                let (opened, replayed) = open(&disk, SEGMENT_BYTES).expect("a crash is no corruption");
-                assert_prefix(&replayed, &run.written, run.acknowledged);
-                assert_eq!(opened.hard_state, Model::of(&replayed).hard_state);
-                cut_somewhere += usize::from(opened.report.cut_bytes > 0);
-                drop(opened);
-                disk.crash(&mut |_| false);
-                goes_on(&disk, &replayed, steps + 1);
+                cut_somewhere += usize::from(crash(&disk, &run, &mut keep, steps + 1));
             }
         }
     }
     assert!(cut_somewhere > 200, "crashes leave tails: {cut_somewhere}");
 }
+
+/// Of how many things that are not synced every subset is tried; of more, as many random ones.
+const SUBSETS_BITS: u32 = 8;
+
+/// Every subset of what is not synced, at every step, of several runs.
+#[test]
+#[ignore = "all power cuts of several runs, for minutes: cargo faults"]
+fn all_crashes_of_logs_at_length() {
+    let began = Instant::now();
+    let mut text = String::from(HEAD);
+    let mut wrong_in_all = 0;
+    for seed in 41..46 {
+        let whole = MemoryDisk::new();
+        scripted_run(&whole, seed, 60);
+        let (mut subsets, mut states, mut cut, mut wrong) = (0, 0, 0, 0);
+        for steps in 0..=whole.changes() {
+            let disk = MemoryDisk::new();
+            disk.halt_after(steps);
+            let run = scripted_run(&disk, seed, 60);
+            let things = u32::try_from(disk.unsynced().len()).unwrap();
+            subsets += u64::from(things <= SUBSETS_BITS);
+            let mut numbers = Numbers(steps + 1);
+            for subset in 0..1 << things.min(SUBSETS_BITS) {
+                let mut left = if things <= SUBSETS_BITS { subset } else { numbers.next() };
+                let keep = &mut |_: &Unsynced| {
+                    left = left.rotate_right(1);
+                    left >> 63 == 1
+                };
+                states += 1;
+                match catch_unwind(AssertUnwindSafe(|| crash(&disk, &run, keep, steps + 1))) {
+                    Ok(is_cut) => cut += u64::from(is_cut),
+                    Err(_) => wrong += 1,
+                }
+            }
+        }
+        let calls = whole.changes() + 1;
+        let _ = writeln!(text, "| {seed} | {calls} | {subsets} | {states} | {cut} | {wrong} |");
+        wrong_in_all += wrong;
+    }
+    let _ = writeln!(text, "\nIn {} s on one thread.", began.elapsed().as_secs());
+    write_section("Crashes of a log", &text);
+    assert_eq!(wrong_in_all, 0);
+}
+
+const HEAD: &str = "\
+A log appends, groups, rolls, truncates and votes, in segments of 4 KiB, and the power is cut after each change of the
+disk. *States*: every subset of what was not synced survives, sector by sector and name by name, or 256 random ones if
+there is more than eight things; each is started, goes on, and is started again. *Wrong*: something acknowledged is
+lost, something is made up, a crash is taken for damage, or what was cut comes back.
+
+| seed | changes | of them with every subset | states | with a tail that was cut | wrong |
+|---|---|---|---|---|---|
+";
 
 /// First the process is killed, and what it wrote is seen by the next one. Then the power fails: what that next one
 /// believed and built on must have been made durable by it, names included.

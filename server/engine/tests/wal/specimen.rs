@@ -206,7 +206,8 @@ fn told(records: &[RawRecord]) -> Vec<Replayed> {
     records.iter().flat_map(|record| record.told.iter().cloned()).collect()
 }
 
-/// Writes until the third segment from here on is in use and there are enough records, and then a last commit.
+/// Writes until the third segment from here on is in use and there are enough records and segments, and then a last
+/// commit.
 fn fill(
     opened: &mut Opened,
     disk: &MemoryDisk,
@@ -223,8 +224,9 @@ fn fill(
             earlier.push(disk.fork());
         }
         let records = raw_records(disk);
+        let segments = records.iter().filter(|record| record.kind == 1).count();
         let enough = records.last().unwrap().position >> 32 >= begin + 2 && records.len() >= records_min;
-        if enough && has_room(disk, segment_bytes) {
+        if enough && segments >= 3 && has_room(disk, segment_bytes) {
             earlier.push(disk.fork());
             return append_last(opened, model, number);
         }
