@@ -127,11 +127,6 @@ pub(super) fn head_bytes(queue: &[u8]) -> usize {
     Header::decode(queue).record_bytes()
 }
 
-/// The position that a header names.
-pub(super) fn stored_position(header: &[u8]) -> Position {
-    Position(le_u64(header, 8))
-}
-
 /// The checksum that a record carries.
 pub(super) fn stored_checksum(record: &[u8]) -> u32 {
     le_u32(record, 0)

@@ -13,8 +13,8 @@ use crate::disk::{Disk, write_zeros};
 use super::cut::Segments;
 use super::executor::SegmentFile;
 use super::format::{
-    ALIGNMENT, FORMAT_VERSION, HEADER_BYTES, Header, Position, RESET_VERSION, Record, Start, format_version,
-    parse_segment_name, segment_name, stored_checksum, stored_position,
+    ALIGNMENT, FORMAT_VERSION, Header, Position, RESET_VERSION, Record, Start, format_version, parse_segment_name,
+    segment_name, stored_checksum,
 };
 use super::index::{EntryIndex, Placer};
 use super::log_state::LogState;
@@ -391,7 +391,7 @@ impl<'a> Recovery<'a> {
             if segment == self.current.segment {
                 window.length = window.length.min(u64::from(self.current.bytes));
                 from = self.end.offset();
-                was_begun = window.bytes(from, HEADER_BYTES)?.is_some_and(|bytes| stored_position(bytes) == self.end);
+                was_begun = window.claimed(from)?.is_some();
             }
             let (dirty, proof) = self.inspect(&mut window, from)?;
             if let Some(proof) = proof {
