@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use raft::{Entry, HardState, Index, NodeId, Payload, Term};
 
-use super::Replayed;
+use super::{Replayed, SEGMENT_BYTES_MAX};
 
 /// The version of the format that this program writes. It reads all from 1 on.
 pub(super) const FORMAT_VERSION: u32 = 2;
@@ -267,6 +267,9 @@ impl<'a> Record<'a> {
         };
         if !length_fits {
             return Err("a record whose payload does not fit its kind");
+        }
+        if header.kind == KIND_START && u64::from(le_u32(payload, 12)) > SEGMENT_BYTES_MAX {
+            return Err("a segment that is longer than any");
         }
         Ok(match header.kind {
             KIND_START => Record::Start(Start {
