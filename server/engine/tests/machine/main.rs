@@ -3,9 +3,12 @@
 mod cluster;
 mod crash;
 mod crash_at_length;
+mod damage_spreads;
 mod differential;
 mod engines;
 #[path = "../faults/log.rs"]
 mod fault_log;
+mod forgetting;
+mod full_disk;
 mod replicas;
 mod snapshots;

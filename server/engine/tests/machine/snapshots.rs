@@ -11,12 +11,12 @@ use raft::Index;
 use crate::cluster::{Cluster, upsert};
 
 /// Snapshots every few kilobytes of log, and segments so small that the log is soon cut.
-fn often(options: EngineOptions) -> EngineOptions {
+pub(crate) fn often(options: EngineOptions) -> EngineOptions {
     let wal = engine::wal::WalOptions { segment_bytes: 8 << 10, ..options.wal };
     EngineOptions { wal, snapshot_log_bytes_min: 16 << 10, space_reserve_bytes: 64 << 10, ..options }
 }
 
-fn write_many(cluster: &mut Cluster, leader: usize, count: usize) {
+pub(crate) fn write_many(cluster: &mut Cluster, leader: usize, count: usize) {
     for number in 0..count {
         cluster.write(leader, &upsert(&format!("key{}", number % 97), &format!("{number:0100}")));
         if number % 10 == 0 {
@@ -29,19 +29,19 @@ fn write_many(cluster: &mut Cluster, leader: usize, count: usize) {
     cluster.settle();
 }
 
-fn assert_same_state(cluster: &mut Cluster) {
+pub(crate) fn assert_same_state(cluster: &mut Cluster) {
     cluster.converge();
     let hashes: Vec<u128> = (0..cluster.nodes.len()).map(|number| cluster.status(number).state_hash).collect();
     assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "the states differ: {hashes:?}");
 }
 
 /// The files of a node's snapshots, oldest first.
-fn snapshots_of(cluster: &Cluster, number: usize) -> Vec<snapshot::Stored> {
+pub(crate) fn snapshots_of(cluster: &Cluster, number: usize) -> Vec<snapshot::Stored> {
     snapshot::list(&cluster.nodes[number].disk).expect("the disk works")
 }
 
 /// Flips a bit in the middle of a file.
-fn damage(cluster: &Cluster, number: usize, name: &str) {
+pub(crate) fn damage(cluster: &Cluster, number: usize, name: &str) {
     let disk = &cluster.nodes[number].disk;
     let middle = disk.open(name).and_then(|file| file.len()).expect("the file is there") / 2;
     disk.damage(name, &Rot::FlippedBit { offset: middle, bit: 3 });

@@ -5,6 +5,7 @@
 mod crash;
 mod crash_cut;
 mod cut;
+mod cut_damage;
 mod damage;
 mod failure;
 mod fault;
