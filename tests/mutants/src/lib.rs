@@ -22,9 +22,22 @@
 //! ```
 //!
 //! The head says which row of the catalogue of known bugs it is from, what is broken, and if it is not the simulator
-//! that has to notice it, who is (`by: explorer`, `by: fuzz TARGET`). Then come files and hunks as in a unified diff,
-//! without line numbers: the lines that begin with a blank or `-` must stand in the file exactly once. `MUTANT` is the
-//! switch, an expression of type `bool`; with it off, the line must mean what it meant.
+//! that has to notice it, who has, each in a line of its own:
+//!
+//! | line | who |
+//! |---|---|
+//! | `by: simulator` | the simulator, as if there were no such line |
+//! | `by: explorer SEARCH` | a search of the explorer |
+//! | `by: fuzz TARGET` | a fuzz target |
+//! | `by: test PACKAGE TARGET PATH` | one test of the crate `PACKAGE`; `TARGET` is one below its `tests`, or `lib` |
+//!
+//! A bug in how the core treats an odd message, or in a step on the way to the disk, is shown at once by a test that is
+//! about just that, and by the simulator only when luck brings it about. Such a test runs in a process of its own,
+//! which finds the mutant's number in an environment variable.
+//!
+//! Then come files and hunks as in a unified diff, without line numbers: the lines that begin with a blank or `-` must
+//! stand in the file exactly once. `MUTANT` is the switch, an expression of type `bool`; with it off, the line must
+//! mean what it meant. Where one guard stands behind another, a mutant takes away all of them, and says so.
 
 mod patch;
 mod tree;
@@ -34,9 +47,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use patch::{Hunter, Mutant};
+pub use patch::{Hunter, Mutant, TestName};
 pub use tree::{Woven, files_below, weave_tree};
 pub use weave::weave;
+
+/// The environment variable with the number of the mutant that is on in a process which turns on none by itself.
+pub const MUTANT_VARIABLE: &str = "QUORATE_MUTANT";
 
 /// Why the mutants cannot be used.
 #[derive(Debug, Error)]

@@ -11,6 +11,28 @@ pub enum Hunter {
     Explorer(String),
     /// A fuzz target, by its name, on its corpus and mutations of that.
     Fuzz(String),
+    /// A deterministic test of a crate, in a process of its own.
+    Test(TestName),
+}
+
+/// Which test it is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TestName {
+    /// The package.
+    pub package: String,
+    /// What of it is built: the name of an integration test, or `lib` for the unit tests.
+    pub target: String,
+    /// Its path in there, as the test harness has it.
+    pub path: String,
+}
+
+impl TestName {
+    fn parse(text: &str) -> Option<TestName> {
+        let (package, rest) = text.split_once(' ')?;
+        let (target, path) = rest.split_once(' ')?;
+        let [package, target, path] = [package, target, path].map(str::to_owned);
+        (!path.is_empty() && !path.contains(' ')).then_some(TestName { package, target, path })
+    }
 }
 
 impl Hunter {
@@ -19,6 +41,7 @@ impl Hunter {
             None if text == "simulator" => Some(Hunter::Simulator),
             Some(("explorer", search)) => Some(Hunter::Explorer(search.to_owned())),
             Some(("fuzz", target)) => Some(Hunter::Fuzz(target.to_owned())),
+            Some(("test", name)) => TestName::parse(name).map(Hunter::Test),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::patch::Mutant;
-use crate::{MutantError, root, weave};
+use crate::{MUTANT_VARIABLE, MutantError, root, weave};
 
 /// What the copy needs of the tree, but for the workspace itself.
 const COPIED: [&str; 4] = ["client-cli", "proto", "server", "tests"];
@@ -18,9 +18,14 @@ const COPY: &str = "woven";
 const SWITCHES: &str = "\
 //! Which mutant is on.
 
+extern crate std;
+
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-static ON: AtomicUsize = AtomicUsize::new(0);
+/// Nobody has said which, so the environment does.
+const UNSAID: usize = usize::MAX;
+
+static ON: AtomicUsize = AtomicUsize::new(UNSAID);
 
 /// Turns on the mutant of this number and all others off; 0 turns all off.
 pub fn switch_to(number: usize) {
@@ -30,7 +35,15 @@ pub fn switch_to(number: usize) {
 /// Whether the mutant of this number is on.
 #[inline]
 pub fn is_on(number: usize) -> bool {
-    ON.load(Ordering::Relaxed) == number
+    let on = ON.load(Ordering::Relaxed);
+    on == number || (on == UNSAID && said_by_environment() == number)
+}
+
+#[cold]
+fn said_by_environment() -> usize {
+    let said = std::env::var(\"VARIABLE\").map_or(0, |number| number.parse().expect(\"a number\"));
+    ON.store(said, Ordering::Relaxed);
+    said
 }
 ";
 
@@ -74,7 +87,7 @@ pub fn weave_tree(mutants: &[Mutant], target: &Path) -> Result<Woven, MutantErro
         ("Cargo.lock".to_owned(), read(&root.join("Cargo.lock"))?.into_bytes()),
         ("hunt/src/main.rs".to_owned(), HUNT.to_owned().into_bytes()),
         ("hunt/Cargo.toml".to_owned(), HUNT_MANIFEST.to_owned().into_bytes()),
-        (format!("{COPY}/server/raft/src/mutants.rs"), SWITCHES.to_owned().into_bytes()),
+        (format!("{COPY}/server/raft/src/mutants.rs"), SWITCHES.replace("VARIABLE", MUTANT_VARIABLE).into_bytes()),
     ];
     for path in COPIED {
         for file in files_below(&root.join(path))? {

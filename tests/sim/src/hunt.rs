@@ -1,8 +1,10 @@
 //! Hunts mutants: turns them on one at a time, and sees who notices. Run by the program of the woven tree, which has
 //! their switches.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,21 +12,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
 use explorer::Suite;
-use mutants::{Hunter, Mutant};
+use mutants::{Hunter, Mutant, TestName};
 
 use crate::campaign::run_all;
+use crate::hunt_tests::Tests;
 use crate::run::{FAULTS_SECONDS, RunOptions};
 
 /// How many inputs of a fuzz target a mutant may survive.
 const FUZZ_INPUTS_MAX: u64 = 200_000;
+
+/// So many seeds have to pass before any mutant is on.
+const SOUND_SEEDS: u64 = 100;
 
 /// What stands above the table in a log.
 const LOG_HEAD: &str = "\
 # Mutants, and what kills them
 
 What `cargo sim mutants --log FILE` said. The rows are those of the catalogue of bugs that other implementations had: A
-terms, votes and elections; B replication and commit; C reads; D membership; F storage; G state machine; H liveness and
-resources. *After* counts seeds of the simulator from 0 on, distinct states of the explorer, or inputs of a fuzz target.
+terms, votes and elections; B replication and commit; C reads; D membership; E snapshots and compaction; F storage; G
+state machine; H liveness and resources. *After* counts seeds of the simulator from 0 on, distinct states of the
+explorer, or inputs of a fuzz target; or it names the one test that was run.
 
 ";
 
@@ -93,16 +100,22 @@ fn hunt_all(options: &HuntOptions, switch: fn(usize)) -> anyhow::Result<()> {
     let mutants = mutants::all()?;
     let chosen = choose(&mutants, options);
     switch(0);
-    if let Some(kill) = hunt_one(&Hunter::Simulator, options, options.seeds.min(100))? {
-        bail!("with no mutant on, something is wrong after {}: {}", kill.after, kill.by);
+    if let Some((seed, violation)) = first_failure(options, options.first_seed..options.first_seed + SOUND_SEEDS) {
+        bail!("with no mutant on, seed {seed} fails: {violation}");
     }
+    let tests = build_tests(&chosen)?;
     let mut table = String::from("| row | mutant | what is broken | killed by | after |\n|---|---|---|---|---|\n");
     print(&table);
     let (mut killed, mut survived) = (0, Vec::new());
     for (number, mutant) in chosen {
         for hunter in &mutant.hunters {
             switch(number);
-            let kill = hunt_one(hunter, options, options.seeds);
+            let kill = match hunter {
+                Hunter::Simulator => simulate(options, switch),
+                Hunter::Explorer(search) => explore(search, options),
+                Hunter::Fuzz(target) => fuzz(target, switch),
+                Hunter::Test(name) => run_test(&tests, name, number),
+            };
             switch(0);
             let kill = kill?;
             let Mutant { row, name, bug, .. } = mutant;
@@ -138,12 +151,18 @@ fn choose<'a>(mutants: &'a [Mutant], options: &HuntOptions) -> Vec<(usize, &'a M
     chosen.iter().cycle().skip(begin).take(some.min(chosen.len())).copied().collect()
 }
 
-fn hunt_one(hunter: &Hunter, options: &HuntOptions, seeds: u64) -> anyhow::Result<Option<Kill>> {
-    match hunter {
-        Hunter::Simulator => Ok(simulate(options, seeds)),
-        Hunter::Explorer(search) => explore(search, options),
-        Hunter::Fuzz(target) => fuzz(target),
-    }
+/// The tests that are to hunt one of these mutants; they pass while none is on.
+fn build_tests(chosen: &[(usize, &Mutant)]) -> anyhow::Result<Tests> {
+    let hunters = chosen.iter().flat_map(|(_, mutant)| &mutant.hunters);
+    let wanted: BTreeSet<&TestName> =
+        hunters.filter_map(|hunter| if let Hunter::Test(name) = hunter { Some(name) } else { None }).collect();
+    Tests::build(&wanted)
+}
+
+/// One test, with the mutant of this number on.
+fn run_test(tests: &Tests, name: &TestName, number: usize) -> anyhow::Result<Option<Kill>> {
+    let failure = tests.run(name, number)?;
+    Ok(failure.map(|failure| Kill { by: short(&failure), after: format!("test `{}`", name.path) }))
 }
 
 /// One search of the explorer.
@@ -157,8 +176,8 @@ fn explore(name: &str, options: &HuntOptions) -> anyhow::Result<Option<Kill>> {
     }))
 }
 
-/// The corpus of a target, then mutations of it.
-fn fuzz(name: &str) -> anyhow::Result<Option<Kill>> {
+/// The corpus of a target, then mutations of it. What fails has to pass when the mutant is off.
+fn fuzz(name: &str, switch: fn(usize)) -> anyhow::Result<Option<Kill>> {
     let target = fuzz::TARGETS.iter().find(|target| target.name == name).context("there is no such target")?;
     let corpus = fuzz::corpus(name);
     let mut random = fuzz::mutation::Random::new(0);
@@ -168,18 +187,34 @@ fn fuzz(name: &str) -> anyhow::Result<Option<Kill>> {
         .cloned()
         .chain(derived)
         .zip(1_u64..)
-        .find_map(|(input, number)| fuzz::attempt(target, &input).err().map(|found| (found, number)));
-    Ok(first.map(|(found, number)| Kill { by: short(&found), after: format!("{number} inputs") }))
+        .find_map(|(input, number)| fuzz::attempt(target, &input).err().map(|found| (found, number, input)));
+    let Some((found, number, input)) = first else { return Ok(None) };
+    switch(0);
+    if let Err(found) = fuzz::attempt(target, &input) {
+        bail!("with no mutant on, input {number} of {name} fails: {found}");
+    }
+    Ok(Some(Kill { by: short(&found), after: format!("{number} inputs") }))
+}
+
+/// Seeds, until one fails. It has to pass when the mutant is off.
+fn simulate(options: &HuntOptions, switch: fn(usize)) -> anyhow::Result<Option<Kill>> {
+    let Some((seed, violation)) = first_failure(options, options.first_seed..options.first_seed + options.seeds) else {
+        return Ok(None);
+    };
+    switch(0);
+    if let Some((_, violation)) = first_failure(options, seed..seed + 1) {
+        bail!("with no mutant on, seed {seed} fails: {violation}");
+    }
+    let needed = seed - options.first_seed + 1;
+    let after = format!("{needed} {}", if needed == 1 { "seed" } else { "seeds" });
+    Ok(Some(Kill { by: short(&violation), after }))
 }
 
 /// The first of the seeds that fails. All before it have been run, so it is the same on any number of threads.
-fn simulate(options: &HuntOptions, seeds: u64) -> Option<Kill> {
+fn first_failure(options: &HuntOptions, seeds: Range<u64>) -> Option<(u64, String)> {
     let run_options = RunOptions { faults_seconds: FAULTS_SECONDS, keeps_story: false };
-    let seeds: Vec<u64> = (options.first_seed..options.first_seed + seeds).collect();
-    let totals = run_all(&seeds, options.threads(), 1, run_options, &|_| {});
-    let (seed, violation) = totals.failures.first()?;
-    let needed = seed - options.first_seed + 1;
-    Some(Kill { by: short(violation), after: format!("{needed} {}", if needed == 1 { "seed" } else { "seeds" }) })
+    let seeds: Vec<u64> = seeds.collect();
+    run_all(&seeds, options.threads(), 1, run_options, &|_| {}).failures.into_iter().next()
 }
 
 /// The first line of a violation, short enough for a table.

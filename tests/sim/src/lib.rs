@@ -46,6 +46,7 @@ mod drive;
 mod forge;
 mod history;
 mod hunt;
+mod hunt_tests;
 mod invariants;
 mod jobs;
 mod liveness;
