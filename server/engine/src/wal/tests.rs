@@ -1,10 +1,15 @@
-//! Tests of what cannot be reached from outside: the bytes of a record, and the table of entries.
+//! Tests of what cannot be reached from outside: the bytes of a record, the table of entries, and which work comes
+//! next.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::{Entry, HardState, Index, NodeId, Payload, Term};
+use raft::{Batch, BatchNumber, Entry, HardState, Index, NodeId, Payload, Term};
 
 use super::format::*;
 use super::index::{Anchor, EntryIndex, Placed, Placer};
+use super::{Opened, SEGMENT_BYTES_MIN, WalOptions};
+use crate::disk::{Disk, MemoryDisk};
 
 fn samples() -> Vec<Record<'static>> {
     let hard_state =
@@ -143,4 +148,33 @@ fn an_entry_is_found_where_it_was_written_last() {
     table.apply(placed.as_slice(), Index::new(2));
     assert_eq!(find(&table, 1), Some((anchor(1, 1, 96), 1, 1)));
     assert_eq!(find(&table, 2), Some((anchor(2, 2, 150), 2, 1)));
+}
+
+#[test]
+fn what_is_not_needed_goes_although_there_is_always_a_segment_to_prepare() {
+    const ENTRIES: u64 = 100;
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let options = WalOptions { segment_bytes: SEGMENT_BYTES_MIN, ..WalOptions::default() };
+    let Opened { mut wal, mut executor, .. } = super::open(&disk, options, &mut |_| {}).expect("an empty disk");
+    // Each fills a segment of its own, and they all wait: as soon as one segment is ready, the next is wanted.
+    let command = Bytes::from(vec![7; usize::try_from(SEGMENT_BYTES_MIN).expect("small") / 2]);
+    for index in (1..=ENTRIES).map(Index::new) {
+        let entry = Entry { index, term: Term::new(1), payload: Payload::Command(command.clone()) };
+        let number = BatchNumber::new(index.get());
+        let batch = Batch { number, reset_to: None, truncate_after: None, entries: vec![entry], hard_state: None };
+        wal.append(&batch).expect("it fits");
+    }
+    let (mut durable, mut files_max) = (0, 0);
+    while durable < ENTRIES {
+        // A disk on which all that is handed out together takes equally long.
+        let work: Vec<_> = std::iter::from_fn(|| wal.next_work()).collect();
+        assert!(!work.is_empty(), "it waits for nothing");
+        for work in work {
+            let done = wal.completed(executor.run(work)).expect("the disk works");
+            durable = done.map_or(durable, BatchNumber::get);
+        }
+        wal.cut(Index::new(durable));
+        files_max = files_max.max(disk.list().expect("the disk works").len());
+    }
+    assert!(files_max < 10, "{files_max} segments, of which two are needed");
 }

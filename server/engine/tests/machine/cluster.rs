@@ -33,6 +33,10 @@ pub(crate) struct Node {
     pub(crate) running: Option<Running>,
     /// While set, disk work piles up instead of being run.
     pub(crate) disk_stalled: bool,
+    /// The same for the log's alone.
+    pub(crate) log_stalled: bool,
+    /// The same for that of snapshots alone.
+    pub(crate) snapshots_stalled: bool,
     /// Its disk is to fail: then it stops, and that is no fault.
     pub(crate) doomed: bool,
     /// The last durable entry and its term, when it was last looked at.
@@ -70,6 +74,7 @@ pub(crate) struct Cluster {
     isolated: BTreeSet<NodeId>,
     /// Messages for which this says so are lost.
     lose: Box<dyn Fn(&Message) -> bool>,
+    lose_side: Box<dyn Fn(&SideMessage) -> bool>,
     ticket_next: u64,
     /// Every answer, in the order in which they came.
     pub(crate) answers: BTreeMap<Ticket, Vec<Answer>>,
@@ -117,6 +122,8 @@ impl Node {
             disk,
             running: None,
             disk_stalled: false,
+            log_stalled: false,
+            snapshots_stalled: false,
             doomed: false,
             durable: (Index::ZERO, Term::ZERO),
         }
@@ -160,6 +167,7 @@ impl Cluster {
             stopped: BTreeMap::new(),
             isolated: BTreeSet::new(),
             lose: Box::new(|_| false),
+            lose_side: Box::new(|_| false),
             ticket_next: 0,
             answers: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -187,7 +195,7 @@ impl Cluster {
         assert_eq!(engine.store().state_hash(), engine.store().recompute_hash(), "after replay");
         let (work, snapshot_work) = (VecDeque::new(), VecDeque::new());
         node.running = Some(Running { engine, damage, executor, reader, work, snapshot_executor, snapshot_work });
-        node.disk_stalled = false;
+        (node.disk_stalled, node.log_stalled, node.snapshots_stalled) = (false, false, false);
     }
 
     /// Stops a node as a power cut would: of what it has not synced, any part may survive.
@@ -228,9 +236,15 @@ impl Cluster {
         self.lose = Box::new(lose);
     }
 
+    /// The same for side messages.
+    pub(crate) fn lose_side(&mut self, lose: impl Fn(&SideMessage) -> bool + 'static) {
+        self.lose_side = Box::new(lose);
+    }
+
     pub(crate) fn heal(&mut self) {
         self.isolated.clear();
         self.lose = Box::new(|_| false);
+        self.lose_side = Box::new(|_| false);
     }
 
     /// Does what the engines ask for and passes messages on, until there is nothing more to do.
@@ -267,7 +281,7 @@ impl Cluster {
     fn deliver_side(&mut self, message: SideMessage) {
         self.side_messages += 1;
         let luck = self.side_messages.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let lost = luck % 100 < self.side_loss;
+        let lost = luck % 100 < self.side_loss || (self.lose_side)(&message);
         if lost || [message.from, message.to].iter().any(|id| self.isolated.contains(id)) {
             return;
         }
@@ -328,6 +342,7 @@ impl Cluster {
         }
         running.work.extend(output.work);
         while !node.disk_stalled
+            && !node.log_stalled
             && let Some(work) = running.work.pop_front()
         {
             let completion = running.executor.run(work);
@@ -336,6 +351,7 @@ impl Cluster {
         }
         // One piece a turn: snapshots go on beside everything else.
         if !node.disk_stalled
+            && !node.snapshots_stalled
             && let Some(work) = running.snapshot_work.pop_front()
         {
             let completion = running.snapshot_executor.run(work);

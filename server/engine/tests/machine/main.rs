@@ -8,7 +8,10 @@ mod differential;
 mod engines;
 #[path = "../faults/log.rs"]
 mod fault_log;
+mod fetching;
 mod forgetting;
 mod full_disk;
+mod repair;
 mod replicas;
+mod short_of_room;
 mod snapshots;

@@ -256,4 +256,41 @@ mod tests {
         let mut fetching = Fetching::new(node(2), None, pace(2));
         assert!(!fetching.none_there(node(2)), "it has none at all");
     }
+
+    #[test]
+    fn what_was_written_of_an_earlier_attempt_is_not_taken_for_this_one() {
+        let total = 2 * PIECE;
+        let mut fetching = Fetching::new(node(2), Some(Index::new(9)), pace(2));
+        requests(&mut fetching);
+        assert!(piece(&mut fetching, 2, 0, total));
+        // The disk speaks of the end of a file that was begun before this one.
+        assert_eq!(fetching.written(Index::new(9), total), None);
+        assert!(piece(&mut fetching, 2, PIECE, total));
+        assert_eq!(fetching.written(Index::new(9), PIECE), None, "half of it is written");
+        assert_eq!(fetching.written(Index::new(9), total), Some(Index::new(9)));
+    }
+
+    #[test]
+    fn a_peer_whose_file_is_another_is_asked_from_the_beginning() {
+        let total = 3 * PIECE;
+        let mut fetching = Fetching::new(node(2), Some(Index::new(9)), pace(1));
+        requests(&mut fetching);
+        assert!(piece(&mut fetching, 2, 0, total));
+        let give_up = |fetching: &mut Fetching| {
+            for _ in 0..SILENCES_MAX {
+                requests(fetching);
+                fetching.tick();
+            }
+            assert!(requests(fetching).is_empty(), "it still hopes");
+        };
+        give_up(&mut fetching);
+        fetching.offered(node(3), Index::new(9));
+        assert_eq!(requests(&mut fetching), [PIECE, 2 * PIECE], "where the other left off");
+        // Its file of the same index is longer: its pieces do not go behind those of the other.
+        assert!(!piece(&mut fetching, 3, PIECE, total + 1));
+        give_up(&mut fetching);
+        fetching.offered(node(3), Index::new(9));
+        assert_eq!(requests(&mut fetching), [0]);
+        assert!(piece(&mut fetching, 3, 0, total + 1));
+    }
 }

@@ -409,26 +409,4 @@ impl Snapshots {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_is_served_all_that_it_may_ask_for_ahead_and_no_more() {
-        let id = |number| NodeId::new(number).expect("not zero");
-        let options =
-            SnapshotsOptions { id: id(1), log_bytes_min: 1, place: (0, 3), piece_bytes: 10, timeout_ticks: 5 };
-        let stored = Stored { index: Index::new(9), bytes: 100, name: String::new() };
-        let mut snapshots = Snapshots::new(options, vec![stored], 0);
-        for offset in 0..2 * WINDOW_PIECES {
-            for peer in [2, 3] {
-                let body = SideBody::FetchSnapshot { index: Some(Index::new(9)), offset: 10 * offset };
-                snapshots.message(id(peer), body);
-            }
-        }
-        assert_eq!(snapshots.take_work().len() as u64, 2 * WINDOW_PIECES, "as many as each may ask for");
-        let served = CompletionKind::Served { to: id(2), result: Ok(SideBody::NoSnapshot) };
-        assert!(snapshots.completed(SnapshotCompletion(served)).is_ok());
-        snapshots.message(id(2), SideBody::FetchSnapshot { index: Some(Index::new(9)), offset: 0 });
-        assert_eq!(snapshots.take_work().len(), 1, "one was read, so one more may be");
-    }
-}
+mod tests;
