@@ -40,6 +40,7 @@ pub mod wal;
 pub use engine::{
     Damage, Engine, EngineError, EngineOptions, EngineStatus, LoadError, OfflineState, Opened, Output, Progress,
     Remedy, Repair, RepairError, ReplayError, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES, STATE_HASH_EVERY_ENTRIES,
-    SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError, WAL_PENDING_BYTES_MAX,
+    SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError, UnusableSnapshot,
+    WAL_PENDING_BYTES_MAX,
 };
 pub use replica::{Answer, AppliedKind, Event, ReadResult, Ticket};

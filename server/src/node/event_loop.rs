@@ -55,6 +55,9 @@ const HOUSEKEEPING_TICKS: u64 = 10;
 /// After so many ticks without an append, the log is told that it is idle.
 const IDLE_TICKS: u64 = 10;
 
+/// What a peer's snapshot that cannot be used counts as among what was dropped.
+const UNUSABLE_SNAPSHOT: &str = "unusable_snapshot";
+
 /// How long the disk may take at the end to finish what it has. One that stands still must not keep the process.
 const FINISH_MAX: Duration = Duration::from_millis(1_000);
 
@@ -360,6 +363,12 @@ impl EventLoop {
         }
         for event in &output.events {
             self.tell(event);
+        }
+        for unusable in &output.unusable_snapshots {
+            if unusable.from.is_some() {
+                self.count_dropped(UNUSABLE_SNAPSHOT);
+            }
+            self.parts.roster.log_unusable(unusable);
         }
         self.publish();
         Ok(())

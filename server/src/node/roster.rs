@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::EngineStatus;
 use engine::identity::Cluster;
+use engine::{EngineStatus, UnusableSnapshot};
 use raft::{NodeId, Role as RaftRole, Status};
 use tracing::{info, warn};
 
@@ -159,6 +159,24 @@ impl Roster {
             }
             Event::TransferAborted { target } => warn!(target = self.name(*target), "the handover did not end in time"),
             _ => {}
+        }
+    }
+
+    /// Logs that a snapshot is of no use.
+    pub(super) fn log_unusable(&self, unusable: &UnusableSnapshot) {
+        let UnusableSnapshot { from, index, why } = unusable;
+        match from {
+            Some(peer) => warn!(
+                peer = self.name(*peer),
+                index = index.get(),
+                why,
+                "a peer's snapshot cannot be used; another member is asked, or this one again later"
+            ),
+            None => warn!(
+                index = index.get(),
+                why,
+                "a snapshot of this node's own is no longer what was written, or cannot be read; a new one is taken"
+            ),
         }
     }
 }

@@ -40,7 +40,7 @@ pub use options::{
 };
 pub use repair::{Repair, RepairError};
 pub use replay::ReplayError;
-pub use snapshots::{LoadError, SnapshotCompletion, SnapshotExecutor, SnapshotWork, TakeError};
+pub use snapshots::{LoadError, SnapshotCompletion, SnapshotExecutor, SnapshotWork, TakeError, UnusableSnapshot};
 
 /// Every so many ticks the log is asked to let go of what is in a snapshot.
 const HOUSEKEEPING_TICKS: u64 = 16;
@@ -100,6 +100,8 @@ pub struct Output {
     pub answers: Vec<(Ticket, Answer)>,
     /// Tell these to people.
     pub events: Vec<Event>,
+    /// Tell people that these snapshots are of no use: those that peers gave, and this node's own that went bad.
+    pub unusable_snapshots: Vec<UnusableSnapshot>,
 }
 
 /// How an engine is doing.
@@ -293,9 +295,15 @@ impl Engine {
                 self.snapshots.installed(stored, &self.replica);
                 replaced
             }
-            Err(not_needed) => {
+            Err(unused) => {
                 self.snapshots.not_needed(meta.index);
-                not_needed
+                // The core takes over whatever goes further than what it knows to be committed, unless it leads.
+                let raft = self.replica.raft();
+                if raft.commit_index() < meta.index && !raft.is_leader() {
+                    let why = "it contradicts what is committed here, or cannot be of this cluster";
+                    self.snapshots.reject(meta.index, why.to_owned());
+                }
+                unused
             }
         };
         self.snapshots.discard(unused);
@@ -355,7 +363,7 @@ impl Engine {
                 engine.replica.take_outbox();
             engine.compare(&state_hashes)?;
             for offer in snapshot_offers {
-                engine.snapshots.offered(offer);
+                engine.snapshots.offered(offer, &engine.replica);
             }
             if events.iter().any(|event| matches!(event, Event::Raft(raft::Event::Recovered { .. }))) {
                 engine.snapshots.recovered();
@@ -365,7 +373,8 @@ impl Engine {
             side_messages.extend(engine.reports(&state_hashes));
             let snapshot_work = engine.snapshots.take_work();
             let work = std::iter::from_fn(|| engine.wal.next_work()).collect();
-            Ok(Output { messages, work, side_messages, snapshot_work, fetches, answers, events })
+            let unusable_snapshots = engine.snapshots.take_unusable();
+            Ok(Output { messages, work, side_messages, snapshot_work, fetches, answers, events, unusable_snapshots })
         })
     }
 

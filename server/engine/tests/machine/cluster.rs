@@ -14,7 +14,7 @@ use engine::side::SideMessage;
 use engine::wal::{Executor, Reader, WalOptions, Work};
 use engine::{
     Answer, Damage, Engine, EngineError, EngineOptions, EngineStatus, Event, Opened, SnapshotExecutor, SnapshotWork,
-    Ticket,
+    Ticket, UnusableSnapshot,
 };
 use raft::{Body, Configuration, Index, Message, NodeId, Term};
 
@@ -68,6 +68,8 @@ pub(crate) struct Cluster {
     pub(crate) side_loss: u64,
     /// Nodes that installed a peer's snapshot.
     pub(crate) installed: BTreeSet<usize>,
+    /// What nodes told of snapshots that are of no use.
+    pub(crate) unusable: Vec<(usize, UnusableSnapshot)>,
     /// Nodes that stopped by themselves, and why.
     pub(crate) stopped: BTreeMap<usize, EngineError>,
     /// Messages to and from these are lost.
@@ -164,6 +166,7 @@ impl Cluster {
             side_messages: 0,
             side_loss: 0,
             installed: BTreeSet::new(),
+            unusable: Vec::new(),
             stopped: BTreeMap::new(),
             isolated: BTreeSet::new(),
             lose: Box::new(|_| false),
@@ -323,6 +326,7 @@ impl Cluster {
         self.side_in_flight.extend(output.side_messages);
         running.snapshot_work.extend(output.snapshot_work);
         self.in_flight.extend(output.messages);
+        self.unusable.extend(output.unusable_snapshots.into_iter().map(|unusable| (number, unusable)));
         for (ticket, answer) in output.answers {
             self.answers.entry(ticket).or_default().push(answer);
         }

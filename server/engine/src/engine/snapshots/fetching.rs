@@ -47,6 +47,8 @@ pub(super) struct Pace {
     pub(super) piece_bytes: u64,
     /// Silence is broken after so many ticks.
     pub(super) timeout_ticks: u32,
+    /// What does not go beyond this index is of no use.
+    pub(super) above: Index,
 }
 
 impl Fetching {
@@ -64,6 +66,16 @@ impl Fetching {
             silences: 0,
             pace,
         }
+    }
+
+    /// Who is asked, if anybody is.
+    pub(super) fn peer(&self) -> Option<NodeId> {
+        self.peer
+    }
+
+    /// Whether somebody is asked who may still answer.
+    pub(super) fn is_asking(&self) -> bool {
+        self.peer.is_some()
     }
 
     /// A leader offers its snapshot. Changes nothing while the one that is under way comes along.
@@ -111,7 +123,8 @@ impl Fetching {
         offset: u64,
         bytes: Bytes,
     ) -> Option<WorkKind> {
-        let expected = self.peer == Some(from) && self.index.is_none_or(|wanted| wanted == index);
+        let is_wanted = self.index.map_or(index > self.pace.above, |wanted| wanted == index);
+        let expected = self.peer == Some(from) && is_wanted;
         let fits = if self.total_bytes == 0 { total_bytes > 0 } else { total_bytes == self.total_bytes };
         if !expected || !fits || offset != self.received {
             return None;
@@ -172,7 +185,7 @@ mod tests {
     const PIECE: u64 = 1 << 10;
 
     fn pace(timeout_ticks: u32) -> Pace {
-        Pace { piece_bytes: PIECE, timeout_ticks }
+        Pace { piece_bytes: PIECE, timeout_ticks, above: Index::ZERO }
     }
 
     fn node(number: u64) -> NodeId {

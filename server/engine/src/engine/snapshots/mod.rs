@@ -9,14 +9,18 @@
 //! - **Kept** are the two newest, and the log behind the older of them. If the newest is damaged, nothing is lost; and
 //!   a follower that needs a snapshot has as long to fetch it as it takes to write two. One that needs longer holds on
 //!   to what it fetches, within a bound.
-//! - **Fetched** by a follower whose log ends before its leader's begins, see `fetching`.
+//! - **Fetched** by a follower whose log ends before its leader's begins, see `fetching`; from whom, see `sources`.
+//! - **Given up** when they cannot be used, see `unusable`.
 
+mod checking;
 mod fetching;
 mod loading;
+mod sources;
 mod taking;
+mod unusable;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft::{Index, NodeId, SnapshotOffer};
 
@@ -26,12 +30,14 @@ use crate::side::{SideBody, SideMessage};
 use crate::snapshot::{Meta, SnapshotError, Stored};
 
 use fetching::{Fetching, Pace, WINDOW_PIECES};
+use sources::Sources;
 use taking::{Step, Taking};
 use work::{CompletionKind, WorkKind};
 
 pub(super) use loading::{Loaded, load};
 
 pub use loading::LoadError;
+pub use unusable::UnusableSnapshot;
 pub use work::{SnapshotCompletion, SnapshotExecutor, SnapshotWork, TakeError};
 
 /// How many snapshots are kept.
@@ -67,6 +73,15 @@ pub(super) struct SnapshotsOptions {
     pub(super) timeout_ticks: u32,
 }
 
+/// What a peer fetches.
+struct Held {
+    index: Index,
+    /// When it last asked for a piece.
+    asked_at: u64,
+    /// Where the last of the pieces begins that it asked for.
+    furthest: u64,
+}
+
 /// What a completion led to, for the engine to act on.
 pub(super) enum Outcome {
     /// This node has a new snapshot of its own.
@@ -90,8 +105,19 @@ pub(super) struct Snapshots {
     in_step: bool,
     fetching: Option<Fetching>,
     installing: bool,
-    /// Which snapshot each peer fetches, and when it last asked for a piece.
-    held: BTreeMap<NodeId, (Index, u64)>,
+    /// Who gave what is being installed.
+    source: Option<NodeId>,
+    sources: Sources,
+    /// Those of `stored` that are not what was written, or cannot be read.
+    unsound: BTreeSet<Index>,
+    /// One of `stored` is being read, to see whether it is sound.
+    checking: bool,
+    /// None is before this.
+    check_at_ticks: u64,
+    /// What people are to be told.
+    unusable: Vec<UnusableSnapshot>,
+    /// Which snapshot each peer fetches.
+    held: BTreeMap<NodeId, Held>,
     /// How many pieces are being read for each peer, or wait for it.
     serving: BTreeMap<NodeId, u64>,
     now_ticks: u64,
@@ -118,6 +144,12 @@ impl Snapshots {
             taking: None,
             fetching: None,
             installing: false,
+            source: None,
+            sources: Sources::default(),
+            unsound: BTreeSet::new(),
+            checking: false,
+            check_at_ticks: 0,
+            unusable: Vec::new(),
             held: BTreeMap::new(),
             serving: BTreeMap::new(),
             now_ticks: 0,
@@ -130,9 +162,10 @@ impl Snapshots {
         }
     }
 
-    /// The last index of the newest snapshot, and its size in bytes; zeros without one.
+    /// The last index of the newest sound snapshot, and its size in bytes; zeros without one.
     pub(super) fn newest(&self) -> (Index, u64) {
-        self.stored.last().map_or((Index::ZERO, 0), |stored| (stored.index, stored.bytes))
+        let newest = self.stored.iter().rfind(|stored| self.is_sound(stored));
+        newest.map_or((Index::ZERO, 0), |stored| (stored.index, stored.bytes))
     }
 
     /// How much log there is since the newest snapshot, in bytes of entries.
@@ -174,7 +207,8 @@ impl Snapshots {
     /// Begins a snapshot if one is due.
     pub(super) fn maybe_take(&mut self, replica: &Replica) {
         let busy = self.taking.is_some() || self.installing || self.now_ticks < self.retry_at_ticks;
-        if busy || replica.applied() <= self.newest().0 || self.log_bytes(replica) < self.due_bytes() {
+        let is_due = replica.applied() > self.newest().0 && self.log_bytes(replica) >= self.due_bytes();
+        if busy || !(is_due || self.must_replace(replica)) {
             return;
         }
         let meta = Meta { index: replica.applied(), term_starts: replica.raft().term_starts(replica.applied()) };
@@ -182,17 +216,28 @@ impl Snapshots {
         self.work.push(WorkKind::Take(Box::new(Taking::Begin(meta, replica.store().image()))));
     }
 
+    /// Whether one of those that are there is of no use, and can be replaced.
+    fn must_replace(&self, replica: &Replica) -> bool {
+        !self.unsound.is_empty() && replica.applied() > Index::ZERO
+    }
+
     /// A leader says that this node needs a snapshot.
-    pub(super) fn offered(&mut self, offer: SnapshotOffer) {
-        if self.now_ticks < self.fetch_at_ticks {
+    pub(super) fn offered(&mut self, offer: SnapshotOffer, replica: &Replica) {
+        let is_asking = self.fetching.as_ref().is_some_and(Fetching::is_asking);
+        if is_asking || self.installing || self.now_ticks < self.fetch_at_ticks {
             return;
         }
+        if self.fetching.is_some() && self.sources.is_other() {
+            self.asked_in_vain(); // and without an answer
+        }
+        let own = self.options.id;
+        let others = replica.raft().configuration().members().into_iter().filter(|member| *member != own);
+        let Some(source) = self.sources.choose(offer, others, self.now_ticks) else { return };
         let SnapshotsOptions { piece_bytes, timeout_ticks, .. } = self.options;
-        let pace = Pace { piece_bytes: piece_bytes as u64, timeout_ticks };
-        match &mut self.fetching {
-            Some(fetching) => fetching.offered(offer.from, offer.index),
-            None if self.installing => {}
-            None => self.fetching = Some(Fetching::new(offer.from, Some(offer.index), pace)),
+        let pace = Pace { piece_bytes: piece_bytes as u64, timeout_ticks, above: replica.applied() };
+        match (&mut self.fetching, source.index) {
+            (Some(fetching), Some(index)) => fetching.offered(source.peer, index),
+            (fetching, index) => *fetching = Some(Fetching::new(source.peer, index, pace)),
         }
     }
 
@@ -208,6 +253,9 @@ impl Snapshots {
             SideBody::NoSnapshot => {
                 if self.fetching.as_mut().is_some_and(|fetching| !fetching.none_there(from)) {
                     self.fetching = None;
+                    if self.sources.is_other() {
+                        self.asked_in_vain();
+                    }
                 }
             }
             SideBody::StateHash { .. } => {}
@@ -216,11 +264,17 @@ impl Snapshots {
 
     fn serve(&mut self, to: NodeId, index: Option<Index>, offset: u64) {
         let index = index.unwrap_or(self.newest().0);
-        if !self.stored.iter().any(|stored| stored.index == index) {
+        let wanted = self.stored.iter().find(|stored| stored.index == index && self.is_sound(stored));
+        let Some(bytes) = wanted.map(|stored| stored.bytes) else {
             self.send(to, SideBody::NoSnapshot);
             return;
+        };
+        let before = self.held.get(&to).filter(|held| held.index == index).map(|held| held.furthest);
+        if offset == 0 && before.is_some_and(|furthest| furthest + self.options.piece_bytes as u64 >= bytes) {
+            self.doubt(index);
         }
-        self.held.insert(to, (index, self.now_ticks));
+        let furthest = if offset == 0 { 0 } else { before.map_or(offset, |furthest| furthest.max(offset)) };
+        self.held.insert(to, Held { index, asked_at: self.now_ticks, furthest });
         // As many as a peer asks for ahead; whoever asks for more does not keep to that.
         let serving = self.serving.entry(to).or_default();
         if *serving < WINDOW_PIECES {
@@ -249,29 +303,33 @@ impl Snapshots {
     pub(super) fn completed(&mut self, completion: SnapshotCompletion) -> Result<Option<Outcome>, TakeError> {
         match completion.0 {
             CompletionKind::Took(result) => self.took(result),
-            CompletionKind::Served { to, result } => {
+            CompletionKind::Served { to, index, result } => {
                 self.serving.entry(to).and_modify(|serving| *serving -= 1);
+                if let Err(error) = &result {
+                    self.found_unsound(index, error);
+                }
                 // Whoever asks can ask another; this node does not need the file while it runs.
                 self.send(to, result.unwrap_or(SideBody::NoSnapshot));
+                Ok(None)
+            }
+            CompletionKind::Checked { index, result } => {
+                self.checked(index, result);
                 Ok(None)
             }
             CompletionKind::Received { index, result } => {
                 self.received(index, result)?;
                 Ok(None)
             }
-            CompletionKind::Installed(result) => {
+            CompletionKind::Installed { index, result } => {
                 self.installing = false;
                 match result {
-                    Ok(loaded) => Ok(loaded.map(Outcome::Loaded)),
-                    Err(LoadError::File(error @ SnapshotError::Io { .. })) if !error.is_storage_full() => {
-                        Err(error.into())
-                    }
-                    // A damaged file is the peer's, or the network's: an offer some time later is another attempt.
-                    Err(_) => {
-                        self.pause_fetching();
-                        Ok(None)
-                    }
+                    Ok(loaded) => return Ok(loaded.map(Outcome::Loaded)),
+                    Err(LoadError::File(error)) if error.is_storage_full() => self.pause_fetching(),
+                    Err(LoadError::File(error @ SnapshotError::Io { .. })) => return Err(error.into()),
+                    // A damaged file is the peer's, or the network's.
+                    Err(error) => self.reject(index, error.to_string()),
                 }
+                Ok(None)
             }
             CompletionKind::Removed(result) => {
                 result?;
@@ -301,13 +359,14 @@ impl Snapshots {
                 }
                 self.covered_bytes = taken.map_or(self.covered_bytes, |(_, bytes)| bytes);
                 self.in_step = true;
+                self.replace_unsound(stored.index);
                 Ok(Some(self.store(stored)))
             }
             Err(TakeError::Snapshot(error)) if error.is_storage_full() => {
                 self.taking = None;
                 // The newest is sound, so the one before it can make room for the next.
                 self.kept = 1;
-                self.retry_at_ticks = self.now_ticks + RETRY_TIMEOUTS * u64::from(self.options.timeout_ticks);
+                self.retry_at_ticks = self.now_ticks + self.retry_ticks();
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -325,7 +384,8 @@ impl Snapshots {
             Ok(written) => {
                 let whole = self.fetching.as_mut().and_then(|fetching| fetching.written(index, written));
                 if let Some(index) = whole {
-                    (self.fetching, self.installing) = (None, true);
+                    self.source = self.fetching.take().and_then(|fetching| fetching.peer());
+                    self.installing = true;
                     self.work.push(WorkKind::Install { index });
                 }
                 Ok(())
@@ -338,10 +398,10 @@ impl Snapshots {
         }
     }
 
-    /// Gives up what is being fetched, and waits a while: to fetch it again at once would most likely end the same way.
+    /// There is no room for what is being fetched: gives it up, and waits a while before anything is fetched.
     fn pause_fetching(&mut self) {
         self.fetching = None;
-        self.fetch_at_ticks = self.now_ticks + RETRY_TIMEOUTS * u64::from(self.options.timeout_ticks);
+        self.fetch_at_ticks = self.now_ticks + self.retry_ticks();
     }
 
     /// A peer's snapshot took the place of this node's log and state: those before it are of no use any more.
@@ -351,6 +411,8 @@ impl Snapshots {
         self.stored.push(stored);
         self.covered_bytes = self.all_bytes(replica);
         self.in_step = false;
+        self.unsound.clear();
+        self.sources.succeeded();
     }
 
     /// A state that nobody uses any more. Its memory is given back where nobody waits for it.
@@ -375,18 +437,19 @@ impl Snapshots {
     pub(super) fn release(&mut self, replica: &Replica) -> Option<Index> {
         let hold_ticks = HOLD_TIMEOUTS * u64::from(self.options.timeout_ticks);
         let now_ticks = self.now_ticks;
-        self.held.retain(|_, (_, asked_at)| now_ticks - *asked_at <= hold_ticks);
+        self.held.retain(|_, held| now_ticks - held.asked_at <= hold_ticks);
         if self.stored.len() > self.kept + HELD_MAX
             || self.log_bytes(replica) > HELD_LOG_FACTOR.saturating_mul(self.due_bytes())
         {
             self.held.clear();
         }
-        while self.stored.len() > self.kept {
+        while self.stored.iter().filter(|stored| self.is_sound(stored)).count() > self.kept {
             let oldest = self.stored[0].index;
-            if self.held.values().any(|(index, _)| *index == oldest) {
+            if self.held.values().any(|held| held.index == oldest) {
                 break;
             }
             self.stored.remove(0);
+            self.unsound.remove(&oldest);
             self.work.push(WorkKind::Remove { index: oldest });
         }
         let is_cut = replica.raft().first_index() > Index::new(1);
@@ -397,6 +460,11 @@ impl Snapshots {
     /// What is to be done now.
     pub(super) fn take_work(&mut self) -> Vec<SnapshotWork> {
         self.work.drain(..).map(SnapshotWork).collect()
+    }
+
+    /// Which snapshots were found to be of no use since the last call.
+    pub(super) fn take_unusable(&mut self) -> Vec<UnusableSnapshot> {
+        std::mem::take(&mut self.unusable)
     }
 
     /// What is to be sent now.

@@ -13,6 +13,7 @@ use crate::snapshot::{self, Receiver, SnapshotError};
 
 use crate::engine::repair::{Repair, RepairError};
 
+use super::checking::Checking;
 use super::loading::{LoadError, Loaded, load_received};
 use super::taking::{Step, Taking};
 
@@ -24,6 +25,8 @@ pub(super) enum WorkKind {
     Take(Box<Taking>),
     /// Read a piece for a peer.
     Serve { to: NodeId, index: Index, offset: u64 },
+    /// A step of reading one of this node's own once more.
+    Check(Box<Checking>),
     /// Write a piece that a peer sent.
     Receive { index: Index, total_bytes: u64, offset: u64, bytes: Bytes },
     /// All pieces are written: verify the whole, load it, and put it in its place.
@@ -50,6 +53,7 @@ impl SnapshotWork {
         match &self.0 {
             WorkKind::Take(_) => "take",
             WorkKind::Serve { .. } => "serve",
+            WorkKind::Check(_) => "check",
             WorkKind::Receive { .. } => "receive",
             WorkKind::Install { .. } => "install",
             WorkKind::Remove { .. } => "remove",
@@ -64,9 +68,10 @@ pub struct SnapshotCompletion(pub(super) CompletionKind);
 
 pub(super) enum CompletionKind {
     Took(Result<Step, TakeError>),
-    Served { to: NodeId, result: Result<SideBody, SnapshotError> },
+    Served { to: NodeId, index: Index, result: Result<SideBody, SnapshotError> },
+    Checked { index: Index, result: Result<Option<Box<Checking>>, SnapshotError> },
     Received { index: Index, result: Result<u64, SnapshotError> },
-    Installed(Result<Option<Box<Loaded>>, LoadError>),
+    Installed { index: Index, result: Result<Option<Box<Loaded>>, LoadError> },
     Removed(Result<(), SnapshotError>),
     ForgotRepair(Result<(), RepairError>),
     Discarded,
@@ -106,7 +111,11 @@ impl SnapshotExecutor {
         SnapshotCompletion(match work.0 {
             WorkKind::Take(taking) => CompletionKind::Took(taking.step(disk.as_ref())),
             WorkKind::Serve { to, index, offset } => {
-                CompletionKind::Served { to, result: serve(disk.as_ref(), index, offset, self.piece_bytes) }
+                CompletionKind::Served { to, index, result: serve(disk.as_ref(), index, offset, self.piece_bytes) }
+            }
+            WorkKind::Check(checking) => {
+                let index = checking.index();
+                CompletionKind::Checked { index, result: checking.step(disk.as_ref()).map(|next| next.map(Box::new)) }
             }
             WorkKind::Receive { index, total_bytes, offset, bytes } => {
                 let mut result = self.receive(disk.as_ref(), index, total_bytes, offset, &bytes);
@@ -116,7 +125,9 @@ impl SnapshotExecutor {
                 }
                 CompletionKind::Received { index, result }
             }
-            WorkKind::Install { index } => CompletionKind::Installed(self.install(disk.as_ref(), index)),
+            WorkKind::Install { index } => {
+                CompletionKind::Installed { index, result: self.install(disk.as_ref(), index) }
+            }
             WorkKind::Discard(store) => {
                 drop(store);
                 CompletionKind::Discarded
