@@ -314,7 +314,10 @@ fn tell_recovery(opened: &engine::Opened, took: Duration) {
     for damage in &opened.damage {
         match damage.remedy {
             Remedy::OlderSnapshot => {
-                warn!(found = damage.found, "a snapshot is damaged; the one before it and the log hold the same");
+                warn!(
+                    found = damage.found,
+                    "a snapshot is damaged or cannot be read; the one before it and the log hold the same"
+                );
             }
             Remedy::Fetched { last_index } => warn!(
                 found = damage.found,

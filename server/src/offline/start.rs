@@ -70,7 +70,9 @@ impl Start {
             found.snapshots.iter().rfind(|file| file.problem.is_none()).map_or(Index::ZERO, |file| file.stored.index);
         let gap = match found.state.gap() {
             _ if found.state.contradiction().is_some() => return Start::Refuses,
-            Some(ReplayError::SnapshotMissing { .. }) if !found.is_alone() => true,
+            // What cannot be read may well be sound: nothing is given up for it.
+            Some(ReplayError::SnapshotMissing { .. }) if newer.iter().any(is_unreadable) => return Start::Refuses,
+            Some(ReplayError::SnapshotMissing { .. }) if found.others_can_lead() => true,
             Some(_) => return Start::Refuses,
             None => false,
         };
@@ -97,7 +99,7 @@ impl Start {
         }
         let Some(Salvage { end, proven_term, .. }) = found.salvage else { return Ok(None) };
         match proven_term {
-            Some(proven) if !found.is_alone() => {
+            Some(proven) if found.others_can_lead() => {
                 let before = found.repair.map_or(Term::ZERO, |repair| repair.forgotten_term);
                 Ok(Some(Cut::at(end, proven.max(before))))
             }
@@ -108,7 +110,12 @@ impl Start {
 
 /// Whether a snapshot is not damaged, but of another version of the program.
 fn is_foreign(file: &SnapshotFile) -> bool {
-    file.problem.as_ref().is_some_and(|problem| !problem.is_damage())
+    file.problem.as_ref().is_some_and(|problem| !problem.is_damage() && !problem.is_unreadable())
+}
+
+/// Whether the disk did not give a snapshot's bytes.
+fn is_unreadable(file: &SnapshotFile) -> bool {
+    file.problem.as_ref().is_some_and(engine::LoadError::is_unreadable)
 }
 
 /// What is told below the damage.
@@ -120,8 +127,8 @@ impl fmt::Display for Start {
             Start::TakesPart => "This does not keep the node from starting and taking part.".to_owned(),
             Start::OlderSnapshot => {
                 "A start of the node uses the snapshot before it, or none, and the log behind that, \
-                                     which hold the same, and removes the damaged one. There is nothing to do but to \
-                                     start it."
+                                     which hold the same, and replaces the one that is of no use. There is nothing to \
+                                     do but to start it."
                     .to_owned()
             }
             Start::Fetches { last_index, cut: Some(Cut { file, offset, proven_term }) } => format!(

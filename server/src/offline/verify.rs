@@ -197,10 +197,11 @@ impl Examination {
         promised && !self.is_member() && !self.identity_damaged
     }
 
-    /// Whether there is nobody from whom anything could be fetched.
-    pub(super) fn is_alone(&self) -> bool {
+    /// Whether the others can elect a leader without this node: only from one can it fetch anything.
+    pub(super) fn others_can_lead(&self) -> bool {
         let cluster = self.identity.as_ref().and_then(|identity| identity.cluster.as_ref());
-        cluster.is_none_or(|cluster| cluster.members().len() == 1)
+        let count = cluster.map_or(1, |cluster| cluster.members().len());
+        count - 1 > count / 2
     }
 }
 

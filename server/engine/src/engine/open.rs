@@ -3,6 +3,8 @@
 //! | what is damaged | what is done |
 //! |---|---|
 //! | a snapshot, and the one before it is sound | that one and the log behind it, which is kept for this |
+//! | a snapshot cannot be read, and the one before it is sound | the same; the file stays until a new one takes its place |
+//! | the same, and the log does not lead on from one before it | nothing is touched, and the node does not start |
 //! | every snapshot, and the log does not begin at the first entry | the log is given up and fetched from the others |
 //! | the log, and what is behind the damage proves this node's term | it is cut there, and the rest fetched from the others |
 //! | the log otherwise | nothing is touched, and the node does not start |
@@ -40,7 +42,7 @@ pub struct Damage {
 /// What was done about damage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
-    /// An older snapshot, and the log behind it, hold everything that the damaged one did.
+    /// An older snapshot, and the log behind it, hold everything that the one did that is damaged or cannot be read.
     OlderSnapshot,
     /// The log ends at `last_index` now. What is missing is fetched from the others, and the node takes no part in
     /// elections until it is there.
@@ -81,6 +83,8 @@ struct Opening<'a> {
     damage: Vec<Damage>,
     /// The snapshots that are damaged.
     unsound: Vec<(Stored, LoadError)>,
+    /// Those that the disk did not give.
+    unreadable: Vec<(Stored, LoadError)>,
     progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -90,12 +94,13 @@ pub(super) fn open(
     options: EngineOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Opened, EngineError> {
-    let mut opening = Opening { disk, options: &options, damage: Vec::new(), unsound: Vec::new(), progress };
+    let (damage, unsound, unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let mut opening = Opening { disk, options: &options, damage, unsound, unreadable, progress };
     snapshot::remove_leftovers(disk.as_ref())?;
     let (base, stored) = opening.newest_sound()?;
     let Log { opened, done, forgotten_term } = opening.log(&base)?;
     opening.give_up_unsound()?;
-    let damage = opening.damage;
+    let Opening { damage, unreadable, .. } = opening;
     let snapshot_index = stored.last().map_or(Index::ZERO, |stored| stored.index);
     let EngineOptions { raft: raft_options, configuration, wal_pending_bytes_max, .. } = options.clone();
     let (id, timeout_ticks) = (raft_options.id, raft_options.election_timeout_ticks_max);
@@ -122,7 +127,8 @@ pub(super) fn open(
         place: (place, members.len() as u64),
         timeout_ticks,
     };
-    let snapshots = Snapshots::new(snapshots_options, stored, done.bytes_since_base);
+    let unreadable = unreadable.into_iter().map(|(stored, _)| stored).collect();
+    let snapshots = Snapshots::new(snapshots_options, stored, unreadable, done.bytes_since_base);
     let replica = Replica::new(raft, done.store, done.applied, done.applied_term, options.state_hash_every_entries);
     Ok(Opened {
         engine: Engine {
@@ -158,7 +164,11 @@ impl Opening<'_> {
                     self.damage.push(Damage { found: error.to_string(), remedy: Remedy::OlderSnapshot });
                     self.unsound.extend(stored.pop().map(|stored| (stored, error)));
                 }
-                // Another version's, or a disk that fails: not damage, and nothing to be given up.
+                Err(error) if error.is_unreadable() => {
+                    self.damage.push(Damage { found: error.to_string(), remedy: Remedy::OlderSnapshot });
+                    self.unreadable.extend(stored.pop().map(|stored| (stored, error)));
+                }
+                // Another version's: not damage, and nothing to be given up.
                 Err(error) => return Err(error.into()),
             }
         }
@@ -248,9 +258,10 @@ impl Opening<'_> {
                 done
             }
             Err(missing @ ReplayError::SnapshotMissing { .. }) => {
-                if !self.others_can_lead() {
-                    let unsound = self.unsound.pop().map(|(_, error)| error);
-                    return Err(unsound.map_or(missing.into(), EngineError::Load));
+                // What cannot be read now may be readable later: that is no reason to give up what was promised.
+                if !self.others_can_lead() || !self.unreadable.is_empty() {
+                    let of_no_use = self.unreadable.pop().or_else(|| self.unsound.pop()).map(|(_, error)| error);
+                    return Err(of_no_use.map_or(missing.into(), EngineError::Load));
                 }
                 // The log is sound, so what it says of this node's term is all that it can have promised.
                 let term = forgotten_term.unwrap_or(Term::ZERO).max(opened.hard_state.current_term);

@@ -1,9 +1,10 @@
 //! Followers that fetch a snapshot, and what keeps them from it: no room, damage, leaders that go on meanwhile.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::rc::Rc;
 
-use engine::disk::Disk;
+use engine::disk::{Disk, Fault, Operation};
 use engine::side::SideBody;
 use engine::{EngineOptions, snapshot};
 use raft::{Index, Term};
@@ -183,4 +184,20 @@ fn what_the_core_refuses_is_told_and_does_not_stay() {
     cluster.crash(follower);
     cluster.start(follower);
     assert_same_state(&mut cluster);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_for_a_follower_is_replaced() {
+    let (mut cluster, leader, follower) = with_one_behind();
+    let newest = snapshots_of(&cluster, leader).pop().expect("it has two");
+    cluster.nodes[leader].disk.fail(Operation::Read, 2, Fault::Error(ErrorKind::Other));
+    cluster.join(follower);
+    assert_same_state(&mut cluster);
+    assert!(cluster.installed.contains(&follower));
+    let told = cluster.unusable.clone();
+    let [(who, unusable)] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((*who, unusable.from, unusable.index), (leader, None, newest.index));
+    assert!(unusable.why.starts_with(&format!("read {}", newest.name)), "{}", unusable.why);
+    assert!(cluster.status(leader).snapshot_index > newest.index, "the old one is still in use");
+    assert!(snapshots_of(&cluster, leader).iter().all(|stored| stored.index != newest.index));
 }

@@ -1,14 +1,17 @@
 //! Snapshots in a cluster: the log is cut, followers that are behind are caught up, restarts begin with them; and what
 //! happens when files are damaged, states differ and disks fill up.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use engine::disk::{Damage as Rot, Disk};
+use engine::disk::{Damage as Rot, Disk, Fault, Operation};
 use engine::kv::{Applied, Command};
 use engine::snapshot;
 use engine::{Answer, EngineError, EngineOptions, Remedy};
 use raft::Index;
 
-use crate::cluster::{Cluster, upsert};
+use crate::cluster::{self, Cluster, upsert};
 
 /// Snapshots every few kilobytes of log, and segments so small that the log is soon cut.
 pub(crate) fn often(options: EngineOptions) -> EngineOptions {
@@ -111,6 +114,58 @@ fn a_damaged_newest_snapshot_costs_nothing_even_a_node_that_is_alone() {
     assert_eq!(cluster.status(0).state_hash, before);
 }
 
+/// Lets the disk refuse the second read from now on: at a start, one of the newest snapshot.
+fn refuse_a_read(cluster: &Cluster, number: usize) {
+    cluster.nodes[number].disk.fail(Operation::Read, 2, Fault::Error(ErrorKind::Other));
+}
+
+#[test]
+fn a_newest_snapshot_that_cannot_be_read_is_done_without_and_replaced() {
+    let mut cluster = Cluster::with_engine_options(1, often);
+    cluster.elect(None);
+    write_many(&mut cluster, 0, 2_000);
+    let before = cluster.status(0).state_hash;
+    cluster.crash(0);
+    let stored = snapshots_of(&cluster, 0);
+    refuse_a_read(&cluster, 0);
+    cluster.start(0);
+    let found = cluster.nodes[0].running.as_ref().expect("it runs").damage.clone();
+    assert!(matches!(found.as_slice(), [one] if one.remedy == Remedy::OlderSnapshot), "{found:?}");
+    assert!(found[0].found.starts_with(&format!("read {}", stored[1].name)), "{found:?}");
+    assert_eq!(snapshots_of(&cluster, 0), stored, "what may be sound is not removed");
+    cluster.elect(None);
+    cluster.converge();
+    assert_eq!(cluster.status(0).state_hash, before);
+    // Although little was written since, it is not left at one.
+    cluster.tick_until("there is another", |cluster| cluster.status(0).snapshot_index > stored[0].index);
+    cluster.tick();
+    let after = snapshots_of(&cluster, 0);
+    assert!(after.len() == 2 && after[0] == stored[0] && after[1] != stored[1], "{after:?}");
+    write_many(&mut cluster, 0, 1_000);
+    assert_eq!(snapshots_of(&cluster, 0).len(), 2);
+}
+
+#[test]
+fn nothing_is_given_up_for_a_snapshot_that_cannot_be_read_now() {
+    let mut cluster = Cluster::with_engine_options(3, often);
+    let leader = cluster.elect(None);
+    write_many(&mut cluster, leader, 2_000);
+    cluster.converge();
+    let victim = (leader + 1) % 3;
+    cluster.crash(victim);
+    // The log does not lead on from the only other one.
+    let stored = snapshots_of(&cluster, victim);
+    damage(&cluster, victim, &stored[0].name);
+    refuse_a_read(&cluster, victim);
+    let disk: Arc<dyn Disk> = Arc::new(cluster.nodes[victim].disk.clone());
+    let options = || often(cluster::options(cluster::node_id(victim), 3, cluster::small_options));
+    let Err(error) = engine::Engine::open(&disk, options()) else { panic!("it gave up its promises") };
+    assert!(matches!(&error, EngineError::Load(error) if error.is_unreadable()), "{error:?}");
+    assert_eq!(snapshots_of(&cluster, victim), stored, "nothing is removed");
+    let opened = engine::Engine::open(&disk, options()).expect("it can be read again");
+    assert!(!opened.engine.status().recovering && opened.damage.is_empty(), "{:?}", opened.damage);
+}
+
 #[test]
 fn a_node_whose_snapshots_are_all_damaged_fetches_one_and_keeps_out_of_elections_until_then() {
     let mut cluster = Cluster::with_engine_options(3, often);
@@ -181,8 +236,8 @@ fn a_node_alone_does_not_start_with_what_it_cannot_fetch() {
     for stored in snapshots_of(&cluster, 0) {
         damage(&cluster, 0, &stored.name);
     }
-    let disk: std::sync::Arc<dyn Disk> = std::sync::Arc::new(cluster.nodes[0].disk.clone());
-    let options = often(crate::cluster::options(crate::cluster::node_id(0), 1, crate::cluster::small_options));
+    let disk: Arc<dyn Disk> = Arc::new(cluster.nodes[0].disk.clone());
+    let options = often(cluster::options(cluster::node_id(0), 1, cluster::small_options));
     let Err(error) = engine::Engine::open(&disk, options) else { panic!("it has nothing to start with") };
     assert!(matches!(error, EngineError::Load(_)), "{error:?}");
 }

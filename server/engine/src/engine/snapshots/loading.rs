@@ -53,6 +53,13 @@ impl LoadError {
             LoadError::Image { .. } | LoadError::Index { .. } => true,
         }
     }
+
+    /// Whether the disk did not give the file's bytes, as one does that cannot read a sector any more. They may be
+    /// sound, and it may give them the next time.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, LoadError::File(SnapshotError::Io { .. }))
+    }
 }
 
 /// Loads a snapshot that is in its place, verifying all of it. `progress` is told how many bytes have been read.

@@ -133,12 +133,22 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// With what is on the disk. `log_bytes` is the size of the entries behind the newest of `stored`.
-    pub(super) fn new(options: SnapshotsOptions, stored: Vec<Stored>, log_bytes: u64) -> Snapshots {
+    /// With what is on the disk. `log_bytes` is the size of the entries behind the newest of `sound`; what is
+    /// `unreadable` is newer.
+    pub(super) fn new(
+        options: SnapshotsOptions,
+        sound: Vec<Stored>,
+        unreadable: Vec<Stored>,
+        log_bytes: u64,
+    ) -> Snapshots {
+        let unsound = unreadable.iter().map(|stored| stored.index).collect();
+        let mut stored = [sound, unreadable].concat();
+        stored.sort_unstable_by_key(|stored| stored.index);
         Snapshots {
             in_step: !stored.is_empty(),
             options,
             stored,
+            unsound,
             log_bytes_at_start: log_bytes,
             covered_bytes: 0,
             taking: None,
@@ -146,7 +156,6 @@ impl Snapshots {
             installing: false,
             source: None,
             sources: Sources::default(),
-            unsound: BTreeSet::new(),
             checking: false,
             check_at_ticks: 0,
             unusable: Vec::new(),

@@ -12,7 +12,7 @@ fn stored(index: u64) -> Stored {
 
 fn with(indexes: &[u64]) -> Snapshots {
     let options = SnapshotsOptions { id: id(1), log_bytes_min: 1, place: (0, 3), piece_bytes: 10, timeout_ticks: 5 };
-    Snapshots::new(options, indexes.iter().map(|index| stored(*index)).collect(), 0)
+    Snapshots::new(options, indexes.iter().map(|index| stored(*index)).collect(), Vec::new(), 0)
 }
 
 fn complete(snapshots: &mut Snapshots, completion: CompletionKind) -> Option<Outcome> {
