@@ -104,12 +104,17 @@ impl RunError {
     }
 
     /// What to do next, where that is known.
-    fn next(&self, directory: &Path) -> Option<String> {
+    fn next(&self, directory: &Path, segment_bytes: u64) -> Option<String> {
         let verify = offline::command("verify", directory);
         if let Self::Identity(error) | Self::Node(NodeError::Identity(error)) = self {
             return matches!(error, IdentityError::Damaged { .. }).then_some(verify);
         }
         match self.engine_error()? {
+            error if error.is_storage_full() => Some(format!(
+                "make room for at least {} MiB in the file system of {}, and start the node again: nothing is damaged",
+                1 + segment_bytes.div_ceil(1 << 20),
+                directory.display()
+            )),
             EngineError::Wal(WalError::Corrupt { .. })
             | EngineError::Replay(_)
             | EngineError::Load(_)
@@ -137,9 +142,9 @@ impl RunError {
     }
 
     /// What is wrong, and what to do next where that is known.
-    fn tell(&self, directory: &Path) -> String {
+    fn tell(&self, directory: &Path, segment_bytes: u64) -> String {
         let text = chain(self);
-        self.next(directory).map_or_else(|| text.clone(), |next| format!("{text}; next: {next}"))
+        self.next(directory, segment_bytes).map_or_else(|| text.clone(), |next| format!("{text}; next: {next}"))
     }
 }
 
@@ -160,14 +165,14 @@ pub fn main(arguments: &RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let directory = config.data_dir.clone();
+    let (directory, segment_bytes) = (config.data_dir.clone(), config.segment_bytes);
     let result = runtime.block_on(run(config));
     // Whatever still runs (a peer's stream, a name that is being resolved) has nothing left to do.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quorate-server: {}", error.tell(&directory));
+            eprintln!("quorate-server: {}", error.tell(&directory, segment_bytes));
             error.exit_code()
         }
     }
@@ -194,7 +199,7 @@ async fn run(config: Config) -> Result<(), RunError> {
     })?;
     let result = serve(&config).await;
     if let Err(error) = &result {
-        error!(error = error.tell(&config.data_dir), "the node cannot go on");
+        error!(error = error.tell(&config.data_dir, config.segment_bytes), "the node cannot go on");
     }
     telemetry.shutdown().await;
     result
@@ -421,7 +426,7 @@ mod tests {
         let file = "wal-0000000002.log".to_owned();
         let corrupt = WalError::Corrupt { segment: 2, file, offset: 4096, reason: "a hole".to_owned() };
         let error = RunError::Node(NodeError::Engine(corrupt.into()));
-        let told = error.tell(Path::new("/data/n1"));
+        let told = error.tell(Path::new("/data/n1"), 64 << 20);
         assert!(told.contains("wal-0000000002.log is damaged at byte 4096: a hole; next: "), "{told}");
         assert!(told.ends_with("quorate-server verify /data/n1"), "{told}");
         assert_eq!(error.exit_code(), ExitCode::from(EXIT_DISK));
@@ -430,7 +435,7 @@ mod tests {
     #[test]
     fn a_state_that_differs_is_told_with_its_index_and_the_next_command() {
         let error = of_loop(EngineError::Diverged { index: Index::new(2048), by_majority: true });
-        let told = error.tell(Path::new("/data/n1"));
+        let told = error.tell(Path::new("/data/n1"), 64 << 20);
         assert!(
             told.starts_with("the state after entry 2048 differs from that of a majority of the replicas; next: "),
             "{told}"
@@ -440,9 +445,19 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_told_with_what_it_needs() {
+        let source = Arc::new(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        let full = WalError::Io { action: "write and sync", file: "wal-0000000002.new".to_owned(), source };
+        let error = RunError::Node(NodeError::Engine(full.into()));
+        let told = error.tell(Path::new("/data/n1"), 64 << 20);
+        assert!(told.contains("next: make room for at least 65 MiB in the file system of /data/n1, and"), "{told}");
+        assert_eq!(error.exit_code(), ExitCode::from(EXIT_DISK));
+    }
+
+    #[test]
     fn nothing_is_advised_where_nothing_is_known() {
         let error = of_loop(EngineError::Stopped);
-        assert_eq!(error.tell(Path::new("/data/n1")), "the engine has stopped after an earlier error");
+        assert_eq!(error.tell(Path::new("/data/n1"), 64 << 20), "the engine has stopped after an earlier error");
         assert_eq!(error.exit_code(), ExitCode::from(EXIT_DISK));
     }
 }

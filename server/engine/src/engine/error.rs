@@ -51,6 +51,21 @@ pub enum EngineError {
     Stopped,
 }
 
+impl EngineError {
+    /// Whether it is only that the disk has no room. Nothing is damaged: with more room the node starts again.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            EngineError::Wal(error) => error.is_no_room(),
+            EngineError::Snapshot(error)
+            | EngineError::Load(LoadError::File(error))
+            | EngineError::Take(TakeError::Snapshot(error)) => error.is_storage_full(),
+            EngineError::Repair(error) | EngineError::Take(TakeError::Repair(error)) => error.is_storage_full(),
+            _ => false,
+        }
+    }
+}
+
 fn differs_from(by_majority: bool) -> &'static str {
     if by_majority { "a majority of the replicas" } else { "another replica, and no majority agrees" }
 }

@@ -311,9 +311,9 @@ impl Engine {
 
     /// A message from a peer's engine.
     pub fn side_message(&mut self, message: SideMessage) {
-        let SideMessage { from, to: _, body } = message;
+        let SideMessage { from, to, body } = message;
         let configuration = self.replica.raft().configuration();
-        if !configuration.contains(from) {
+        if to != self.replica.raft().id() || !configuration.contains(from) {
             return;
         }
         match body {

@@ -13,6 +13,10 @@
 //! nothing is touched either.
 //!
 //! Whatever is given up takes promises with it, so it is noted on the disk first: see [`super::repair`].
+//!
+//! On a full disk there is no room for the note, or for the record with which the log goes on elsewhere. Then what is
+//! of no use to anybody is removed first: damaged snapshots, segments that were not finished, and segments that hold
+//! nothing but what is given up.
 
 use std::sync::Arc;
 
@@ -211,6 +215,18 @@ impl Opening<'_> {
         }
     }
 
+    /// Writes the note on a repair, if need be in place of what is of no use.
+    fn note(&self, repair: Repair) -> Result<(), EngineError> {
+        match repair.store(self.disk.as_ref()) {
+            Err(error) if error.is_storage_full() => {
+                self.give_up_unsound()?;
+                wal::remove_preparations(self.disk.as_ref())?;
+                Ok(repair.store(self.disk.as_ref())?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
     /// Replays the log, after the cut of which the note on a repair says that it may not have ended.
     ///
     /// The note says so until the log has been opened again: a crash on the way leads to another cut at that place, and
@@ -222,7 +238,7 @@ impl Opening<'_> {
     ) -> Result<(wal::Opened, Result<Done, ReplayError>), EngineError> {
         let cut = repair.and_then(|repair| Some((repair, repair.cut?)));
         if let Some((repair, place)) = cut {
-            repair.store(self.disk.as_ref())?;
+            self.note(repair)?;
             wal::cut_damaged(self.disk.as_ref(), place)?;
         }
         let mut options = self.options.wal.clone();
@@ -253,6 +269,8 @@ impl Opening<'_> {
         let done = match done {
             Ok(done) => {
                 if done.is_obsolete {
+                    // The log keeps the entry at the base, if it has one: by that it is known again to be obsolete.
+                    opened.wal.cut(base.index);
                     opened.reset(base.index)?;
                 }
                 done
@@ -265,8 +283,10 @@ impl Opening<'_> {
                 }
                 // The log is sound, so what it says of this node's term is all that it can have promised.
                 let term = forgotten_term.unwrap_or(Term::ZERO).max(opened.hard_state.current_term);
-                Repair { forgotten_term: term, cut: None }.store(self.disk.as_ref())?;
+                self.note(Repair { forgotten_term: term, cut: None })?;
                 forgotten_term = Some(term);
+                // Of what it gives up, the note says all that has to be known.
+                opened.wal.cut(opened.last_index);
                 opened.reset(base.index)?;
                 let remedy = Remedy::Fetched { last_index: base.index };
                 self.damage.iter_mut().for_each(|damage| damage.remedy = remedy);

@@ -57,6 +57,14 @@ pub enum RepairError {
     Damaged,
 }
 
+impl RepairError {
+    /// Whether it is only that the disk has no room for the note.
+    pub(super) fn is_storage_full(&self) -> bool {
+        let no_room = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, RepairError::Io { source, .. } if no_room.contains(&source.kind()))
+    }
+}
+
 impl Repair {
     /// The note's file in the data directory.
     pub const FILE_NAME: &str = FILE_NAME;

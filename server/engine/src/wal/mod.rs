@@ -161,6 +161,7 @@ pub use inspect::{Behind, Inspected, Inspection, Place, SegmentStart, inspect};
 pub use machine::Wal;
 pub use reader::Reader;
 pub use recovery::open;
+pub(crate) use salvage::remove_preparations;
 pub use salvage::{Salvage, cut_damaged, salvage};
 
 /// The smallest segment in bytes: a page. Anything so small is for tests.
@@ -330,7 +331,7 @@ impl WalError {
     }
 
     /// Whether a write found no room on the disk.
-    fn is_no_room(&self) -> bool {
+    pub(crate) fn is_no_room(&self) -> bool {
         let no_room = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         matches!(self, WalError::Io { source, .. } if no_room.contains(&source.kind()))
     }

@@ -171,10 +171,7 @@ pub fn cut_damaged(disk: &dyn Disk, end: Place) -> Result<(), WalError> {
     for segment in list_segments(disk)?.into_iter().rev().filter(|&segment| segment > end.segment) {
         remove_durably(disk, segment_name(segment))?;
     }
-    let names = disk.list().map_err(WalError::io("list", "the data directory".to_owned()))?;
-    for name in names.into_iter().filter(|name| is_preparation_name(name)) {
-        remove_if_exists(disk, &name).map_err(WalError::io("remove", name))?;
-    }
+    remove_preparations(disk)?;
     // Segments get the numbers of lost ones again: no file may be left that ever had one of those.
     remove_spares(disk)?;
     if end.segment > 0 {
@@ -187,6 +184,18 @@ pub fn cut_damaged(disk: &dyn Disk, end: Place) -> Result<(), WalError> {
         }
         let io_error = WalError::io("cut", segment_name(end.segment));
         write_zeros(window.file.as_ref(), end.offset, file_bytes).map_err(io_error)?;
+    }
+    Ok(())
+}
+
+/// Removes what was being made of the next segments when the process ended: it would be made again from nothing.
+///
+/// # Errors
+/// [`WalError::Io`].
+pub(crate) fn remove_preparations(disk: &dyn Disk) -> Result<(), WalError> {
+    let names = disk.list().map_err(WalError::io("list", "the data directory".to_owned()))?;
+    for name in names.into_iter().filter(|name| is_preparation_name(name)) {
+        remove_if_exists(disk, &name).map_err(WalError::io("remove", name))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::disk::{Damage as Rot, Disk, Fault, Operation};
 use engine::kv::{Applied, Command};
+use engine::side::{SideBody, SideMessage};
 use engine::snapshot;
 use engine::{Answer, EngineError, EngineOptions, Remedy};
 use raft::Index;
@@ -317,4 +318,19 @@ fn a_disk_that_fills_up_refuses_puts_lets_deletes_pass_and_clears_by_itself() {
     let taken = cluster.write(leader, &upsert("key1", "again"));
     cluster.settle();
     assert!(matches!(cluster.answers_to(taken), [_, Answer::Written(_)]));
+}
+
+#[test]
+fn a_side_message_for_another_node_is_not_listened_to() {
+    let mut cluster = Cluster::with_engine_options(3, often);
+    let leader = cluster.elect(None);
+    write_many(&mut cluster, leader, 1_000);
+    let [from, to, other] = [(leader + 1) % 3, leader, (leader + 2) % 3].map(cluster::node_id);
+    let answers = |cluster: &mut Cluster, to| {
+        let body = SideBody::FetchSnapshot { index: None, offset: 0 };
+        cluster.engine(leader).side_message(SideMessage { from, to, body });
+        !cluster.engine(leader).output().expect("it goes on").snapshot_work.is_empty()
+    };
+    assert!(!answers(&mut cluster, other));
+    assert!(answers(&mut cluster, to));
 }
