@@ -197,6 +197,7 @@ impl Opening<'_> {
     /// Replays the log on top of `base`, after what is damaged was cut off, if that can be done.
     fn log(&mut self, base: &Base) -> Result<Log, EngineError> {
         let repair = Repair::read(self.disk.as_ref())?;
+        self.check_leads_on(base)?;
         let forgotten_term = repair.map(|repair| repair.forgotten_term);
         match self.replay(base, repair) {
             Err(EngineError::Wal(error @ WalError::Corrupt { .. })) => {
@@ -213,6 +214,40 @@ impl Opening<'_> {
             Err(error) => Err(error),
             Ok((opened, done)) => self.settled(base, opened, done, forgotten_term),
         }
+    }
+
+    /// Refuses a sound log that does not lead on from `base` and must not be given up, before anything is written: once
+    /// it is open, it has taken a record.
+    ///
+    /// Only where a snapshot is missing, damaged or unreadable can that be, so only there is the log read twice.
+    fn check_leads_on(&mut self, base: &Base) -> Result<(), EngineError> {
+        let may_be_missing = base.index == Index::ZERO || !self.unsound.is_empty() || !self.unreadable.is_empty();
+        if self.may_give_up() || !may_be_missing {
+            return Ok(());
+        }
+        let mut replay = Replay::new(base.clone(), 0);
+        let read = wal::inspect::<WalError>(self.disk.as_ref(), &mut |record| {
+            if let Some(replayed) = &record.replayed {
+                replay.record(replayed.clone());
+            }
+            Ok(())
+        });
+        match (read, replay.gap()) {
+            (Ok(_), Some(missing @ ReplayError::SnapshotMissing { .. })) => Err(self.cannot_lead_on(missing)),
+            // Whatever else is wrong is found again, and told, when it is opened.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether promises may be given up for what is missing. What cannot be read now may be readable later.
+    fn may_give_up(&self) -> bool {
+        self.others_can_lead() && self.unreadable.is_empty()
+    }
+
+    /// The error of a log that does not lead on: what is wrong with the snapshot that it led on from, if that is known.
+    fn cannot_lead_on(&mut self, missing: ReplayError) -> EngineError {
+        let of_no_use = self.unreadable.pop().or_else(|| self.unsound.pop());
+        of_no_use.map_or(missing.into(), |(_, error)| EngineError::Load(error))
     }
 
     /// Writes the note on a repair, if need be in place of what is of no use.
@@ -276,10 +311,8 @@ impl Opening<'_> {
                 done
             }
             Err(missing @ ReplayError::SnapshotMissing { .. }) => {
-                // What cannot be read now may be readable later: that is no reason to give up what was promised.
-                if !self.others_can_lead() || !self.unreadable.is_empty() {
-                    let of_no_use = self.unreadable.pop().or_else(|| self.unsound.pop()).map(|(_, error)| error);
-                    return Err(of_no_use.map_or(missing.into(), EngineError::Load));
+                if !self.may_give_up() {
+                    return Err(self.cannot_lead_on(missing));
                 }
                 // The log is sound, so what it says of this node's term is all that it can have promised.
                 let term = forgotten_term.unwrap_or(Term::ZERO).max(opened.hard_state.current_term);

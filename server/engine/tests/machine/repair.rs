@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine::disk::{Disk, MemoryDisk};
 use engine::side::SideBody;
 use engine::wal::{WalError, WalOptions};
-use engine::{Engine, EngineError, EngineOptions, Opened, Remedy, Repair};
+use engine::{Engine, EngineError, EngineOptions, Opened, Remedy, Repair, ReplayError};
 use raft::Index;
 
 use crate::cluster::{Cluster, node_id, options, small_options};
@@ -157,4 +157,29 @@ fn a_snapshot_ends_a_repair_only_when_the_log_durably_goes_on_behind_it() {
     cluster.tick_until("it has everything again", |cluster| !cluster.status(victim).recovering);
     cluster.settle();
     assert_eq!(note(&cluster.nodes[victim].disk), None);
+}
+
+#[test]
+fn a_start_that_is_refused_for_want_of_a_snapshot_writes_nothing() {
+    for size in [1, 2] {
+        for gone in [false, true] {
+            let mut cluster = Cluster::with_engine_options(size, often);
+            let leader = cluster.elect(None);
+            write_many(&mut cluster, leader, 2_000);
+            cluster.crash(0);
+            for stored in snapshots_of(&cluster, 0) {
+                if gone {
+                    assert!(cluster.nodes[0].disk.lose(&stored.name));
+                } else {
+                    damage(&cluster, 0, &stored.name);
+                }
+            }
+            let disk = &cluster.nodes[0].disk;
+            let before = files(disk);
+            let error = open(disk, 0, size, often).err().expect("it has nothing to start with");
+            let is_missing = matches!(error, EngineError::Replay(ReplayError::SnapshotMissing { .. }));
+            assert!(if gone { is_missing } else { matches!(error, EngineError::Load(_)) }, "{error:?}");
+            assert!(files(disk) == before, "of {size} nodes one refuses to start, and changes files");
+        }
+    }
 }
