@@ -19,6 +19,7 @@ pub(super) mod exit {
     pub(crate) const DAMAGED: i32 = 1;
     pub(crate) const USAGE: i32 = 64;
     pub(crate) const NO_INPUT: i32 = 66;
+    pub(crate) const DIVERGED: i32 = 70;
     pub(crate) const IO: i32 = 74;
     pub(crate) const LOCKED: i32 = 75;
 }

@@ -1,6 +1,7 @@
 //! Black-box tests: clusters of real processes, driven through gRPC, signals and their command lines only.
 
 mod command_line;
+mod damage;
 mod data_directory;
 mod durability;
 mod foretold;
