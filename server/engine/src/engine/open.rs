@@ -15,8 +15,8 @@
 //! Whatever is given up takes promises with it, so it is noted on the disk first: see [`super::repair`].
 //!
 //! On a full disk there is no room for the note, or for the record with which the log goes on elsewhere. Then what is
-//! of no use to anybody is removed first: damaged snapshots, segments that were not finished, and segments that hold
-//! nothing but what is given up.
+//! of no use to anybody is removed first: damaged snapshots, segments that were not finished, spares, and segments that
+//! hold nothing but what is given up.
 
 use std::sync::Arc;
 
@@ -255,7 +255,7 @@ impl Opening<'_> {
         match repair.store(self.disk.as_ref()) {
             Err(error) if error.is_storage_full() => {
                 self.give_up_unsound()?;
-                wal::remove_preparations(self.disk.as_ref())?;
+                wal::remove_idle_files(self.disk.as_ref())?;
                 Ok(repair.store(self.disk.as_ref())?)
             }
             outcome => Ok(outcome?),

@@ -161,7 +161,7 @@ pub use inspect::{Behind, Inspected, Inspection, Place, SegmentStart, inspect};
 pub use machine::Wal;
 pub use reader::Reader;
 pub use recovery::open;
-pub(crate) use salvage::remove_preparations;
+pub(crate) use salvage::remove_idle_files;
 pub use salvage::{Salvage, cut_damaged, salvage};
 
 /// The smallest segment in bytes: a page. Anything so small is for tests.

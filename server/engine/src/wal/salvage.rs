@@ -171,9 +171,8 @@ pub fn cut_damaged(disk: &dyn Disk, end: Place) -> Result<(), WalError> {
     for segment in list_segments(disk)?.into_iter().rev().filter(|&segment| segment > end.segment) {
         remove_durably(disk, segment_name(segment))?;
     }
-    remove_preparations(disk)?;
     // Segments get the numbers of lost ones again: no file may be left that ever had one of those.
-    remove_spares(disk)?;
+    remove_idle_files(disk)?;
     if end.segment > 0 {
         let mut window = Window::open(disk, end.segment, CHUNK_BYTES)?;
         let mut file_bytes = window.length;
@@ -188,14 +187,15 @@ pub fn cut_damaged(disk: &dyn Disk, end: Place) -> Result<(), WalError> {
     Ok(())
 }
 
-/// Removes what was being made of the next segments when the process ended: it would be made again from nothing.
+/// Removes what was being made of the next segments when the process ended, which would be made again from nothing, and
+/// the spares.
 ///
 /// # Errors
 /// [`WalError::Io`].
-pub(crate) fn remove_preparations(disk: &dyn Disk) -> Result<(), WalError> {
+pub(crate) fn remove_idle_files(disk: &dyn Disk) -> Result<(), WalError> {
     let names = disk.list().map_err(WalError::io("list", "the data directory".to_owned()))?;
     for name in names.into_iter().filter(|name| is_preparation_name(name)) {
         remove_if_exists(disk, &name).map_err(WalError::io("remove", name))?;
     }
-    Ok(())
+    remove_spares(disk)
 }
