@@ -76,9 +76,9 @@ impl Window {
         Ok(checksum_holds(bytes).then_some(Valid { header, bytes }))
     }
 
-    /// How many bytes a record has that claims to lie at `offset`, as far as that can be told: at least a header. `None`
-    /// if nothing claims to. Bytes that name no place, or another one, such as what a recycled file held before, can
-    /// never pass for a record, whatever is written around them.
+    /// How many bytes a record has that claims to lie at `offset`, as far as that can be told: at least a header.
+    /// `None` if nothing claims to. Bytes that name no place, or another one, such as what a recycled file held before,
+    /// can never pass for a record, whatever is written around them.
     pub(super) fn claimed(&mut self, offset: u64) -> Result<Option<usize>, WalError> {
         let Ok(in_segment) = u32::try_from(offset) else { return Ok(None) };
         let position = Position::new(self.segment, in_segment);

@@ -11,6 +11,9 @@ use super::harness::{
     raw_records, run, run_all, segment_files,
 };
 
+/// How many segments are in use at least.
+const SEGMENTS_MIN: usize = 3;
+
 /// Files by their names.
 pub(crate) type Image = BTreeMap<String, Vec<u8>>;
 
@@ -157,15 +160,18 @@ impl Specimen {
         let (mut opened, _) = open(&disk, segment_bytes).unwrap();
         for number in 1.. {
             opened.wal.append(&random_batch(&mut model, &mut numbers, number)).unwrap();
-            let kept = model.last_index().get().saturating_sub(records_min as u64 * 3 / 5);
-            opened.wal.cut(Index::new(kept.min(model.hard_state.commit_index.get())));
+            if segment_files(&disk).len() > SEGMENTS_MIN + 1 {
+                let kept = model.last_index().get().saturating_sub(records_min as u64 * 3 / 5);
+                opened.wal.cut(Index::new(kept.min(model.hard_state.commit_index.get())));
+            }
             run_keeping(&mut opened, &disk, &mut removed);
             if number % 16 == 0 {
                 earlier.push(image_of(&disk));
             }
-            let records = raw_records(&disk).len();
-            let enough = removed.len() > segment_files(&disk).len() && records >= records_min;
-            if enough && has_room(&disk, segment_bytes) {
+            let records = raw_records(&disk);
+            let starts = records.iter().filter(|record| record.kind == 1).count();
+            let many = records.len() >= records_min && starts >= SEGMENTS_MIN;
+            if many && removed.len() > segment_files(&disk).len() && has_room(&disk, segment_bytes) {
                 earlier.push(image_of(&disk));
                 append_last(&mut opened, &mut model, number);
                 break;
@@ -226,7 +232,7 @@ fn fill(
         let records = raw_records(disk);
         let segments = records.iter().filter(|record| record.kind == 1).count();
         let enough = records.last().unwrap().position >> 32 >= begin + 2 && records.len() >= records_min;
-        if enough && segments >= 3 && has_room(disk, segment_bytes) {
+        if enough && segments >= SEGMENTS_MIN && has_room(disk, segment_bytes) {
             earlier.push(disk.fork());
             return append_last(opened, model, number);
         }
