@@ -91,7 +91,7 @@ impl World {
             snapshot_executor,
             owes_snapshot: false,
             asked: None,
-            removals: 0,
+            disposals: 0,
             ticks: 0,
             is_resetting: false,
             idle_ticks: 0,
@@ -152,10 +152,11 @@ impl World {
             self.coverage.hit("snapshot taken or installed");
             self.observer.snapshot_changed(number, &node.disk)?;
         }
-        let removals = node.disk.calls(Operation::Remove);
+        // What is let go of is removed, or is a spare from then on.
+        let disposals = node.disk.calls(Operation::Remove) + node.disk.calls(Operation::Rename);
         let Some(process) = &mut self.nodes[number].process else { return Ok(()) };
-        let removed = std::mem::replace(&mut process.removals, removals) != removals;
-        if removed { self.try_image(number) } else { Ok(()) }
+        let disposed = std::mem::replace(&mut process.disposals, disposals) != disposals;
+        if disposed { self.try_image(number) } else { Ok(()) }
     }
 
     /// An engine returned an error: right if its disk was to fail, wrong otherwise.

@@ -82,8 +82,8 @@ pub(crate) struct Process {
     pub(crate) owed: Vec<u64>,
     /// Where in which snapshot it last asked whom for a piece.
     pub(crate) asked: Option<(Option<Index>, u64, NodeId)>,
-    /// How many files had been removed when the disk was last looked at.
-    pub(crate) removals: u64,
+    /// How many files had been removed or renamed when the disk was last looked at.
+    pub(crate) disposals: u64,
     /// Ticks since the process began.
     pub(crate) ticks: u64,
     /// The log was reset to a snapshot, and that may not be on the disk yet.
