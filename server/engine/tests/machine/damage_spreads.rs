@@ -22,22 +22,19 @@ fn with_one_behind() -> (Cluster, usize, usize) {
 
 #[test]
 fn a_damaged_snapshot_that_is_served_is_not_taken_over() {
-    let (mut cluster, leader, follower) = with_one_behind();
-    for stored in snapshots_of(&cluster, leader) {
-        damage(&cluster, leader, &stored.name);
+    let (mut cluster, _, follower) = with_one_behind();
+    // Nobody has a sound one at first.
+    for node in (0..3).filter(|node| *node != follower) {
+        for stored in snapshots_of(&cluster, node) {
+            damage(&cluster, node, &stored.name);
+        }
     }
     let made = cluster.nodes[follower].disk.calls(Operation::Create);
     cluster.join(follower);
-    for _ in 0..100 {
-        cluster.tick();
-    }
-    assert!(cluster.nodes[follower].disk.calls(Operation::Create) > made, "it fetched none");
+    cluster.tick_until("it was given one", |cluster| cluster.nodes[follower].disk.calls(Operation::Create) > made);
     assert!(!cluster.installed.contains(&follower), "it took over what is damaged");
-    assert!(snapshots_of(&cluster, follower).iter().all(|stored| stored.index <= cluster.status(follower).applied));
-    // The next ones that the leader takes are sound.
-    write_many(&mut cluster, leader, 1_000);
+    cluster.tick_until("it has a sound one", |cluster| cluster.installed.contains(&follower));
     assert_same_state(&mut cluster);
-    assert!(cluster.installed.contains(&follower));
 }
 
 #[test]
@@ -45,9 +42,9 @@ fn a_piece_that_cannot_be_read_stops_nobody() {
     let (mut cluster, leader, follower) = with_one_behind();
     let disk = &cluster.nodes[leader].disk;
     let read = disk.calls(Operation::Read);
-    (1..=3).for_each(|nth| disk.fail(Operation::Read, nth, Fault::Error(ErrorKind::Other)));
+    disk.fail(Operation::Read, 1, Fault::Error(ErrorKind::Other));
     cluster.join(follower);
     cluster.tick_until("it has a snapshot", |cluster| cluster.installed.contains(&follower));
-    assert!(cluster.nodes[leader].disk.calls(Operation::Read) > read + 3, "no read failed");
+    assert!(cluster.nodes[leader].disk.calls(Operation::Read) > read, "no read failed");
     assert_same_state(&mut cluster);
 }

@@ -269,10 +269,11 @@ fn check_damaged(specimen: &Specimen, damaged: &Damaged, outcome: &mut Outcome) 
 fn may_be_named(specimen: &Specimen, lost: usize, files: &[(String, Vec<u8>)], named: (&str, usize)) -> bool {
     let record = &specimen.records[lost];
     let here = named == (record.file.as_str(), record.offset);
-    // Where there are only zeros behind a record, the segment may as well have been left.
+    // Where nothing claims to be a record in its place, the segment may as well have been left.
     let contents = files.iter().find(|(file, _)| *file == record.file).map(|(_, bytes)| bytes.as_slice());
-    let behind = contents.and_then(|bytes| bytes.get(record.offset..)).unwrap_or_default();
-    let next = named.0 > record.file.as_str() && named.1 == 0 && behind.iter().all(|byte| *byte == 0);
+    let claimed = contents.and_then(|bytes| bytes.get(record.offset + 8..record.offset + 16));
+    let is_claimed = claimed == Some(&record.position.to_le_bytes()[..]);
+    let next = named.0 > record.file.as_str() && named.1 == 0 && !is_claimed;
     // Where there are not, it may as well not have been left yet.
     let before = lost.checked_sub(1).map(|before| &specimen.records[before]);
     let previous = before.is_some_and(|before| named == (before.file.as_str(), before.offset + before.bytes.len()));
