@@ -12,7 +12,7 @@ use crate::node::node_id;
 use crate::violation::Violation;
 use crate::world::World;
 
-/// Of a thousand times that a file was removed, how often it is tried whether the node could start without it.
+/// Of a thousand times that a file was removed or renamed, how often it is tried what a power cut would leave.
 const CRASHES: u64 = 200;
 
 /// Of a thousand starts, how many are tried without the newest snapshot.
