@@ -9,23 +9,12 @@ use engine::snapshot::{self, Meta, Reader, SnapshotError, Stored, Verification, 
 use raft::{Index, Term};
 
 /// Why a file is no snapshot of a store.
-#[derive(Debug)]
-#[allow(dead_code, reason = "shown when a test fails")]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    Snapshot(SnapshotError),
-    Image(ImageError),
-}
-
-impl From<SnapshotError> for LoadError {
-    fn from(error: SnapshotError) -> LoadError {
-        LoadError::Snapshot(error)
-    }
-}
-
-impl From<ImageError> for LoadError {
-    fn from(error: ImageError) -> LoadError {
-        LoadError::Image(error)
-    }
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
 }
 
 /// A small generator of numbers that are always the same.
