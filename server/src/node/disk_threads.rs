@@ -187,7 +187,7 @@ fn snapshot_loop(
     done: mpsc::Sender<Done>,
 ) -> impl FnOnce() + Send {
     move || {
-        run_paced(&work, &stopped, SnapshotWork::is_writing, |work| {
+        run_paced(&work, &stopped, SnapshotWork::is_unhurried, |work| {
             done.blocking_send(Done::Snapshot(executor.run(work))).is_ok()
         });
     }

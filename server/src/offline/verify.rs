@@ -226,10 +226,13 @@ impl Segment {
     }
 }
 
-/// The names of files that were being written, filled or received when the process ended.
+/// The names of files that were being written, filled, received or removed when the process ended.
 fn leftovers(disk: &RealDisk) -> Result<Vec<String>, OfflineError> {
     let names = disk.list().map_err(|source| OfflineError::List { directory: "the directory".to_owned(), source })?;
-    let is_unfinished = |name: &String| [".tmp", ".part", ".new"].iter().any(|ending| name.ends_with(ending));
+    let is_unfinished = |name: &String| {
+        let is_removed = name.starts_with("snapshot-") && name.ends_with(".old");
+        is_removed || [".tmp", ".part", ".new"].iter().any(|ending| name.ends_with(ending))
+    };
     Ok(names.into_iter().filter(is_unfinished).collect())
 }
 

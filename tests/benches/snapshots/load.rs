@@ -1,6 +1,7 @@
 //! Puts of 32-byte keys and 256-byte values, with the moment and the latency of each: as many as go, or so many a
 //! second.
 
+use super::puts::{Put, Puts};
 use crate::workload::{KEY_BYTES, VALUE_BYTES, put_request};
 use anyhow::Context as _;
 use proto::kv::v1::{PutMode, PutRequest, kv_service_client::KvServiceClient};
@@ -36,20 +37,11 @@ pub(super) enum Keys {
     Any(u64),
 }
 
-/// One put.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Put {
-    /// When it was sent, or should have been.
-    pub(super) begin: Instant,
-    /// Until it was acknowledged.
-    pub(super) latency: Duration,
-}
-
 /// What became of a load.
 #[derive(Default, Debug)]
 pub(super) struct Loaded {
     /// The acknowledged puts, in no order.
-    pub(super) puts: Vec<Put>,
+    pub(super) puts: Puts,
     /// Puts that failed.
     pub(super) errors: u64,
     /// How long it took.
@@ -81,7 +73,7 @@ struct Shared {
     acknowledged: AtomicU64,
     errors: AtomicU64,
     stop: AtomicBool,
-    puts: Mutex<Vec<Put>>,
+    puts: Mutex<Puts>,
 }
 
 impl Shared {
@@ -110,7 +102,7 @@ impl Shared {
         Some(PutRequest { mode: PutMode::Upsert.into(), ..put_request(number) })
     }
 
-    fn record(&self, put: Put, answer: &Result<(), Status>, into: &mut Vec<Put>) {
+    fn record(&self, put: Put, answer: &Result<(), Status>, into: &mut Puts) {
         if answer.is_ok() {
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
             into.push(put);
@@ -119,9 +111,9 @@ impl Shared {
         }
     }
 
-    fn keep(&self, mut puts: Vec<Put>) {
+    fn keep(&self, puts: Puts) {
         // A list of finished puts is whole at any time.
-        self.puts.lock().unwrap_or_else(PoisonError::into_inner).append(&mut puts);
+        self.puts.lock().unwrap_or_else(PoisonError::into_inner).append(puts);
     }
 }
 
@@ -162,13 +154,13 @@ impl Load {
         self.task.await.context("a load does not panic")?;
         let puts = std::mem::take(&mut *self.shared.puts.lock().unwrap_or_else(PoisonError::into_inner));
         let errors = self.shared.errors.load(Ordering::Relaxed);
-        anyhow::ensure!(!puts.is_empty(), "no put was acknowledged, {errors} failed");
+        anyhow::ensure!(puts.len() > 0, "no put was acknowledged, {errors} failed");
         Ok(Loaded { puts, errors, elapsed: self.started.elapsed() })
     }
 }
 
 async fn call_on(mut client: KvServiceClient<Channel>, shared: Arc<Shared>) {
-    let mut puts = Vec::new();
+    let mut puts = Puts::default();
     while let Some(request) = shared.request() {
         let begin = Instant::now();
         let answer = client.put(request).await.map(drop);
@@ -184,7 +176,7 @@ async fn call_in_time(clients: Vec<KvServiceClient<Channel>>, shared: Arc<Shared
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut due = started;
     let gap = Duration::from_secs(1).div_f64(per_second as f64);
-    let (mut calls, mut puts) = (JoinSet::new(), Vec::new());
+    let (mut calls, mut puts) = (JoinSet::new(), Puts::default());
     let mut turn = clients.iter().cycle();
     'load: loop {
         interval.tick().await;
@@ -215,7 +207,7 @@ async fn call_in_time(clients: Vec<KvServiceClient<Channel>>, shared: Arc<Shared
 
 type Ended = (Instant, Instant, Result<(), Status>);
 
-fn note(shared: &Shared, ended: Result<Ended, tokio::task::JoinError>, into: &mut Vec<Put>) {
+fn note(shared: &Shared, ended: Result<Ended, tokio::task::JoinError>, into: &mut Puts) {
     let (due, answered, answer) = ended.expect("a put does not panic");
     shared.record(Put { begin: due, latency: answered - due }, &answer, into);
 }

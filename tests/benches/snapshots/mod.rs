@@ -11,6 +11,7 @@
 
 mod load;
 mod phases;
+mod puts;
 mod table;
 mod watch;
 

@@ -2,7 +2,8 @@
 
 use super::{
     Common, Keys, Load,
-    load::{COMMAND_BYTES, Loaded, Put},
+    load::{COMMAND_BYTES, Loaded},
+    puts::Put,
     table::{Table, each, mebibytes, seconds},
     watch::{Seen, Watch},
 };
@@ -325,15 +326,33 @@ fn tell_snapshots(seen: &[Seen], table: &mut Table) {
 fn tell_latencies(loaded: &Loaded, seen: &[Seen], table: &mut Table) {
     let is_during = |put: &&Put| seen.iter().any(|node| node.wrote_between(put.begin, put.begin + put.latency));
     let (during, beside): (Vec<&Put>, Vec<&Put>) = loaded.puts.iter().partition(is_during);
-    table.row("puts while a node wrote a snapshot", quantiles(during.into_iter()));
+    let (p99_during, p99_beside) = (p99_ms(during.iter().copied()), p99_ms(beside.iter().copied()));
+    table.row("puts while a node wrote a snapshot or removed one", quantiles(during.into_iter()));
     table.row("puts while none did", quantiles(beside.into_iter()));
+    table.row("p99 of the former, by that of the latter", format!("{:.1}", p99_during / p99_beside));
+    let of_each = |node: &Seen| {
+        let of = |&(from, to): &(Instant, Instant)| {
+            p99_ms(loaded.puts.iter().filter(|put| put.begin <= to && from <= put.begin + put.latency))
+        };
+        node.snapshots.iter().map(|snapshot| format!("{:.1} ms", of(snapshot))).collect::<Vec<_>>().join(" and ")
+    };
+    table.row("p99 of puts during each of the snapshots", each(seen, of_each));
 }
 
-fn quantiles<'a>(puts: impl Iterator<Item = &'a Put>) -> String {
+fn histogram<'a>(puts: impl Iterator<Item = &'a Put>) -> Histogram<u64> {
     let mut latencies = Histogram::<u64>::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are valid");
     for put in puts {
         latencies.saturating_record(u64::try_from(put.latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
     }
+    latencies
+}
+
+fn p99_ms<'a>(puts: impl Iterator<Item = &'a Put>) -> f64 {
+    histogram(puts).value_at_quantile(0.99) as f64 / 1e6
+}
+
+fn quantiles<'a>(puts: impl Iterator<Item = &'a Put>) -> String {
+    let latencies = histogram(puts);
     let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
     let (p50, p99, p999, most) = (ms(0.5), ms(0.99), ms(0.999), latencies.max() as f64 / 1e6);
     format!("p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, longest {most:.0} ms, of {}", latencies.len())

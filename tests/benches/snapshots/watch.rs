@@ -112,7 +112,7 @@ fn look(directory: &Path, is_size_due: bool) -> (bool, u64) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        is_writing |= name.starts_with("snapshot-") && name.ends_with(".tmp");
+        is_writing |= name.starts_with("snapshot-") && (name.ends_with(".tmp") || name.ends_with(".old"));
         if is_size_due {
             bytes += entry.metadata().map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES);
         }

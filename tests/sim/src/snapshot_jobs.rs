@@ -47,7 +47,7 @@ impl World {
         let node = &self.nodes[number];
         let Some(work) = node.process.as_ref().and_then(|process| process.snapshot_jobs.front()) else { return };
         // Nobody waits for a node's own snapshot: the disk rests for as long as it worked.
-        let rests = if work.is_writing() { 2 } else { 1 };
+        let rests = if work.is_unhurried() { 2 } else { 1 };
         let delay_us = rests * self.disk_random.between(self.settings.snapshots.work_us);
         self.queue.push(self.now_us + delay_us, Event::SnapshotDone { node: number, life: node.life });
     }

@@ -20,6 +20,12 @@ pub(super) const TEMPORARY: &str = ".tmp";
 /// How the name ends while it is received.
 pub(super) const RECEIVED: &str = ".part";
 
+/// How the name ends while it is removed.
+pub(super) const REMOVED: &str = ".old";
+
+/// What has such a name is of no use to the next start.
+const LEFTOVERS: [&str; 3] = [TEMPORARY, RECEIVED, REMOVED];
+
 /// A snapshot that has its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stored {
@@ -86,7 +92,8 @@ pub fn publish(disk: &dyn Disk, verified: &Verified) -> Result<Stored, SnapshotE
     Ok(Stored { index: verified.index(), bytes: verified.bytes(), name })
 }
 
-/// Removes the snapshot of an index, if there is one, and makes that durable.
+/// Removes the snapshot of an index at once, if there is one, and makes that durable. For where nothing waits for the
+/// disk; otherwise see [`super::Removal`].
 ///
 /// # Errors
 /// What the disk reports; a restart then finds it or not.
@@ -115,15 +122,15 @@ pub fn abandon_receiving(disk: &dyn Disk, index: Index) -> Result<(), SnapshotEr
     disk::remove_if_exists(disk, &name).map_err(SnapshotError::io("remove", &name))
 }
 
-/// Removes what was being written or received when the process ended. Returns how many files there were. Must not run
-/// beside a [`super::Writer`] or a [`super::Receiver`].
+/// Removes what was being written, received or removed when the process ended. Returns how many files there were. Must
+/// not run beside a [`super::Writer`] or a [`super::Receiver`].
 ///
 /// # Errors
 /// What the disk reports.
 pub fn remove_leftovers(disk: &dyn Disk) -> Result<usize, SnapshotError> {
     let mut removed = 0;
     for name in disk.list().map_err(SnapshotError::io("list", "the data directory"))? {
-        if parse_name(&name, TEMPORARY).is_some() || parse_name(&name, RECEIVED).is_some() {
+        if LEFTOVERS.iter().any(|ending| parse_name(&name, ending).is_some()) {
             disk::remove_if_exists(disk, &name).map_err(SnapshotError::io("remove", &name))?;
             removed += 1;
         }

@@ -7,7 +7,8 @@
 //! # Format, version 1
 //!
 //! A file `snapshot-<index, 20 digits>.snap`. While it is written it is called `snapshot-<index>.tmp`, while it is
-//! received from a peer `snapshot-<index>.part`. All numbers are little-endian.
+//! received from a peer `snapshot-<index>.part`, while it is removed `snapshot-<index>.old`. All numbers are
+//! little-endian.
 //!
 //! The file is a chain of *chunks* from its first byte to its last. A chunk begins at a multiple of 8:
 //!
@@ -50,7 +51,8 @@
 //! | it is written, synced or verified | `*.tmp`, any sectors of it, or none | [`remove_leftovers`] |
 //! | it is received | `*.part`, any sectors of it, or none | [`remove_leftovers`] |
 //! | it is renamed, directory not synced | the old name or the new one; the bytes are synced | as above, or a whole snapshot |
-//! | an old one is removed, directory not synced | it is there, whole, or not | kept or gone |
+//! | an old one is removed, directory not synced | the name `*.snap`, whole, or `*.old` | kept, or as below |
+//! | the rest of an old one is removed | `*.old`, shorter, or none | [`remove_leftovers`] |
 //!
 //! A file gets the name `*.snap` only after it was synced and then read to its end without fault, so that name stands
 //! for a snapshot that was whole once. Whether it still is, the next [`Reader`] finds.
@@ -65,6 +67,7 @@ mod directory;
 mod format;
 mod reader;
 mod receiver;
+mod removal;
 mod writer;
 
 use std::io;
@@ -77,6 +80,7 @@ pub use directory::{
 };
 pub use reader::{Chunk, Reader, Verification, Verified};
 pub use receiver::Receiver;
+pub use removal::Removal;
 pub use writer::{Writer, Written};
 
 /// The least tag that a section may have.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use engine::disk::{Disk, Fault, MemoryDisk, Operation, Unsynced};
 use engine::kv::Store;
-use engine::snapshot::{self, Receiver, SnapshotError};
+use engine::snapshot::{self, Receiver, Removal, SnapshotError};
 use raft::Index;
 
 use super::harness::{Numbers, assert_same, load, meta, put, random_store, small_sections, take, verify};
@@ -65,7 +65,10 @@ impl States {
         let stored = snapshot::publish(disk, &verified)?;
         for older in snapshot::list(disk)? {
             if older.index < stored.index {
-                snapshot::remove(disk, older.index)?;
+                let mut rest = Some(Removal::begin(disk, older.index)?);
+                while let Some(removal) = rest {
+                    rest = removal.step(disk)?;
+                }
             }
         }
         Ok(())

@@ -3,8 +3,8 @@
 use engine::disk::{Disk, File, MemoryDisk, Operation, RealDisk};
 use engine::kv::{COMMAND_BYTES_MAX, ImageLoader, KEY_BYTES_MAX, Store, VALUE_BYTES_MAX};
 use engine::snapshot::{
-    self, InvalidMeta, Meta, Piece, Reader, Receiver, SECTION_BYTES_MAX, SECTION_TAG_MIN, SnapshotError, Stored,
-    Verification, Writer,
+    self, InvalidMeta, Meta, Piece, Reader, Receiver, Removal, SECTION_BYTES_MAX, SECTION_TAG_MIN, SnapshotError,
+    Stored, Verification, Writer,
 };
 use raft::{Index, Term};
 
@@ -302,6 +302,43 @@ fn only_snapshots_are_listed_and_only_leftovers_removed() {
     assert_eq!(snapshot::list(&disk).unwrap(), vec![second]);
     let left = disk.list().unwrap();
     assert!(foreign.iter().all(|name| left.iter().any(|left| left == name)), "{left:?}");
+}
+
+#[test]
+fn a_snapshot_is_removed_in_steps_and_never_found_half() {
+    const BYTES: usize = (9 << 20) + 1;
+    let (name, rest_name) = ("snapshot-00000000000000000007.snap", "snapshot-00000000000000000007.old");
+    let disk = MemoryDisk::new();
+    disk.plant(name, vec![1; BYTES]);
+    let mut rest = Some(Removal::begin(&disk, Index::new(7)).unwrap());
+    let mut sizes = Vec::new();
+    while let Some(removal) = rest {
+        assert_eq!(snapshot::list(&disk).unwrap(), vec![], "its name is gone before anything of it");
+        sizes.push(disk.open(rest_name).unwrap().len().unwrap());
+        for survives in [false, true] {
+            let crashed = disk.fork();
+            crashed.crash(&mut |_| survives);
+            assert_eq!(snapshot::list(&crashed).unwrap(), vec![], "for good");
+            assert_eq!(snapshot::remove_leftovers(&crashed).unwrap(), 1);
+        }
+        rest = removal.step(&disk).unwrap();
+    }
+    assert_eq!(sizes, [(9 << 20) + 1, (5 << 20) + 1, (1 << 20) + 1]);
+    disk.crash(&mut |_| false);
+    assert_eq!(disk.list().unwrap(), Vec::<String>::new(), "it is gone for good");
+}
+
+#[test]
+fn what_is_removed_twice_or_removed_meanwhile_is_gone() {
+    let disk = MemoryDisk::new();
+    take(&disk, &meta(3), &Store::new()).unwrap();
+    let first = Removal::begin(&disk, Index::new(3)).unwrap();
+    take(&disk, &meta(3), &Store::new()).unwrap();
+    let second = Removal::begin(&disk, Index::new(3)).unwrap();
+    assert!(first.step(&disk).unwrap().is_none());
+    assert!(second.step(&disk).unwrap().is_none());
+    assert!(Removal::begin(&disk, Index::new(3)).unwrap().step(&disk).unwrap().is_none(), "there was none");
+    assert_eq!((disk.list().unwrap(), disk.unsynced()), (vec![], vec![]));
 }
 
 #[test]

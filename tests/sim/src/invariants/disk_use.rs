@@ -5,7 +5,8 @@
 //!
 //! - **Snapshots.** Two are kept ([`KEPT`]), and at most three more that slow followers hold on to ([`HELD_MAX`]). One
 //!   that is complete may come on top before the oldest goes, and in the same moment a peer's ([`COMING`]). Their own
-//!   removals are work of the same executor, in order, so that no further one is written before they are gone.
+//!   removals are work of the same executor, in turns with the writing of the next, and need fewer steps than that: so
+//!   no further one is complete before they are gone.
 //! - **Drafts.** One is being written, one received: the engine begins none while it has one.
 //! - **The log** behind the oldest snapshot: one part from each snapshot to the next, one from the newest to that which
 //!   is being taken, and one more after the newest was found damaged at a start and removed ([`INTERVALS_MORE`]).
@@ -77,10 +78,11 @@ impl Holdings {
     pub(crate) fn of(disk: &MemoryDisk) -> Holdings {
         let mut holdings = Holdings::default();
         disk.for_each_file(&mut |name, bytes| {
-            if name.ends_with(".snap") {
+            let is_snapshot = name.starts_with("snapshot-");
+            if is_snapshot && (name.ends_with(".snap") || name.ends_with(".old")) {
                 holdings.snapshots += 1;
                 holdings.largest_bytes = holdings.largest_bytes.max(bytes);
-            } else if name.ends_with(".tmp") && name.starts_with("snapshot-") {
+            } else if is_snapshot && name.ends_with(".tmp") {
                 holdings.written += 1;
                 holdings.largest_bytes = holdings.largest_bytes.max(bytes);
             } else if name.ends_with(".part") {

@@ -341,7 +341,7 @@ impl Snapshots {
                 Ok(None)
             }
             CompletionKind::Removed(result) => {
-                result?;
+                self.work.extend(result?.map(WorkKind::RemoveRest));
                 Ok(None)
             }
             CompletionKind::ForgotRepair(result) => {

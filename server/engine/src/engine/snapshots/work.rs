@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::disk::Disk;
 use crate::kv::{ImageError, Store};
 use crate::side::SideBody;
-use crate::snapshot::{self, Receiver, SnapshotError};
+use crate::snapshot::{self, Receiver, Removal, SnapshotError};
 
 use crate::engine::repair::{Repair, RepairError};
 
@@ -31,8 +31,10 @@ pub(super) enum WorkKind {
     Receive { index: Index, total_bytes: u64, offset: u64, bytes: Bytes },
     /// All pieces are written: verify the whole, load it, and put it in its place.
     Install { index: Index },
-    /// Remove a snapshot that is not needed any more.
+    /// Begin to remove a snapshot that is not needed any more.
     Remove { index: Index },
+    /// A step of that.
+    RemoveRest(Removal),
     /// Give the memory of a state back.
     Discard(Box<Store>),
     /// Remove the note that part of the log was lost.
@@ -40,11 +42,11 @@ pub(super) enum WorkKind {
 }
 
 impl SnapshotWork {
-    /// Whether it belongs to the writing of this node's own snapshot, which nobody waits for: whoever runs it lets the
-    /// disk rest for a while afterwards.
+    /// Whether it belongs to the writing of this node's own snapshot, or to the removal of one, which nobody waits for:
+    /// whoever runs it lets the disk rest for a while afterwards.
     #[must_use]
-    pub fn is_writing(&self) -> bool {
-        matches!(self.0, WorkKind::Take(_))
+    pub fn is_unhurried(&self) -> bool {
+        matches!(self.0, WorkKind::Take(_) | WorkKind::RemoveRest(_))
     }
 
     /// What it does, in a word or two: for people.
@@ -56,7 +58,7 @@ impl SnapshotWork {
             WorkKind::Check(_) => "check",
             WorkKind::Receive { .. } => "receive",
             WorkKind::Install { .. } => "install",
-            WorkKind::Remove { .. } => "remove",
+            WorkKind::Remove { .. } | WorkKind::RemoveRest(_) => "remove",
             WorkKind::Discard(_) => "discard",
             WorkKind::ForgetRepair => "forget repair",
         }
@@ -68,11 +70,25 @@ pub struct SnapshotCompletion(pub(super) CompletionKind);
 
 pub(super) enum CompletionKind {
     Took(Result<Step, TakeError>),
-    Served { to: NodeId, index: Index, result: Result<SideBody, SnapshotError> },
-    Checked { index: Index, result: Result<Option<Box<Checking>>, SnapshotError> },
-    Received { index: Index, result: Result<u64, SnapshotError> },
-    Installed { index: Index, result: Result<Option<Box<Loaded>>, LoadError> },
-    Removed(Result<(), SnapshotError>),
+    Served {
+        to: NodeId,
+        index: Index,
+        result: Result<SideBody, SnapshotError>,
+    },
+    Checked {
+        index: Index,
+        result: Result<Option<Box<Checking>>, SnapshotError>,
+    },
+    Received {
+        index: Index,
+        result: Result<u64, SnapshotError>,
+    },
+    Installed {
+        index: Index,
+        result: Result<Option<Box<Loaded>>, LoadError>,
+    },
+    /// With what is left to be removed.
+    Removed(Result<Option<Removal>, SnapshotError>),
     ForgotRepair(Result<(), RepairError>),
     Discarded,
 }
@@ -133,7 +149,8 @@ impl SnapshotExecutor {
                 CompletionKind::Discarded
             }
             WorkKind::ForgetRepair => CompletionKind::ForgotRepair(Repair::remove(disk.as_ref())),
-            WorkKind::Remove { index } => CompletionKind::Removed(snapshot::remove(disk.as_ref(), index)),
+            WorkKind::Remove { index } => CompletionKind::Removed(Removal::begin(disk.as_ref(), index).map(Some)),
+            WorkKind::RemoveRest(removal) => CompletionKind::Removed(removal.step(disk.as_ref())),
         })
     }
 
