@@ -229,7 +229,8 @@ impl Client {
             PutMode::Update => (kv::PutMode::Update, None),
             PutMode::Compare(revision) => (kv::PutMode::Compare, Some(revision)),
         };
-        let request = kv::PutRequest { key: key.into(), value, mode: mode.into(), expected_revision };
+        let mode = mode.into();
+        let request = kv::PutRequest { key: key.into(), value, mode, expected_revision, request_id: None };
         let response = request::run(self, "put", request).await?;
         Ok(Written { revision: response.revision, version: response.version })
     }
@@ -261,7 +262,8 @@ impl Client {
     ///
     /// [`Error::KeyNotFound`], [`Error::RevisionMismatch`], and those of any request.
     pub async fn delete(&self, key: impl Into<String>, expected_revision: Option<u64>) -> Result<Deleted, Error> {
-        let request = kv::DeleteRequest { key: key.into(), expected_revision, return_previous: false };
+        let (key, return_previous, request_id) = (key.into(), false, None);
+        let request = kv::DeleteRequest { key, expected_revision, return_previous, request_id };
         let response = request::run(self, "delete", request).await?;
         Ok(Deleted { revision: response.revision })
     }

@@ -235,7 +235,7 @@ impl State {
         let create_revision = old.map_or(self.revision, |old| old.create_revision);
         let record = kv::KeyValue { key: key.clone(), value, create_revision, mod_revision: self.revision, version };
         self.map.insert(key, record);
-        Ok(kv::PutResponse { revision: self.revision, version })
+        Ok(kv::PutResponse { revision: self.revision, version, time_ms: 0 })
     }
 
     fn delete(&mut self, request: kv::DeleteRequest) -> Result<kv::DeleteResponse, Status> {
@@ -245,7 +245,7 @@ impl State {
         }
         self.map.remove(&request.key);
         self.revision += 1;
-        Ok(kv::DeleteResponse { revision: self.revision, previous: None })
+        Ok(kv::DeleteResponse { revision: self.revision, previous: None, time_ms: 0 })
     }
 }
 
@@ -275,7 +275,7 @@ impl kv_server::KvService for Service {
         self.answer(result.and_then(|request| {
             let state = self.state.lock().expect("no holder panics");
             let found = state.map.get(&request.key).cloned().ok_or_else(|| not_found(&request.key))?;
-            Ok(kv::GetResponse { kv: Some(found), revision: state.revision, served_by: "fake".to_owned() })
+            Ok(kv::GetResponse { kv: Some(found), revision: state.revision, served_by: "fake".to_owned(), time_ms: 0 })
         }))
     }
 
