@@ -149,11 +149,13 @@ pub enum Effect {
         /// The state's revision after it.
         revision: u64,
     },
-    /// Its condition did not hold, so it changed nothing.
+    /// Its condition did not hold, or its request id did not let it run, so it changed nothing.
     Rejected {
         /// The key.
         key: String,
     },
+    /// It settled what became of a write.
+    Settled,
 }
 
 /// The line that tells `event` of the node that `roster` belongs to, without a line break; none if there is nothing to
@@ -215,6 +217,7 @@ fn effect(what: &AppliedKind) -> Effect {
         AppliedKind::Put { key, revision } => Effect::Put { key: shown(key), revision: revision.get() },
         AppliedKind::Deleted { key, revision } => Effect::Deleted { key: shown(key), revision: revision.get() },
         AppliedKind::Rejected { key } => Effect::Rejected { key: shown(key) },
+        AppliedKind::Settled => Effect::Settled,
     }
 }
 

@@ -45,6 +45,7 @@ fn start(directory: &Path) -> Value {
         wal_pending_bytes_max: WAL_PENDING_BYTES_MAX,
         snapshot_log_bytes_min: SNAPSHOT_LOG_BYTES_MIN,
         space_reserve_bytes: 0,
+        session_limits: engine::kv::SessionLimits::default(),
         state_hash_every_entries: STATE_HASH_EVERY_ENTRIES,
         snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
     };

@@ -18,7 +18,7 @@ impl Log {
 
     fn apply_at(&mut self, command: &Command, time_ms: u64) -> Applied {
         self.index += 1;
-        let encoded = encode(command, time_ms).expect("a valid command");
+        let encoded = encode(&command.clone().into(), time_ms).expect("a valid command");
         let applied = self.store.apply(Index::new(self.index), &encoded).expect("a command of this version");
         assert_eq!(self.store.state_hash(), self.store.recompute_hash(), "after {command:?}");
         applied
@@ -260,7 +260,7 @@ fn an_unknown_command_changes_nothing() {
     log.put("a", "x", PutMode::Create);
     let hash = log.store.state_hash();
     let index = Index::new(2);
-    assert_eq!(log.store.apply(index, &Bytes::from_static(b"\x02rest")), Err(UnknownCommand::Version(2)));
+    assert_eq!(log.store.apply(index, &Bytes::from_static(b"\x03rest")), Err(UnknownCommand::Version(3)));
     assert_eq!(log.store.apply(index, &Bytes::new()), Err(UnknownCommand::Truncated));
     assert_eq!(log.store.state_hash(), hash);
 }

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use engine::kv::Refusal;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -26,6 +27,11 @@ pub(super) const OUTCOME_TRAILER: &str = "kv-outcome";
 
 /// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design).
 pub(super) const PUSHBACK_TRAILER: &str = "grpc-retry-pushback-ms";
+
+/// The reasons why a write that was run changed nothing.
+pub(super) const KEY_EXISTS: &str = "KEY_EXISTS";
+pub(super) const KEY_NOT_FOUND: &str = "KEY_NOT_FOUND";
+pub(super) const REVISION_MISMATCH: &str = "REVISION_MISMATCH";
 
 const NOT_LEADER: &str = "NOT_LEADER";
 const NOT_READY: &str = "NOT_READY";
@@ -78,6 +84,18 @@ pub(super) enum ApiError {
     ProposalDropped { term: u64 },
     #[error("the deadline passed and nothing was changed")]
     DeadlineExceeded,
+    #[error("the session has expired: whether an earlier copy of this write was applied is not known")]
+    SessionExpired { time_ms: u64 },
+    #[error("the request id's session was opened at a time that is still to come")]
+    RequestIdAhead { time_ms: u64 },
+    #[error("the request id was given to another request before")]
+    RequestIdReused,
+    #[error("the write was settled as one that is never applied")]
+    RequestFenced,
+    #[error("the client had acknowledged this write: whether it was applied is not kept any more")]
+    ResultForgotten,
+    #[error("the session keeps too many results that the client did not acknowledge")]
+    SessionFull,
     #[error("the write may or may not have been applied: {cause}")]
     OutcomeUnknown { cause: String, position: Option<(u64, u64)>, deadline_exceeded: bool },
     #[error("the target is not a voting member: {target}")]
@@ -117,10 +135,10 @@ impl ApiError {
         let shape = Shape::new;
         match self {
             Self::KeyExists { key, mod_revision } => {
-                shape(Code::AlreadyExists, "KEY_EXISTS").with("revision", mod_revision).resource(key)
+                shape(Code::AlreadyExists, KEY_EXISTS).with("revision", mod_revision).resource(key)
             }
-            Self::KeyNotFound { key } => shape(Code::NotFound, "KEY_NOT_FOUND").resource(key),
-            Self::RevisionMismatch { key, expected, actual } => shape(Code::FailedPrecondition, "REVISION_MISMATCH")
+            Self::KeyNotFound { key } => shape(Code::NotFound, KEY_NOT_FOUND).resource(key),
+            Self::RevisionMismatch { key, expected, actual } => shape(Code::FailedPrecondition, REVISION_MISMATCH)
                 .with("key", key)
                 .with("expectedRevision", expected)
                 .with("currentRevision", actual)
@@ -154,6 +172,24 @@ impl ApiError {
                 shape(Code::Unavailable, "PROPOSAL_DROPPED").with("term", term).retry(Duration::ZERO)
             }
             Self::DeadlineExceeded => shape(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::SessionExpired { time_ms } => shape(Code::FailedPrecondition, "SESSION_EXPIRED")
+                .unknown()
+                .with("timeMs", time_ms)
+                .precondition("SESSION", "request_id.session", "a new session is needed".to_owned()),
+            Self::RequestIdAhead { time_ms } => shape(Code::InvalidArgument, "REQUEST_ID_AHEAD")
+                .with("timeMs", time_ms)
+                .field("request_id.opened_at_ms", format!("the replicated time is {time_ms}")),
+            Self::RequestIdReused => shape(Code::InvalidArgument, "REQUEST_ID_REUSED")
+                .field("request_id", "each request has to have its own".to_owned()),
+            Self::RequestFenced => shape(Code::Aborted, "REQUEST_FENCED"),
+            Self::ResultForgotten => shape(Code::FailedPrecondition, "RESULT_FORGOTTEN").unknown().precondition(
+                "SESSION",
+                "request_id.sequence",
+                "it must not be below what was acknowledged".to_owned(),
+            ),
+            Self::SessionFull => {
+                shape(Code::ResourceExhausted, "SESSION_FULL").retry(RETRY_SOON).pushback(RETRY_SOON.as_millis())
+            }
             Self::OutcomeUnknown { cause, position, deadline_exceeded } => {
                 let code = if *deadline_exceeded { Code::DeadlineExceeded } else { Code::Unknown };
                 shape(code, "OUTCOME_UNKNOWN").unknown().with("cause", cause).position(*position)
@@ -276,6 +312,19 @@ impl From<Unavailable> for ApiError {
             Unavailable::StorageFull => Self::StorageFull,
             Unavailable::Transferring => Self::Transferring,
             Unavailable::Draining => Self::Draining,
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::SessionExpired { time_ms } => Self::SessionExpired { time_ms },
+            Refusal::OpenedAhead { time_ms } => Self::RequestIdAhead { time_ms },
+            Refusal::RequestIdReused => Self::RequestIdReused,
+            Refusal::Fenced => Self::RequestFenced,
+            Refusal::ResultForgotten => Self::ResultForgotten,
+            Refusal::SessionFull => Self::SessionFull,
         }
     }
 }

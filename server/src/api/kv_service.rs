@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::kv::v1::kv_service_server::KvService;
-use proto::kv::v1::{DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse};
+use proto::kv::v1::{
+    DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, PutRequest,
+    PutResponse,
+};
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request as Call, Response, Status};
@@ -24,6 +27,7 @@ use crate::telemetry::{self, RequestSpan, SpanKind, TraceContext};
 const PUT: &str = "kv.v1.KvService/Put";
 const GET: &str = "kv.v1.KvService/Get";
 const DELETE: &str = "kv.v1.KvService/Delete";
+const GET_OUTCOME: &str = "kv.v1.KvService/GetOutcome";
 
 /// The kv.v1 service of a node.
 pub(super) struct KvApi<N> {
@@ -108,7 +112,7 @@ fn parts<T>(call: Call<T>, kind: impl FnOnce(T) -> Request) -> (MetadataMap, Req
 fn kind(request: &Request) -> CallKind {
     match request {
         Request::Put(_) | Request::Delete(_) => CallKind::Write,
-        Request::Get(_) => CallKind::Other,
+        Request::Get(_) | Request::GetOutcome(_) => CallKind::Other,
     }
 }
 
@@ -119,7 +123,7 @@ impl<N: Node> KvService for KvApi<N> {
         let answer = self.serve(PUT, &metadata, request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::Put(response) => response,
-            Answer::Get(_) | Answer::Delete(_) => unreachable!("an answer is of its request's kind"),
+            _ => unreachable!("an answer is of its request's kind"),
         }))
     }
 
@@ -128,7 +132,7 @@ impl<N: Node> KvService for KvApi<N> {
         let answer = self.serve(GET, &metadata, request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::Get(response) => response,
-            Answer::Put(_) | Answer::Delete(_) => unreachable!("an answer is of its request's kind"),
+            _ => unreachable!("an answer is of its request's kind"),
         }))
     }
 
@@ -137,7 +141,16 @@ impl<N: Node> KvService for KvApi<N> {
         let answer = self.serve(DELETE, &metadata, request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::Delete(response) => response,
-            Answer::Put(_) | Answer::Get(_) => unreachable!("an answer is of its request's kind"),
+            _ => unreachable!("an answer is of its request's kind"),
+        }))
+    }
+
+    async fn get_outcome(&self, call: Call<GetOutcomeRequest>) -> Result<Response<GetOutcomeResponse>, Status> {
+        let (metadata, request) = parts(call, Request::GetOutcome);
+        let answer = self.serve(GET_OUTCOME, &metadata, request).await?;
+        Ok(answer.map(|answer| match answer {
+            Answer::GetOutcome(response) => response,
+            _ => unreachable!("an answer is of its request's kind"),
         }))
     }
 }

@@ -7,16 +7,18 @@ use bytes::Bytes;
 use engine::kv;
 use tokio::sync::watch;
 
-use crate::node::{Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, WriteError};
+use crate::node::{
+    Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, WriteError, WriteResult,
+};
 
 /// A node, as [`NodeHandle`] describes it.
 pub trait Node: Send + Sync + 'static {
     /// See [`NodeHandle::write`].
     fn write(
         &self,
-        command: kv::Command,
+        request: kv::Request,
         context: RequestContext,
-    ) -> impl Future<Output = Result<kv::Applied, WriteError>> + Send;
+    ) -> impl Future<Output = Result<WriteResult, WriteError>> + Send;
 
     /// See [`NodeHandle::read`].
     fn read(&self, key: Bytes, context: RequestContext) -> impl Future<Output = Result<ReadResult, ReadError>> + Send;
@@ -36,8 +38,8 @@ pub trait Node: Send + Sync + 'static {
 }
 
 impl Node for NodeHandle {
-    async fn write(&self, command: kv::Command, context: RequestContext) -> Result<kv::Applied, WriteError> {
-        NodeHandle::write(self, command, context).await
+    async fn write(&self, request: kv::Request, context: RequestContext) -> Result<WriteResult, WriteError> {
+        NodeHandle::write(self, request, context).await
     }
 
     async fn read(&self, key: Bytes, context: RequestContext) -> Result<ReadResult, ReadError> {

@@ -2,21 +2,23 @@
 
 use bytes::Bytes;
 use engine::kv;
+use proto::kv::v1::get_outcome_response::Outcome;
 use proto::kv::v1::{
-    DeleteRequest, DeleteResponse, GetRequest, GetResponse, KeyValue, PutMode, PutRequest, PutResponse,
+    DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, KeyValue,
+    NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
 };
 pub(super) use proto::raft::v1::forward_request::Request;
 pub(super) use proto::raft::v1::forward_response::Response as Answer;
 
-use super::error::{ApiError, CallKind};
+use super::error::{ApiError, CallKind, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
-use crate::node::RequestContext;
+use crate::node::{RequestContext, WriteResult};
 
 /// A valid request. A clone shares key and value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Operation {
-    Write(kv::Command),
+    Write(kv::Request),
     Read { key: Bytes },
 }
 
@@ -27,26 +29,14 @@ impl Operation {
             Request::Put(request) => Self::Write(validate::put(request)?),
             Request::Get(request) => Self::Read { key: validate::get(request)? },
             Request::Delete(request) => Self::Write(validate::delete(request)?),
+            Request::GetOutcome(request) => Self::Write(validate::get_outcome(request)?),
         })
     }
 
     /// The request that another node makes the same operation of.
     pub(super) fn to_request(&self) -> Request {
         match self {
-            Self::Write(kv::Command::Put { key, value, mode }) => {
-                let (mode, expected_revision) = match mode {
-                    kv::PutMode::Create => (PutMode::Create, None),
-                    kv::PutMode::Upsert => (PutMode::Upsert, None),
-                    kv::PutMode::Update => (PutMode::Update, None),
-                    kv::PutMode::Compare { expected_revision } => (PutMode::Compare, Some(expected_revision.get())),
-                };
-                let (key, value) = (text(key), value.clone());
-                Request::Put(PutRequest { key, value, mode: mode.into(), expected_revision })
-            }
-            Self::Write(kv::Command::Delete { key, expected_revision, return_previous }) => {
-                let expected_revision = expected_revision.map(kv::Revision::get);
-                Request::Delete(DeleteRequest { key: text(key), expected_revision, return_previous: *return_previous })
-            }
+            Self::Write(kv::Request { id, command }) => write_request(id.as_ref().map(request_id), command),
             Self::Read { key } => Request::Get(GetRequest { key: text(key), consistency: 0 }),
         }
     }
@@ -54,53 +44,87 @@ impl Operation {
     /// What the operation is to the store.
     pub(super) fn kind(&self) -> CallKind {
         match self {
+            // What is asked for once more is the same answer.
+            Self::Write(kv::Request { command: kv::Command::Settle, .. }) | Self::Read { .. } => CallKind::Other,
             Self::Write(_) => CallKind::Write,
-            Self::Read { .. } => CallKind::Other,
         }
     }
 
     /// How many bytes of a value the request holds.
     pub(super) fn value_bytes(&self) -> usize {
         match self {
-            Self::Write(kv::Command::Put { value, .. }) => value.len(),
-            Self::Write(kv::Command::Delete { .. }) | Self::Read { .. } => 0,
+            Self::Write(kv::Request { command: kv::Command::Put { value, .. }, .. }) => value.len(),
+            Self::Write(_) | Self::Read { .. } => 0,
         }
     }
 
     /// Whether `answer` is of this operation's kind.
     pub(super) fn is_answered_by(&self, answer: &Answer) -> bool {
-        matches!(
-            (self, answer),
-            (Self::Write(kv::Command::Put { .. }), Answer::Put(_))
-                | (Self::Write(kv::Command::Delete { .. }), Answer::Delete(_))
-                | (Self::Read { .. }, Answer::Get(_))
-        )
+        match self {
+            Self::Read { .. } => matches!(answer, Answer::Get(_)),
+            Self::Write(request) => match request.command {
+                kv::Command::Put { .. } => matches!(answer, Answer::Put(_)),
+                kv::Command::Delete { .. } => matches!(answer, Answer::Delete(_)),
+                kv::Command::Settle => matches!(answer, Answer::GetOutcome(_)),
+            },
+        }
     }
 
     /// Runs the operation on this node.
     pub(super) async fn run(self, node: &impl Node, context: RequestContext) -> Result<Answer, ApiError> {
         match self {
-            Self::Write(command) => {
-                let key = command.key().clone();
-                let applied = node.write(command, context).await?;
-                written(&key, applied)
+            Self::Write(request) => {
+                let key = request.command.key().cloned().unwrap_or_default();
+                let WriteResult { applied, time_ms } = node.write(request, context).await?;
+                written(&key, applied, time_ms)
             }
             Self::Read { key } => {
                 let result = node.read(key.clone(), context).await?;
                 let Some(kv) = result.kv else { return Err(ApiError::KeyNotFound { key: text(&key) }) };
-                let (revision, served_by) = (result.revision, result.served_by);
-                Ok(Answer::Get(GetResponse { kv: Some(key_value(kv)), revision, served_by }))
+                let (revision, served_by, time_ms) = (result.revision, result.served_by, result.time_ms);
+                Ok(Answer::Get(GetResponse { kv: Some(key_value(kv)), revision, served_by, time_ms }))
             }
         }
     }
 }
 
+/// A write as kv.v1 has it.
+fn write_request(request_id: Option<RequestId>, command: &kv::Command) -> Request {
+    match command {
+        kv::Command::Put { key, value, mode } => {
+            let (mode, expected_revision) = match mode {
+                kv::PutMode::Create => (PutMode::Create, None),
+                kv::PutMode::Upsert => (PutMode::Upsert, None),
+                kv::PutMode::Update => (PutMode::Update, None),
+                kv::PutMode::Compare { expected_revision } => (PutMode::Compare, Some(expected_revision.get())),
+            };
+            let (key, value) = (text(key), value.clone());
+            Request::Put(PutRequest { key, value, mode: mode.into(), expected_revision, request_id })
+        }
+        kv::Command::Delete { key, expected_revision, return_previous } => {
+            let (key, expected_revision) = (text(key), expected_revision.map(kv::Revision::get));
+            let return_previous = *return_previous;
+            Request::Delete(DeleteRequest { key, expected_revision, return_previous, request_id })
+        }
+        kv::Command::Settle => Request::GetOutcome(GetOutcomeRequest { request_id }),
+    }
+}
+
+fn request_id(id: &kv::RequestId) -> RequestId {
+    let kv::RequestId { session, opened_at_ms, sequence, acknowledged_below } = *id;
+    let session = Bytes::copy_from_slice(&session.get().to_be_bytes());
+    RequestId { session, opened_at_ms, sequence, acknowledged_below }
+}
+
 /// The answer to a write that was applied, which may have been to reject it.
-fn written(key: &Bytes, applied: kv::Applied) -> Result<Answer, ApiError> {
+fn written(key: &Bytes, applied: kv::Applied, time_ms: u64) -> Result<Answer, ApiError> {
     match applied {
-        kv::Applied::Put { revision, version } => Ok(Answer::Put(PutResponse { revision: revision.get(), version })),
+        kv::Applied::Put { revision, version } => {
+            Ok(Answer::Put(PutResponse { revision: revision.get(), version, time_ms }))
+        }
         kv::Applied::Deleted { revision, previous } => {
-            Ok(Answer::Delete(DeleteResponse { revision: revision.get(), previous: previous.map(key_value) }))
+            let previous = previous.map(key_value);
+            Ok(Answer::Delete(DeleteResponse { revision: revision.get(), previous, time_ms }))
         }
         kv::Applied::Rejected(rejection) => {
             let key = text(key);
@@ -114,6 +138,38 @@ fn written(key: &Bytes, applied: kv::Applied) -> Result<Answer, ApiError> {
                 }
             })
         }
+        kv::Applied::Refused(refusal) => Err(refusal.into()),
+        kv::Applied::Settled(settled) => {
+            let outcome = Some(outcome(settled, time_ms));
+            Ok(Answer::GetOutcome(GetOutcomeResponse { outcome, time_ms }))
+        }
+    }
+}
+
+/// What became of a write, as kv.v1 has it.
+fn outcome(settled: kv::Settled, time_ms: u64) -> Outcome {
+    let applied = match settled {
+        kv::Settled::NeverApplied => return Outcome::NeverApplied(NeverApplied {}),
+        kv::Settled::Forgotten => return Outcome::Forgotten(Forgotten {}),
+        kv::Settled::Result(applied) => *applied,
+    };
+    match applied {
+        kv::Applied::Put { revision, version } => {
+            Outcome::Put(PutResponse { revision: revision.get(), version, time_ms })
+        }
+        kv::Applied::Deleted { revision, previous } => {
+            let previous = previous.map(key_value);
+            Outcome::Delete(DeleteResponse { revision: revision.get(), previous, time_ms })
+        }
+        kv::Applied::Rejected(rejection) => {
+            let (reason, revision) = match rejection {
+                kv::Rejection::KeyExists { mod_revision } => (KEY_EXISTS, mod_revision.get()),
+                kv::Rejection::KeyNotFound => (KEY_NOT_FOUND, 0),
+                kv::Rejection::RevisionMismatch { actual, .. } => (REVISION_MISMATCH, actual.get()),
+            };
+            Outcome::Rejected(Rejected { reason: reason.to_owned(), revision })
+        }
+        kv::Applied::Refused(_) | kv::Applied::Settled(_) => unreachable!("only what a write did is kept"),
     }
 }
 
@@ -141,21 +197,33 @@ mod tests {
     #[test]
     fn an_operation_survives_being_forwarded() {
         let key = Bytes::from_static("ä key".as_bytes());
-        let put = |mode| Operation::Write(kv::Command::Put { key: key.clone(), value: Bytes::from_static(b"v"), mode });
-        let delete = |expected_revision, return_previous| {
-            Operation::Write(kv::Command::Delete { key: key.clone(), expected_revision, return_previous })
+        let put = |mode| kv::Command::Put { key: key.clone(), value: Bytes::from_static(b"v"), mode };
+        let delete = |expected_revision, return_previous| kv::Command::Delete {
+            key: key.clone(),
+            expected_revision,
+            return_previous,
         };
-        for operation in [
+        let session = kv::SessionId::new(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+        let id = kv::RequestId { session, opened_at_ms: 5, sequence: 7, acknowledged_below: 6 };
+        for command in [
             put(kv::PutMode::Create),
             put(kv::PutMode::Upsert),
             put(kv::PutMode::Update),
             put(kv::PutMode::Compare { expected_revision: Revision::new(7) }),
             delete(None, false),
             delete(Some(Revision::new(u64::MAX)), true),
-            Operation::Read { key: key.clone() },
+            kv::Command::Settle,
         ] {
-            assert_eq!(Operation::new(operation.to_request()), Ok(operation.clone()));
+            for id in [None, Some(id)] {
+                if id.is_none() && matches!(command, kv::Command::Settle) {
+                    continue;
+                }
+                let operation = Operation::Write(kv::Request { id, command: command.clone() });
+                assert_eq!(Operation::new(operation.to_request()), Ok(operation.clone()));
+            }
         }
+        let read = Operation::Read { key };
+        assert_eq!(Operation::new(read.to_request()), Ok(read.clone()));
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! The checks of what a client sent, before anything is done with it.
 
 use bytes::Bytes;
-use engine::kv::{self, KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
-use proto::kv::v1::{Consistency, DeleteRequest, GetRequest, PutMode, PutRequest};
+use engine::kv::{self, InvalidRequestId, KEY_BYTES_MAX, Revision, SessionId, VALUE_BYTES_MAX};
+use proto::kv::v1::{
+    Consistency, DeleteRequest, GetOutcomeRequest, GetRequest, PutMode, PutRequest, RequestId as RequestIdMessage,
+};
 use tonic::Code;
 
 use super::error::Shape;
+
+/// The length of a session's id: 128 random bits.
+const SESSION_BYTES: usize = 16;
 
 /// Which rule of the interface a request breaks. The field of each is fixed, but for those that name it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,6 +31,12 @@ pub(super) enum Violation {
     RevisionNotAllowed,
     #[error("expected_revision must be at least 1")]
     RevisionZero,
+    #[error("the request id is missing")]
+    RequestIdMissing,
+    #[error("the request id's session has {actual_bytes} bytes and has to have {SESSION_BYTES}")]
+    SessionLength { actual_bytes: usize },
+    #[error("the request id is out of bounds: {0}")]
+    RequestId(InvalidRequestId),
     #[error("the forwarded request is missing")]
     RequestMissing,
 }
@@ -36,6 +47,8 @@ impl From<kv::InvalidCommand> for Violation {
             kv::InvalidCommand::KeyEmpty => Self::KeyEmpty,
             kv::InvalidCommand::KeyTooLong { bytes } => Self::KeyTooLarge { actual_bytes: bytes },
             kv::InvalidCommand::ValueTooLong { bytes } => Self::ValueTooLarge { actual_bytes: bytes },
+            kv::InvalidCommand::RequestId(invalid) => Self::RequestId(invalid),
+            kv::InvalidCommand::NothingToSettle => Self::RequestIdMissing,
         }
     }
 }
@@ -52,6 +65,12 @@ impl Violation {
             Self::RevisionMissing => ("expected_revision", "EXPECTED_REVISION_MISSING"),
             Self::RevisionNotAllowed => ("expected_revision", "EXPECTED_REVISION_NOT_ALLOWED"),
             Self::RevisionZero => ("expected_revision", "EXPECTED_REVISION_ZERO"),
+            Self::RequestIdMissing => ("request_id", "REQUEST_ID_MISSING"),
+            Self::SessionLength { .. } => ("request_id.session", "REQUEST_ID_SESSION_LENGTH"),
+            Self::RequestId(InvalidRequestId::SequenceZero) => ("request_id.sequence", "REQUEST_ID_SEQUENCE_ZERO"),
+            Self::RequestId(InvalidRequestId::AcknowledgedAhead { .. }) => {
+                ("request_id.acknowledged_below", "REQUEST_ID_ACKNOWLEDGED_AHEAD")
+            }
             Self::RequestMissing => ("request", "REQUEST_MISSING"),
         };
         let shape = Shape::new(Code::InvalidArgument, reason).field(field, self.to_string());
@@ -63,18 +82,26 @@ impl Violation {
                 shape.with("limitBytes", &VALUE_BYTES_MAX).with("actualBytes", actual_bytes)
             }
             Self::ModeUnknown { number } | Self::ConsistencyUnknown { number } => shape.with("number", number),
+            Self::SessionLength { actual_bytes } => {
+                shape.with("expectedBytes", &SESSION_BYTES).with("actualBytes", actual_bytes)
+            }
+            Self::RequestId(InvalidRequestId::AcknowledgedAhead { sequence, acknowledged_below }) => {
+                shape.with("sequence", sequence).with("acknowledgedBelow", acknowledged_below)
+            }
             Self::KeyEmpty
             | Self::RevisionMissing
             | Self::RevisionNotAllowed
             | Self::RevisionZero
+            | Self::RequestIdMissing
+            | Self::RequestId(InvalidRequestId::SequenceZero)
             | Self::RequestMissing => shape,
         }
     }
 }
 
-/// The command of a put. Key and value are passed on and not copied.
-pub(super) fn put(request: PutRequest) -> Result<kv::Command, Violation> {
-    let PutRequest { key, value, mode, expected_revision } = request;
+/// The request of a put. Key and value are passed on and not copied.
+pub(super) fn put(request: PutRequest) -> Result<kv::Request, Violation> {
+    let PutRequest { key, value, mode, expected_revision, request_id } = request;
     let key = valid_key(key)?;
     if value.len() > VALUE_BYTES_MAX {
         return Err(Violation::ValueTooLarge { actual_bytes: value.len() });
@@ -89,7 +116,8 @@ pub(super) fn put(request: PutRequest) -> Result<kv::Command, Violation> {
         (PutMode::Upsert, None) => kv::PutMode::Upsert,
         (PutMode::Update, None) => kv::PutMode::Update,
     };
-    Ok(kv::Command::Put { key, value, mode })
+    let id = request_id.map(valid_request_id).transpose()?;
+    Ok(kv::Request { id, command: kv::Command::Put { key, value, mode } })
 }
 
 /// The key of a get.
@@ -102,11 +130,29 @@ pub(super) fn get(request: GetRequest) -> Result<Bytes, Violation> {
     }
 }
 
-/// The command of a delete.
-pub(super) fn delete(request: DeleteRequest) -> Result<kv::Command, Violation> {
-    let DeleteRequest { key, expected_revision, return_previous } = request;
+/// The request of a delete.
+pub(super) fn delete(request: DeleteRequest) -> Result<kv::Request, Violation> {
+    let DeleteRequest { key, expected_revision, return_previous, request_id } = request;
     let key = valid_key(key)?;
-    Ok(kv::Command::Delete { key, expected_revision: valid_revision(expected_revision)?, return_previous })
+    let expected_revision = valid_revision(expected_revision)?;
+    let id = request_id.map(valid_request_id).transpose()?;
+    Ok(kv::Request { id, command: kv::Command::Delete { key, expected_revision, return_previous } })
+}
+
+/// The request that settles what became of another.
+pub(super) fn get_outcome(request: GetOutcomeRequest) -> Result<kv::Request, Violation> {
+    let id = request.request_id.ok_or(Violation::RequestIdMissing).and_then(valid_request_id)?;
+    Ok(kv::Request { id: Some(id), command: kv::Command::Settle })
+}
+
+fn valid_request_id(id: RequestIdMessage) -> Result<kv::RequestId, Violation> {
+    let RequestIdMessage { session, opened_at_ms, sequence, acknowledged_below } = id;
+    let session = <[u8; SESSION_BYTES]>::try_from(session.as_ref())
+        .map_err(|_| Violation::SessionLength { actual_bytes: session.len() })?;
+    let session = SessionId::new(u128::from_be_bytes(session));
+    let id = kv::RequestId { session, opened_at_ms, sequence, acknowledged_below };
+    id.validate().map_err(Violation::RequestId)?;
+    Ok(id)
 }
 
 fn valid_key(key: String) -> Result<Bytes, Violation> {
@@ -129,24 +175,25 @@ mod tests {
     use super::*;
 
     fn put_request(key: &str, value_bytes: usize, mode: i32, expected_revision: Option<u64>) -> PutRequest {
-        PutRequest { key: key.to_owned(), value: vec![0; value_bytes].into(), mode, expected_revision }
+        let value = vec![0; value_bytes].into();
+        PutRequest { key: key.to_owned(), value, mode, expected_revision, request_id: None }
     }
 
     #[test]
     fn the_bounds_of_a_key() {
         for (bytes, expected) in [
             (0, Err(Violation::KeyEmpty)),
-            (1, Ok(1)),
-            (1023, Ok(1023)),
-            (1024, Ok(1024)),
+            (1, Ok(Some(1))),
+            (1023, Ok(Some(1023))),
+            (1024, Ok(Some(1024))),
             (1025, Err(Violation::KeyTooLarge { actual_bytes: 1025 })),
         ] {
             let key = "k".repeat(bytes);
-            let put = put(put_request(&key, 0, 0, None)).map(|command| command.key().len());
-            let get = get(GetRequest { key: key.clone(), consistency: 0 }).map(|key| key.len());
-            let delete = delete(DeleteRequest { key, expected_revision: None, return_previous: false });
+            let put = put(put_request(&key, 0, 0, None)).map(|request| request.command.key().map(Bytes::len));
+            let get = get(GetRequest { key: key.clone(), consistency: 0 }).map(|key| Some(key.len()));
+            let delete = delete(DeleteRequest { key, ..Default::default() });
             assert_eq!((put, get), (expected.clone(), expected.clone()), "{bytes} bytes");
-            assert_eq!(delete.map(|command| command.key().len()), expected, "{bytes} bytes");
+            assert_eq!(delete.map(|request| request.command.key().map(Bytes::len)), expected, "{bytes} bytes");
         }
     }
 
@@ -191,9 +238,9 @@ mod tests {
             (i32::MAX, None, Err(Violation::ModeUnknown { number: i32::MAX })),
         ] {
             let command = put(put_request("k", 1, mode, revision));
-            let found = command.map(|command| match command {
+            let found = command.map(|request| match request.command {
                 kv::Command::Put { mode, .. } => mode,
-                kv::Command::Delete { .. } => unreachable!("a put is no delete"),
+                kv::Command::Delete { .. } | kv::Command::Settle => unreachable!("it is a put"),
             });
             assert_eq!(found, expected, "mode {mode}, revision {revision:?}");
         }
@@ -222,7 +269,43 @@ mod tests {
     fn a_value_is_passed_on_and_not_copied() {
         let value = Bytes::from(vec![7; 100]);
         let request = PutRequest { value: value.clone(), ..put_request("k", 0, 0, None) };
-        let Ok(kv::Command::Put { value: passed, .. }) = put(request) else { panic!("a valid put") };
+        let put = put(request).map(|request| request.command);
+        let Ok(kv::Command::Put { value: passed, .. }) = put else { panic!("a valid put") };
         assert_eq!(passed.as_ptr(), value.as_ptr());
+    }
+
+    #[test]
+    fn the_bounds_of_a_request_id() {
+        let id = |bytes: usize, sequence, acknowledged_below| RequestIdMessage {
+            session: vec![1; bytes].into(),
+            opened_at_ms: u64::MAX,
+            sequence,
+            acknowledged_below,
+        };
+        let ahead = |sequence, acknowledged_below| {
+            Violation::RequestId(InvalidRequestId::AcknowledgedAhead { sequence, acknowledged_below })
+        };
+        for (id, expected) in [
+            (id(16, 1, 0), None),
+            (id(16, 1, 1), None),
+            (id(16, u64::MAX, u64::MAX), None),
+            (id(16, 0, 0), Some(Violation::RequestId(InvalidRequestId::SequenceZero))),
+            (id(16, 1, 2), Some(ahead(1, 2))),
+            (id(16, 1, u64::MAX), Some(ahead(1, u64::MAX))),
+            (id(0, 1, 0), Some(Violation::SessionLength { actual_bytes: 0 })),
+            (id(15, 1, 0), Some(Violation::SessionLength { actual_bytes: 15 })),
+            (id(17, 1, 0), Some(Violation::SessionLength { actual_bytes: 17 })),
+            (id(1 << 20, 1, 0), Some(Violation::SessionLength { actual_bytes: 1 << 20 })),
+        ] {
+            let request_id = Some(id.clone());
+            let key = "k".to_owned();
+            assert_eq!(
+                put(PutRequest { request_id: Some(id.clone()), ..put_request("k", 1, 0, None) }).err(),
+                expected
+            );
+            assert_eq!(delete(DeleteRequest { key, request_id: Some(id), ..Default::default() }).err(), expected);
+            assert_eq!(get_outcome(GetOutcomeRequest { request_id }).err(), expected);
+        }
+        assert_eq!(get_outcome(GetOutcomeRequest { request_id: None }), Err(Violation::RequestIdMissing));
     }
 }

@@ -75,6 +75,11 @@ pub(super) const REJECTED: Topic = Topic(
      client is told so.",
 );
 
+pub(super) const SETTLED: Topic = Topic(
+    "What became of a write whose answer was lost is asked through the log. If nothing did, nothing ever will: a late \
+     copy of the write is refused from here on.",
+);
+
 pub(super) const PUT: Topic = Topic(
     "Any node may be asked; one that does not lead forwards to the leader. A put creates: it fails if the key exists.",
 );

@@ -172,6 +172,7 @@ fn of_effect(index: u64, effect: &Effect) -> Line {
         Effect::Noop => ("the empty entry of a new leader".to_owned(), explain::NOOP),
         Effect::Put { key, revision } => (format!("put {key}, which makes revision {revision}"), explain::APPLY),
         Effect::Deleted { key, revision } => (format!("delete {key}, which makes revision {revision}"), explain::APPLY),
+        Effect::Settled => ("a question for a write's outcome, which is settled now".to_owned(), explain::SETTLED),
         Effect::Rejected { key } => (format!("refused for {key}, nothing changes"), explain::REJECTED),
     };
     line("apply", format!("applies entry {index}: {what}"), topic)

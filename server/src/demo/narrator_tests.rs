@@ -101,6 +101,7 @@ fn every_kind_of_line_is_told_in_words() {
         (applied(Effect::Noop), "applies entry 7: the empty entry of a new leader"),
         (applied(Effect::Put { key: key(), revision: 3 }), "applies entry 7: put a, which makes revision 3"),
         (applied(Effect::Deleted { key: key(), revision: 4 }), "applies entry 7: delete a, which makes revision 4"),
+        (applied(Effect::Settled), "applies entry 7: a question for a write's outcome, which is settled now"),
         (applied(Effect::Rejected { key: key() }), "applies entry 7: refused for a, nothing changes"),
         (answered(Answer::Written { revision: 3 }), "put a = val_7 -> written, revision 3"),
         (answered(Answer::Removed { revision: 3 }), "put a = val_7 -> removed, revision 3"),

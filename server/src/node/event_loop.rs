@@ -286,7 +286,7 @@ impl EventLoop {
         let waiter =
             WriteWaiter { answer: write.answer, claim: write.claim, trace: write.trace, proposal: RequestSpan::NONE };
         self.waiters.insert(ticket, Waiter::Write(waiter));
-        self.parts.engine.write(ticket, &write.command, now_ms);
+        self.parts.engine.write(ticket, &write.request, now_ms);
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -116,6 +116,15 @@ pub enum TransferError {
     DeadlineExceeded,
 }
 
+/// What became of a write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteResult {
+    /// What it did, or an earlier copy of it.
+    pub applied: kv::Applied,
+    /// The replicated time when it was answered, in milliseconds.
+    pub time_ms: u64,
+}
+
 /// What a read found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReadResult {
@@ -125,6 +134,8 @@ pub struct ReadResult {
     pub revision: u64,
     /// The name of the node whose state was read.
     pub served_by: String,
+    /// The replicated time of that state, in milliseconds.
+    pub time_ms: u64,
 }
 
 /// A cheap, cloneable way to a node's loop. The loop goes on when no handle is left: it serves its peers.
@@ -139,15 +150,15 @@ impl NodeHandle {
         Self { requests, status }
     }
 
-    /// Replicates a command and returns what it did, once it is durable on a majority and applied here.
+    /// Replicates a request and returns what its command did, once it is durable on a majority and applied here.
     ///
     /// # Errors
     ///
     /// Each error says whether the command was certainly not applied.
-    pub async fn write(&self, command: kv::Command, context: RequestContext) -> Result<kv::Applied, WriteError> {
+    pub async fn write(&self, request: kv::Request, context: RequestContext) -> Result<WriteResult, WriteError> {
         let (answer, receiver) = oneshot::channel();
         let claim = Arc::new(Claim::default());
-        let write = Write { command, claim: Arc::clone(&claim), trace: context.trace, answer };
+        let write = Write { request, claim: Arc::clone(&claim), trace: context.trace, answer };
         self.submit(Request::Write(write))?;
         match timeout_at(context.deadline.into(), receiver).await {
             Ok(Ok(result)) => result,

@@ -16,7 +16,9 @@ mod traces;
 mod waiters;
 
 pub use event_loop::LoopError;
-pub use handle::{NodeHandle, ReadError, ReadResult, RequestContext, TransferError, Unavailable, WriteError};
+pub use handle::{
+    NodeHandle, ReadError, ReadResult, RequestContext, TransferError, Unavailable, WriteError, WriteResult,
+};
 pub use roster::Roster;
 pub use start::{NodeError, Seat, Setup, identify, run, seat};
 pub use status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use engine::kv;
 use tokio::sync::oneshot;
 
-use super::handle::{ReadError, ReadResult, TransferError, WriteError};
+use super::handle::{ReadError, ReadResult, TransferError, WriteError, WriteResult};
 use super::status::NodeStatus;
 use crate::telemetry::TraceContext;
 
 /// A request on its way to the loop.
 pub(super) enum Request {
-    /// Replicate a command.
+    /// Replicate a request.
     Write(Write),
     /// Read a key, linearizably.
     Read(Read),
@@ -30,10 +30,10 @@ pub(super) enum Request {
 
 /// A write on its way to the loop.
 pub(super) struct Write {
-    pub(super) command: kv::Command,
+    pub(super) request: kv::Request,
     pub(super) claim: Arc<Claim>,
     pub(super) trace: Option<TraceContext>,
-    pub(super) answer: oneshot::Sender<Result<kv::Applied, WriteError>>,
+    pub(super) answer: oneshot::Sender<Result<WriteResult, WriteError>>,
 }
 
 /// A read on its way to the loop.

@@ -87,6 +87,8 @@ impl Roster {
             applied_index: raft.applied.get(),
             revision: engine.revision.get(),
             key_count: u64::try_from(engine.key_count).expect("a count of keys in memory fits"),
+            session_count: u64::try_from(engine.session_count).expect("a count of sessions in memory fits"),
+            time_ms: engine.time_ms,
             state_hash: engine.state_hash,
             not_ready: not_ready(engine, ready).map(str::to_owned),
             peers: self.peers(raft),
@@ -236,6 +238,7 @@ mod tests {
             snapshot_log_bytes_min: 1 << 20,
             space_reserve_bytes: 0,
             snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+            session_limits: engine::kv::SessionLimits::default(),
             state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         };
         Engine::open(&disk, options).expect("an empty disk is no problem").engine.status()

@@ -375,6 +375,7 @@ fn engine_options(setup: &Setup, cluster: &Cluster) -> EngineOptions {
         snapshot_log_bytes_min: setup.snapshot_log_bytes,
         space_reserve_bytes: setup.space_reserve_bytes,
         snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+        session_limits: engine::kv::SessionLimits::default(),
         state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
     }
 }

@@ -86,6 +86,10 @@ pub struct NodeStatus {
     pub revision: u64,
     /// How many keys there are.
     pub key_count: u64,
+    /// How many sessions of clients are kept.
+    pub session_count: u64,
+    /// The replicated time of the node's state, in milliseconds.
+    pub time_ms: u64,
     /// The hash of the whole state; equal on nodes with an equal applied index.
     pub state_hash: u128,
     /// The index of the first entry of the log; those before it are in a snapshot only.

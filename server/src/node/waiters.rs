@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::kv;
 use tokio::sync::oneshot;
 
-use super::handle::{ReadError, ReadResult, WriteError};
+use super::handle::{ReadError, ReadResult, WriteError, WriteResult};
 use super::request::Claim;
 use crate::telemetry::{RequestSpan, TraceContext};
 
@@ -17,7 +16,7 @@ pub(super) enum Waiter {
 
 /// A caller that waits for a write.
 pub(super) struct WriteWaiter {
-    pub(super) answer: oneshot::Sender<Result<kv::Applied, WriteError>>,
+    pub(super) answer: oneshot::Sender<Result<WriteResult, WriteError>>,
     pub(super) claim: Arc<Claim>,
     pub(super) trace: Option<TraceContext>,
     /// The span from the proposal to the application; it ends when the waiter is dropped.
@@ -25,7 +24,7 @@ pub(super) struct WriteWaiter {
 }
 
 impl WriteWaiter {
-    pub(super) fn answer(self, result: Result<kv::Applied, WriteError>) {
+    pub(super) fn answer(self, result: Result<WriteResult, WriteError>) {
         drop(self.proposal);
         // A caller that has gone away wants no answer.
         let _ = self.answer.send(result);

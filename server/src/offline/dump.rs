@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use engine::disk::RealDisk;
-use engine::kv::{Command, KeyValue, PutMode, command};
+use engine::kv::{Command, KeyValue, PutMode, Request, command};
 use engine::snapshot::{self, Meta, Reader, Stored};
 use engine::wal::{self, Inspected, Replayed};
 use engine::{OfflineState, SnapshotFile};
@@ -262,7 +262,19 @@ struct CommandJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     time_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<RequestIdJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<String>,
+}
+
+/// The name of a write in JSON.
+#[derive(Serialize)]
+struct RequestIdJson {
+    /// 32 hexadecimal digits.
+    session: String,
+    opened_at_ms: u64,
+    sequence: u64,
+    acknowledged_below: u64,
 }
 
 impl Line {
@@ -311,25 +323,31 @@ impl Line {
 }
 
 /// A command with the replicated time of its stamp, or why it is none that this program knows.
-fn decode(encoded: &Bytes) -> Result<(u64, Command), String> {
+fn decode(encoded: &Bytes) -> Result<(u64, Request), String> {
     command::decode(encoded).map_err(|reason| reason.to_string())
 }
 
 fn payload_text(payload: &Payload) -> String {
     let Payload::Command(encoded) = payload else { return "no-op of a new leader".to_owned() };
-    match decode(encoded) {
-        Ok((time_ms, Command::Put { key, value, mode })) => {
+    let (time_ms, Request { id, command }) = match decode(encoded) {
+        Ok(decoded) => decoded,
+        Err(reason) => return format!("{} that are no known command: {reason}", text::value(encoded)),
+    };
+    let what = match command {
+        Command::Put { key, value, mode } => {
             let (name, expected) = mode_of(mode);
             let expected = expected.map_or(String::new(), |revision| format!(" to revision {revision}"));
-            format!("put {} = {}, {name}{expected}, at {time_ms} ms", quoted(&key), text::value(&value))
+            format!("put {} = {}, {name}{expected}", quoted(&key), text::value(&value))
         }
-        Ok((time_ms, Command::Delete { key, expected_revision, .. })) => {
+        Command::Delete { key, expected_revision, .. } => {
             let expected =
                 expected_revision.map_or(String::new(), |revision| format!(", compare to revision {revision}"));
-            format!("delete {}{expected}, at {time_ms} ms", quoted(&key))
+            format!("delete {}{expected}", quoted(&key))
         }
-        Err(reason) => format!("{} that are no known command: {reason}", text::value(encoded)),
-    }
+        Command::Settle => "settle".to_owned(),
+    };
+    let id = id.map_or(String::new(), |id| format!(", request {} of session {}", id.sequence, id.session));
+    format!("{what}{id}, at {time_ms} ms")
 }
 
 fn mode_of(mode: PutMode) -> (&'static str, Option<u64>) {
@@ -346,8 +364,21 @@ impl CommandJson {
         let Payload::Command(encoded) = payload else {
             return CommandJson { operation: "noop", ..CommandJson::default() };
         };
-        match decode(encoded) {
-            Ok((time_ms, Command::Put { key, value, mode })) => {
+        let (time_ms, Request { id, command }) = match decode(encoded) {
+            Ok(decoded) => decoded,
+            Err(reason) => {
+                return CommandJson { operation: "unknown", unknown: Some(reason), ..CommandJson::default() };
+            }
+        };
+        let request_id = id.map(|id| RequestIdJson {
+            session: id.session.to_string(),
+            opened_at_ms: id.opened_at_ms,
+            sequence: id.sequence,
+            acknowledged_below: id.acknowledged_below,
+        });
+        let stamped = CommandJson { time_ms: Some(time_ms), request_id, ..CommandJson::default() };
+        match command {
+            Command::Put { key, value, mode } => {
                 let (mode, expected_revision) = mode_of(mode);
                 CommandJson {
                     operation: "put",
@@ -356,18 +387,16 @@ impl CommandJson {
                     expected_revision,
                     value_bytes: Some(value.len() as u64),
                     value_start: Some(Shown::of(start_of(&value))),
-                    time_ms: Some(time_ms),
-                    unknown: None,
+                    ..stamped
                 }
             }
-            Ok((time_ms, Command::Delete { key, expected_revision, .. })) => CommandJson {
+            Command::Delete { key, expected_revision, .. } => CommandJson {
                 operation: "delete",
                 key: Some(Shown::of(&key)),
                 expected_revision: expected_revision.map(|revision| revision.get()),
-                time_ms: Some(time_ms),
-                ..CommandJson::default()
+                ..stamped
             },
-            Err(reason) => CommandJson { operation: "unknown", unknown: Some(reason), ..CommandJson::default() },
+            Command::Settle => CommandJson { operation: "settle", ..stamped },
         }
     }
 }

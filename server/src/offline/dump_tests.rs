@@ -18,7 +18,7 @@ fn entry(payload: Payload) -> Inspected {
 }
 
 fn command(command: &Command) -> Inspected {
-    entry(Payload::Command(encode(command, 1234).expect("a valid command")))
+    entry(Payload::Command(encode(&command.clone().into(), 1234).expect("a valid command")))
 }
 
 fn shown(record: &Inspected) -> (String, String) {

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 
 use crate::disk::Disk;
-use crate::kv::{Command, Revision, Store};
+use crate::kv::{Command, Request, Revision, Store};
 use crate::replica::{Answer, Event, Outbox, Replica, Ticket};
 use crate::side::{SideBody, SideMessage};
 use crate::wal::{Completion, Executor, Reader, RecoveryReport, Wal, Work};
@@ -113,6 +113,8 @@ pub struct EngineStatus {
     pub applied: Index,
     /// The revision of the state.
     pub revision: Revision,
+    /// The number of sessions of clients.
+    pub session_count: usize,
     /// The number of keys.
     pub key_count: usize,
     /// The hash over the state; equal on every node that has applied the same log up to the same index.
@@ -216,11 +218,11 @@ impl Engine {
     }
 
     /// A client's write, at `now_ms` of this node's monotonic clock. See [`Answer`] for what may come of it.
-    pub fn write(&mut self, ticket: Ticket, command: &Command, now_ms: u64) {
+    pub fn write(&mut self, ticket: Ticket, request: &Request, now_ms: u64) {
         // Who does not lead says so, however full its disk or its queue is: the client has another node to go to.
         let refusal = if !self.replica.raft().is_leader() {
             None
-        } else if self.is_storage_full() && matches!(command, Command::Put { .. }) {
+        } else if self.is_storage_full() && matches!(request.command, Command::Put { .. }) {
             Some(Answer::StorageFull)
         } else {
             (self.wal.pending_bytes() > self.wal_pending_bytes_max).then_some(Answer::Overloaded)
@@ -229,7 +231,7 @@ impl Engine {
             self.replica.refuse(ticket, refusal);
             return;
         }
-        self.replica.write(ticket, command, now_ms);
+        self.replica.write(ticket, request, now_ms);
     }
 
     /// A client's linearizable read. Answered exactly once.
@@ -422,6 +424,7 @@ impl Engine {
         EngineStatus {
             applied: self.replica.applied(),
             revision: store.revision(),
+            session_count: store.session_count(),
             key_count: store.len(),
             state_hash: store.state_hash(),
             time_ms: store.time_ms(),

@@ -5,7 +5,7 @@ use raft::{Index, Term};
 use super::replay::{Base, Replay, ReplayError};
 use super::snapshots::{LoadError, load};
 use crate::disk::Disk;
-use crate::kv::Store;
+use crate::kv::{SessionLimits, Store};
 use crate::snapshot::{self, SnapshotError, Stored};
 use crate::wal::{Inspected, Place};
 
@@ -34,7 +34,7 @@ impl OfflineState {
     /// The state before the first entry: that of a log without a snapshot.
     #[must_use]
     pub fn new() -> OfflineState {
-        OfflineState::on(Base::empty())
+        OfflineState::on(Base::empty(SessionLimits::default()))
     }
 
     fn on(base: Base) -> OfflineState {
@@ -48,10 +48,11 @@ impl OfflineState {
     /// # Errors
     /// They cannot be listed.
     pub fn of_newest_snapshot(disk: &dyn Disk) -> Result<(OfflineState, Vec<SnapshotFile>), SnapshotError> {
-        let mut base = Base::empty();
+        let limits = SessionLimits::default();
+        let mut base = Base::empty(limits);
         let mut files = Vec::new();
         for stored in snapshot::list(disk)? {
-            let (last_term, problem) = match load(disk, &stored, &mut |_| {}) {
+            let (last_term, problem) = match load(disk, &stored, limits, &mut |_| {}) {
                 Ok(loaded) => {
                     base = Base::of(loaded);
                     (Some(base.last_term()), None)
@@ -68,7 +69,7 @@ impl OfflineState {
     /// # Errors
     /// Why it cannot be loaded.
     pub fn of_snapshot(disk: &dyn Disk, stored: &Stored) -> Result<OfflineState, LoadError> {
-        Ok(OfflineState::on(Base::of(load(disk, stored, &mut |_| {})?)))
+        Ok(OfflineState::on(Base::of(load(disk, stored, SessionLimits::default(), &mut |_| {})?)))
     }
 
     /// Takes the next record.
@@ -160,7 +161,7 @@ mod tests {
     fn put(offset: u64, index: u64, term: u64) -> Inspected {
         let key = Bytes::from(format!("k{index}"));
         let command = Command::Put { key, value: Bytes::new(), mode: PutMode::Create };
-        let payload = Payload::Command(encode(&command, index).expect("a valid command"));
+        let payload = Payload::Command(encode(&command.into(), index).expect("a valid command"));
         let entry = Entry { index: Index::new(index), term: Term::new(term), payload };
         record(offset, index, Some(Replayed::Entry(entry)))
     }

@@ -148,7 +148,11 @@ pub(super) fn open(
         },
         executor: opened.executor,
         reader: opened.reader,
-        snapshot_executor: SnapshotExecutor::new(Arc::clone(disk), options.snapshot_chunk_bytes),
+        snapshot_executor: SnapshotExecutor::new(
+            Arc::clone(disk),
+            options.snapshot_chunk_bytes,
+            options.session_limits,
+        ),
         report: opened.report,
         snapshot_index,
         damage,
@@ -160,9 +164,10 @@ impl Opening<'_> {
     /// The newest snapshot that is sound, and which there are besides.
     fn newest_sound(&mut self) -> Result<(Base, Vec<Stored>), EngineError> {
         let mut stored = snapshot::list(self.disk.as_ref())?;
+        let limits = self.options.session_limits;
         while let Some(newest) = stored.last() {
             let progress = &mut *self.progress;
-            match load(self.disk.as_ref(), newest, &mut |bytes| progress(Progress::Snapshot { bytes })) {
+            match load(self.disk.as_ref(), newest, limits, &mut |bytes| progress(Progress::Snapshot { bytes })) {
                 Ok(loaded) => return Ok((Base::of(loaded), stored)),
                 Err(error) if error.is_damage() => {
                     self.damage.push(Damage { found: error.to_string(), remedy: Remedy::OlderSnapshot });
@@ -176,7 +181,7 @@ impl Opening<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok((Base::empty(), stored))
+        Ok((Base::empty(limits), stored))
     }
 
     /// Removes damaged snapshots: whatever stands in them is elsewhere by now, or lost.

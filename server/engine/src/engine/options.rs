@@ -2,6 +2,7 @@
 
 use raft::Configuration;
 
+use crate::kv::SessionLimits;
 use crate::wal::WalOptions;
 
 /// What [`EngineOptions::wal_pending_bytes_max`] is in service. A disk that works has synced so much within a second or
@@ -41,6 +42,9 @@ pub struct EngineOptions {
     /// Writes that need room are refused while the disk has less than this left, in bytes: what remains is for the log
     /// of what was accepted, and for the snapshot that lets it be cut.
     pub space_reserve_bytes: u64,
+    /// How much is kept of clients' sessions: the same on every node, and the default wherever it is not a test that
+    /// wants to see them go.
+    pub session_limits: SessionLimits,
     /// The replicas compare the hashes of their states at every index that this divides.
     pub state_hash_every_entries: u64,
 }

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use raft::{Entry, Index, Payload, Term};
 use thiserror::Error;
 
-use crate::kv::Store;
+use crate::kv::{SessionLimits, Store};
 use crate::replica::UnknownEntry;
 use crate::snapshot::Meta;
 use crate::wal::Replayed;
@@ -99,8 +99,8 @@ pub(super) struct Base {
 
 impl Base {
     /// The state before the first entry.
-    pub(super) fn empty() -> Base {
-        Base { store: Store::new(), index: Index::ZERO, term_starts: Vec::new() }
+    pub(super) fn empty(limits: SessionLimits) -> Base {
+        Base { store: Store::with_limits(limits), index: Index::ZERO, term_starts: Vec::new() }
     }
 
     /// A snapshot's state.
@@ -367,7 +367,7 @@ mod tests {
     fn entry(index: u64, term: u64) -> Replayed {
         let key = Bytes::from(format!("k{index}"));
         let command = Command::Put { key, value: Bytes::from_static(b"value"), mode: PutMode::Upsert };
-        let payload = Payload::Command(encode(&command, index).expect("a valid command"));
+        let payload = Payload::Command(encode(&command.into(), index).expect("a valid command"));
         Replayed::Entry(Entry { index: Index::new(index), term: Term::new(term), payload })
     }
 
@@ -381,7 +381,7 @@ mod tests {
     }
 
     fn replay(records: impl IntoIterator<Item = Replayed>, tail_bytes_max: usize) -> Result<Done, ReplayError> {
-        let mut replay = Replay::new(Base::empty(), tail_bytes_max);
+        let mut replay = Replay::new(Base::empty(SessionLimits::default()), tail_bytes_max);
         records.into_iter().for_each(|record| replay.record(record));
         replay.finish()
     }

@@ -1,7 +1,7 @@
 //! The hash over the state, by which replicas compare themselves.
 //!
 //! It is additive: the wrapping sum, over all keys, of a 128-bit hash of the key with all that is kept for it, plus one
-//! such hash of what the store keeps beside the keys. So it does not depend on the order of writes, and a write changes
+//! such hash of what the store keeps beside the keys, and those of sessions and their results (`sessions/hash.rs`). So it does not depend on the order of writes, and a write changes
 //! it by taking the old record's hash off and adding the new one's, without a walk over the state. It covers the state
 //! and not its history: two stores that hold the same have the same hash.
 //!

@@ -2,7 +2,8 @@
 //!
 //! # Format, version 1
 //!
-//! One section with [`HEADER_TAG`], then any number with [`RECORDS_TAG`]. All integers are little-endian; fields follow
+//! One section with [`HEADER_TAG`], then any number with [`RECORDS_TAG`], then those of `sessions/image.rs`, if there
+//! are or were any sessions. All integers are little-endian; fields follow
 //! each other without padding.
 //!
 //! | bytes | header |
@@ -38,6 +39,10 @@ use thiserror::Error;
 
 use super::hash::{header_hash, record_hash};
 use super::record::{Record, Revision};
+use super::sessions::SessionLimits;
+use super::sessions::image::{
+    Frame, Progress, RESULTS_TAG, SESSIONS_HEADER_TAG, SESSIONS_TAG, SessionsLoader, next_section,
+};
 use super::store::Store;
 use super::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -102,6 +107,18 @@ pub enum ImageError {
         /// How many the header says.
         expected: u64,
     },
+    /// A section comes where it cannot be.
+    #[error("a section with tag {0} is not in its place")]
+    SectionPlace(u32),
+    /// A session is none that commands made, or not above the one before it; number 0 is the mark in front of them.
+    #[error("session number {0} is that of no such state")]
+    Session(u64),
+    /// A result that a session keeps is none that commands made, or not above the one before it.
+    #[error("result number {0} of the sessions is that of no such state")]
+    SessionResult(u64),
+    /// There are more or fewer sessions or results than their header says.
+    #[error("there are other numbers of sessions or of their results than their header says")]
+    SessionCounts,
     /// The hash over the records is not the one that was kept: the memory of the node that wrote it out or of this one
     /// is damaged, or the hash was not kept rightly.
     #[error("the state has the hash {found:032x} and not {expected:032x}")]
@@ -116,7 +133,7 @@ pub enum ImageError {
 /// A section of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Section<'a> {
-    /// [`HEADER_TAG`] or [`RECORDS_TAG`].
+    /// [`HEADER_TAG`], [`RECORDS_TAG`], or one of those of sessions.
     pub tag: u32,
     /// What it says.
     pub bytes: &'a [u8],
@@ -136,12 +153,12 @@ enum Next {
     Header,
     /// The records above a key, or all of them.
     RecordsAfter(Option<Bytes>),
-    End,
+    Sessions(Progress),
 }
 
 impl Image {
     pub(super) fn new(store: Store) -> Image {
-        let hash = header_hash(store.revision, store.time_ms);
+        let hash = header_hash(store.revision, store.time_ms).wrapping_add(store.sessions.mark_hash());
         Image { store, next: Next::Header, hash, buffer: Vec::new() }
     }
 
@@ -158,7 +175,7 @@ impl Image {
     /// must stop.
     pub fn next_section(&mut self) -> Result<Option<Section<'_>>, ImageError> {
         self.buffer.clear();
-        match std::mem::replace(&mut self.next, Next::End) {
+        match std::mem::replace(&mut self.next, Next::Sessions(Progress::End)) {
             Next::Header => {
                 self.header();
                 self.next = Next::RecordsAfter(None);
@@ -169,9 +186,18 @@ impl Image {
                     self.next = Next::RecordsAfter(Some(last));
                     Ok(Some(Section { tag: RECORDS_TAG, bytes: &self.buffer }))
                 }
-                None => self.check(),
+                None => self.sessions(Progress::Header),
             },
-            Next::End => self.check(),
+            Next::Sessions(progress) => self.sessions(progress),
+        }
+    }
+
+    fn sessions(&mut self, mut progress: Progress) -> Result<Option<Section<'_>>, ImageError> {
+        let tag = next_section(&self.store.sessions, &mut progress, &mut self.hash, &mut self.buffer);
+        self.next = Next::Sessions(progress);
+        match tag {
+            Some(tag) => Ok(Some(Section { tag, bytes: &self.buffer })),
+            None => self.check(),
         }
     }
 
@@ -182,7 +208,7 @@ impl Image {
 
     fn header(&mut self) {
         // Naming every field makes a new one break the build here until somebody decides how it is kept.
-        let Store { records, records_hash: _, revision, time_ms, last_index } = &self.store;
+        let Store { records, records_hash: _, revision, time_ms, last_index, sessions: _ } = &self.store;
         for number in [revision.get(), *time_ms, last_index.get(), records.len() as u64] {
             self.buffer.extend_from_slice(&number.to_le_bytes());
         }
@@ -221,7 +247,6 @@ fn encode_record(key: &Bytes, record: &Record, buffer: &mut Vec<u8>) {
 
 /// Takes a store in, section by section. Any bytes may be given; it takes no more memory than they have, times a small
 /// number.
-#[derive(Default)]
 pub struct ImageLoader {
     header: Option<Header>,
     records: OrdMap<Bytes, Record>,
@@ -230,7 +255,14 @@ pub struct ImageLoader {
     records_hash: u128,
     count: u64,
     last_key: Bytes,
+    sessions: SessionsLoader,
     failed: Option<ImageError>,
+}
+
+impl Default for ImageLoader {
+    fn default() -> ImageLoader {
+        ImageLoader::new()
+    }
 }
 
 struct Header {
@@ -245,7 +277,22 @@ impl ImageLoader {
     /// A loader that has seen nothing.
     #[must_use]
     pub fn new() -> ImageLoader {
-        ImageLoader::default()
+        ImageLoader::with_limits(SessionLimits::default())
+    }
+
+    /// The same, for a store with other limits for sessions than the usual ones.
+    #[must_use]
+    pub fn with_limits(limits: SessionLimits) -> ImageLoader {
+        ImageLoader {
+            header: None,
+            records: OrdMap::new(),
+            held_back: Vec::new(),
+            records_hash: 0,
+            count: 0,
+            last_key: Bytes::new(),
+            sessions: SessionsLoader::new(limits),
+            failed: None,
+        }
     }
 
     /// Takes the next section.
@@ -259,6 +306,9 @@ impl ImageLoader {
         let outcome = match tag {
             HEADER_TAG => self.header(bytes),
             RECORDS_TAG => self.records(bytes),
+            SESSIONS_HEADER_TAG => self.frame().and_then(|frame| self.sessions.header(bytes, frame)),
+            SESSIONS_TAG => self.frame().and_then(|frame| self.sessions.sessions(bytes, frame)),
+            RESULTS_TAG => self.frame().and_then(|frame| self.sessions.results(bytes, frame)),
             tag => Err(ImageError::UnknownSection(tag)),
         };
         self.failed = outcome.err();
@@ -284,9 +334,16 @@ impl ImageLoader {
             revision: header.revision,
             time_ms: header.time_ms,
             last_index: header.last_index,
+            sessions: self.sessions.finish()?,
         };
         let (expected, found) = (header.state_hash, store.state_hash());
         if expected == found { Ok(store) } else { Err(ImageError::Hash { expected, found }) }
+    }
+
+    /// What sessions have to fit; they come behind the header.
+    fn frame(&self) -> Result<Frame, ImageError> {
+        let header = self.header.as_ref().ok_or(ImageError::HeaderPlace)?;
+        Ok(Frame { time_ms: header.time_ms, revision: header.revision })
     }
 
     fn header(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
@@ -314,6 +371,9 @@ impl ImageLoader {
     fn records(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
         let header = self.header.as_ref().ok_or(ImageError::HeaderPlace)?;
         let (revision, key_count) = (header.revision, header.key_count);
+        if self.sessions.has_begun() {
+            return Err(ImageError::SectionPlace(RECORDS_TAG));
+        }
         let mut fields = Fields { rest: bytes };
         while !fields.rest.is_empty() {
             let number = self.count + 1;
@@ -348,24 +408,24 @@ impl ImageLoader {
 }
 
 /// Reads fields from the front of a section; the end may come anywhere.
-struct Fields<'a> {
-    rest: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn bytes(&mut self, length: usize) -> Result<&'a [u8], ImageError> {
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], ImageError> {
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(ImageError::Truncated)?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ImageError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], ImageError> {
         let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(ImageError::Truncated)?;
         self.rest = rest;
         Ok(*field)
     }
 
-    fn u64(&mut self) -> Result<u64, ImageError> {
+    pub(super) fn u64(&mut self) -> Result<u64, ImageError> {
         self.array().map(u64::from_le_bytes)
     }
 
@@ -407,59 +467,4 @@ impl<'a> Fields<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Image, ImageError, Revision, Store};
-    use crate::kv::command::{self, Command};
-    use crate::kv::{ImageLoader, PutMode};
-    use bytes::Bytes;
-    use raft::Index;
-
-    fn store() -> Store {
-        let mut store = Store::new();
-        for number in 1..=50_u64 {
-            let key = Bytes::from(number.to_be_bytes().to_vec());
-            let command = Command::Put { key, value: Bytes::from_static(b"value"), mode: PutMode::Upsert };
-            let encoded = command::encode(&command, number).expect("it is within the limits");
-            store.apply(Index::new(number), &encoded).expect("it is of this version");
-        }
-        store
-    }
-
-    /// Writes out all there is, and loads it as far as it goes.
-    fn write_out(store: Store) -> (Result<(), ImageError>, Result<Store, ImageError>) {
-        let (mut image, mut loader) = (Image::new(store), ImageLoader::new());
-        loop {
-            match image.next_section() {
-                Ok(Some(section)) => loader.section(section.tag, section.bytes).expect("the bytes are well formed"),
-                Ok(None) => return (Ok(()), loader.finish()),
-                Err(error) => {
-                    assert_eq!(image.next_section(), Err(error), "an error stays");
-                    return (Err(error), loader.finish());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn damaged_memory_is_not_written_out_as_if_it_were_whole() {
-        let (written, loaded) = write_out(store());
-        assert_eq!(written, Ok(()));
-        assert_eq!(loaded.map(|loaded| loaded.state_hash()), Ok(store().state_hash()));
-
-        let key = Bytes::from(17_u64.to_be_bytes().to_vec());
-        let mut flipped = store();
-        flipped.records.get_mut(&key).expect("it was written").value = Bytes::from_static(b"valve");
-        let mut lost = store();
-        lost.records.remove(&key);
-        let mut counted = store();
-        counted.revision = Revision::new(52);
-        counted.last_index = Index::new(51);
-        for damaged in [flipped, lost] {
-            let (written, loaded) = write_out(damaged);
-            assert!(matches!(written, Err(ImageError::Hash { .. })), "{written:?}");
-            assert!(matches!(loaded, Err(ImageError::Hash { .. })), "and who loads it nevertheless finds it, too");
-        }
-        // What is kept beside the keys is hashed when it is asked for; only other replicas can see that it is wrong.
-        assert_eq!(write_out(counted).0, Ok(()));
-    }
-}
+mod tests;

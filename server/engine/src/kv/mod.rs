@@ -23,6 +23,9 @@
 //! skip a committed command is to differ from the other replicas for ever after. A rejected command changes no key, no
 //! revision and no version; like every command it moves [`Store::time_ms`] on.
 //!
+//! **Exactly once.** A command may carry a [`RequestId`]; a repeat of it is answered with the first result and not run
+//! again, see `kv/sessions`.
+//!
 //! **Time** is replicated: each command carries a stamp made by the leader, and the state's time is the greatest stamp
 //! applied. No replica ever looks at a clock to apply a command.
 
@@ -30,11 +33,13 @@ pub mod command;
 mod hash;
 pub mod image;
 mod record;
+mod sessions;
 mod store;
 
 pub use command::{
-    COMMAND_BYTES_MAX, Command, InvalidCommand, KEY_BYTES_MAX, PutMode, UnknownCommand, VALUE_BYTES_MAX,
+    COMMAND_BYTES_MAX, Command, InvalidCommand, KEY_BYTES_MAX, PutMode, Request, UnknownCommand, VALUE_BYTES_MAX,
 };
 pub use image::{Image, ImageError, ImageLoader};
-pub use record::{Applied, KeyValue, Rejection, Revision};
+pub use record::{Applied, KeyValue, Refusal, Rejection, Revision};
+pub use sessions::{InvalidRequestId, RequestId, SessionId, SessionLimits, Settled};
 pub use store::Store;

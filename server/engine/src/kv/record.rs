@@ -4,6 +4,8 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use super::sessions::Settled;
+
 /// A position in the history of the store: how many commands had changed a key, counted from [`Revision::FIRST`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Revision(u64);
@@ -95,6 +97,10 @@ pub enum Applied {
     },
     /// The command's condition did not hold: nothing was changed.
     Rejected(Rejection),
+    /// The request id does not let the command run: this time nothing was done.
+    Refused(Refusal),
+    /// What became of the write that was asked for.
+    Settled(Settled),
 }
 
 /// Why a command changed nothing.
@@ -114,4 +120,27 @@ pub enum Rejection {
         /// The revision of the last write to the key.
         actual: Revision,
     },
+}
+
+/// Why a command with a request id was not run. What an earlier copy of it did stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The session was dropped, or may have been: whether the write was run before is not known.
+    SessionExpired {
+        /// The replicated time, in milliseconds: a session that is opened now is new.
+        time_ms: u64,
+    },
+    /// The session claims to have been opened at a time that is still to come.
+    OpenedAhead {
+        /// The replicated time, in milliseconds.
+        time_ms: u64,
+    },
+    /// The id belongs to another request, or its session to another client.
+    RequestIdReused,
+    /// The request was settled as one that is never applied.
+    Fenced,
+    /// The client had said that it needs the result no more: whether the write was run before is not known.
+    ResultForgotten,
+    /// The client left too many results unacknowledged.
+    SessionFull,
 }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use raft::Index;
 
-use super::command::{self, Command, PutMode, UnknownCommand};
+use super::command::{self, Command, PutMode, Request, UnknownCommand};
 use super::hash::{header_hash, record_hash};
 use super::image::Image;
 use super::record::{Applied, KeyValue, Record, Rejection, Revision};
+use super::sessions::{Known, RequestId, SessionLimits, Sessions};
 
 /// A key in the map is a slice of the command that wrote it, if that command is not longer than this many bytes;
 /// otherwise it is a copy. The inner nodes of the map keep keys as separators, also of keys that are gone or rewritten,
@@ -24,6 +25,7 @@ pub struct Store {
     pub(super) revision: Revision,
     pub(super) time_ms: u64,
     pub(super) last_index: Index,
+    pub(super) sessions: Sessions,
 }
 
 impl Default for Store {
@@ -35,12 +37,18 @@ impl Default for Store {
 impl Store {
     /// The empty store, at [`Revision::FIRST`] and time 0.
     pub fn new() -> Store {
+        Store::with_limits(SessionLimits::default())
+    }
+
+    /// The same, with other limits for sessions than the usual ones.
+    pub fn with_limits(limits: SessionLimits) -> Store {
         Store {
             records: OrdMap::new(),
             records_hash: 0,
             revision: Revision::FIRST,
             time_ms: 0,
             last_index: Index::ZERO,
+            sessions: Sessions::new(limits),
         }
     }
 
@@ -59,10 +67,38 @@ impl Store {
             "the command at index {index} came after the one at {}: each is applied once, in order",
             self.last_index
         );
-        let (time_ms, command) = command::decode(encoded)?;
+        let (time_ms, Request { id, command }) = command::decode(encoded)?;
         self.last_index = index;
         // A new leader's clock may be behind what an old one stamped; time in the state never goes back.
         self.time_ms = self.time_ms.max(time_ms);
+        self.sessions.expire(self.time_ms);
+        Ok(match id {
+            Some(id) => self.run_once(&id, command, encoded),
+            None => self.run(command, encoded),
+        })
+    }
+
+    /// Runs a command unless it was run before.
+    fn run_once(&mut self, id: &RequestId, command: Command, encoded: &Bytes) -> Applied {
+        if let Err(refusal) = self.sessions.admit(id, self.time_ms) {
+            return Applied::Refused(refusal);
+        }
+        if matches!(command, Command::Settle) {
+            return self.sessions.settle(id).map_or_else(Applied::Refused, Applied::Settled);
+        }
+        let body = command::body_hash(encoded);
+        match self.sessions.known(id, body) {
+            Known::Result(applied) => applied,
+            Known::Refused(refusal) => Applied::Refused(refusal),
+            Known::New => {
+                let applied = self.run(command, encoded);
+                self.sessions.keep(id, body, applied.clone());
+                applied
+            }
+        }
+    }
+
+    fn run(&mut self, command: Command, encoded: &Bytes) -> Applied {
         let outcome = match command {
             Command::Put { key, value, mode } => {
                 let kept_key =
@@ -72,8 +108,9 @@ impl Store {
             Command::Delete { key, expected_revision, return_previous } => {
                 self.delete(&key, expected_revision, return_previous)
             }
+            Command::Settle => unreachable!("a command without a request id asks for no outcome: decoding sees to it"),
         };
-        Ok(outcome.unwrap_or_else(Applied::Rejected))
+        outcome.unwrap_or_else(Applied::Rejected)
     }
 
     fn put(&mut self, key: Bytes, value: Bytes, mode: PutMode) -> Result<Applied, Rejection> {
@@ -156,6 +193,11 @@ impl Store {
         self.last_index
     }
 
+    /// The number of sessions of clients.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Begins to write the state out as it is now. Costs as little as a clone.
     pub fn image(&self) -> Image {
         Image::new(self.clone())
@@ -166,16 +208,15 @@ impl Store {
     pub fn state_hash(&self) -> u128 {
         // Naming every field makes a new one break the build here until somebody decides whether it is part of the
         // state. The last index is not: it says how far the log was applied, which whoever compares must know anyway.
-        let Store { records: _, records_hash, revision, time_ms, last_index: _ } = self;
-        records_hash.wrapping_add(header_hash(*revision, *time_ms))
+        let Store { records: _, records_hash, revision, time_ms, last_index: _, sessions } = self;
+        records_hash.wrapping_add(header_hash(*revision, *time_ms)).wrapping_add(sessions.hash())
     }
 
     /// The same hash, computed afresh by a walk over the whole state. If it differs from [`Store::state_hash`], memory
     /// was damaged or the hash is not kept rightly.
     pub fn recompute_hash(&self) -> u128 {
-        self.records.iter().fold(header_hash(self.revision, self.time_ms), |sum, (key, record)| {
-            sum.wrapping_add(record_hash(key, record))
-        })
+        let beside = header_hash(self.revision, self.time_ms).wrapping_add(self.sessions.recompute_hash());
+        self.records.iter().fold(beside, |sum, (key, record)| sum.wrapping_add(record_hash(key, record)))
     }
 }
 

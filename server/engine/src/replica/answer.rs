@@ -35,7 +35,7 @@ pub enum Answer {
         /// The write's place in the log.
         index: Index,
     },
-    /// The write is committed and applied, with this result.
+    /// The write is committed and applied, with this result; or an earlier copy of it was.
     Written(Applied),
     /// The read was served.
     Read(ReadResult),
@@ -124,9 +124,11 @@ pub enum AppliedKind {
         /// The store's revision after it.
         revision: Revision,
     },
-    /// Its condition did not hold, so it changed nothing.
+    /// Its condition did not hold, or its request id did not let it run, so it changed nothing.
     Rejected {
         /// The key.
         key: Bytes,
     },
+    /// It settled the outcome of a write.
+    Settled,
 }

@@ -27,7 +27,7 @@ use raft::{
 use thiserror::Error;
 
 use crate::kv::command::{decode, encode};
-use crate::kv::{Applied, Command, Store, UnknownCommand};
+use crate::kv::{Applied, Request, Store, UnknownCommand};
 use clock::Clock;
 use parked::Parked;
 use waiters::Waiters;
@@ -138,11 +138,11 @@ impl Replica {
         outcome
     }
 
-    /// Proposes `command` for the client with `ticket`, at `now_ms` of this node's monotonic clock. The answers come
+    /// Proposes `request` for the client with `ticket`, at `now_ms` of this node's monotonic clock. The answers come
     /// through the outbox.
-    pub fn write(&mut self, ticket: Ticket, command: &Command, now_ms: u64) {
+    pub fn write(&mut self, ticket: Ticket, request: &Request, now_ms: u64) {
         self.observe_time(now_ms);
-        let answer = self.propose(ticket, command).unwrap_or_else(|refusal| refusal);
+        let answer = self.propose(ticket, request).unwrap_or_else(|refusal| refusal);
         self.outbox.answers.push((ticket, answer));
     }
 
@@ -152,8 +152,8 @@ impl Replica {
     }
 
     /// The first answer to a write: `Proposed`, or why not.
-    fn propose(&mut self, ticket: Ticket, command: &Command) -> Result<Answer, Answer> {
-        // Asked before the command is encoded, which may copy a mebibyte for nothing.
+    fn propose(&mut self, ticket: Ticket, request: &Request) -> Result<Answer, Answer> {
+        // Asked before the request is encoded, which may copy a mebibyte for nothing.
         if !self.raft.is_leader() {
             return Err(self.not_leader());
         }
@@ -161,7 +161,7 @@ impl Replica {
             return Err(Answer::Overloaded);
         }
         let time_ms = self.clock.stamp(self.store.time_ms(), self.now_ms);
-        let encoded = encode(command, time_ms).map_err(Answer::Invalid)?;
+        let encoded = encode(request, time_ms).map_err(Answer::Invalid)?;
         let (term, index) = self.raft.propose(encoded).map_err(|error| match error {
             ProposeError::NotLeader { .. } => self.not_leader(),
             ProposeError::TooManyUncommitted => Answer::Overloaded,
@@ -410,11 +410,12 @@ fn applied_kind(payload: &Payload, applied: Option<&Applied>) -> AppliedKind {
     let (Payload::Command(encoded), Some(applied)) = (payload, applied) else {
         return AppliedKind::Noop;
     };
-    let (_, command) = decode(encoded).expect("it was just applied");
-    let key = command.key().clone();
+    let (_, request) = decode(encoded).expect("it was just applied");
+    let Some(key) = request.command.key().cloned() else { return AppliedKind::Settled };
     match applied {
         Applied::Put { revision, .. } => AppliedKind::Put { key, revision: *revision },
         Applied::Deleted { revision, .. } => AppliedKind::Deleted { key, revision: *revision },
-        Applied::Rejected(_) => AppliedKind::Rejected { key },
+        Applied::Rejected(_) | Applied::Refused(_) => AppliedKind::Rejected { key },
+        Applied::Settled(_) => AppliedKind::Settled,
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::disk::{Disk, MemoryDisk};
-use engine::kv::{Command, PutMode};
+use engine::kv::{Command, PutMode, Request, SessionLimits};
 use engine::side::SideMessage;
 use engine::wal::{Executor, Reader, WalOptions, Work};
 use engine::{
@@ -113,6 +113,7 @@ pub(crate) fn options(id: NodeId, size: usize, raft: fn(NodeId) -> raft::Options
         snapshot_log_bytes_min: engine::SNAPSHOT_LOG_BYTES_MIN,
         space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
         snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+        session_limits: SessionLimits::default(),
         state_hash_every_entries: 16,
     }
 }
@@ -435,7 +436,15 @@ impl Cluster {
     pub(crate) fn write(&mut self, number: usize, command: &Command) -> Ticket {
         let ticket = self.ticket();
         let now_ms = self.now_ms;
-        self.engine(number).write(ticket, command, now_ms);
+        self.engine(number).write(ticket, &command.clone().into(), now_ms);
+        ticket
+    }
+
+    /// The same, with a request id.
+    pub(crate) fn write_once(&mut self, number: usize, request: &Request) -> Ticket {
+        let ticket = self.ticket();
+        let now_ms = self.now_ms;
+        self.engine(number).write(ticket, request, now_ms);
         ticket
     }
 

@@ -291,7 +291,8 @@ fn forge_newest_snapshot(cluster: &Cluster, number: usize) {
         loader.section(chunk.tag, chunk.bytes).expect("it is sound");
     }
     let mut store = loader.finish().expect("it is sound");
-    let command = engine::kv::command::encode(&upsert("key0", "nobody wrote this"), store.time_ms()).expect("valid");
+    let command =
+        engine::kv::command::encode(&upsert("key0", "nobody wrote this").into(), store.time_ms()).expect("valid");
     // The index of an entry that changed nothing, if the last one was not a command; a forger takes what there is.
     store.apply(meta.index.next(), &command).expect("known");
     snapshot::remove(disk, newest.index).expect("the disk works");

@@ -50,7 +50,7 @@ pub(crate) fn delete(store: &mut Store, key: &[u8]) {
 
 fn apply(store: &mut Store, command: &Command) {
     let index = store.last_index().next();
-    let encoded = command::encode(command, index.get() * 10).unwrap();
+    let encoded = command::encode(&command.clone().into(), index.get() * 10).unwrap();
     store.apply(index, &encoded).unwrap();
 }
 

@@ -4,7 +4,7 @@ use engine::Answer;
 use engine::replica::Ticket;
 
 use super::EventLoop;
-use crate::node::handle::{ReadError, ReadResult, Unavailable, WriteError};
+use crate::node::handle::{ReadError, ReadResult, Unavailable, WriteError, WriteResult};
 use crate::node::waiters::Waiter;
 
 impl EventLoop {
@@ -26,9 +26,10 @@ impl EventLoop {
         }
     }
 
-    fn write_result(&self, answer: Answer) -> Result<engine::kv::Applied, WriteError> {
+    fn write_result(&self, answer: Answer) -> Result<WriteResult, WriteError> {
         match answer {
-            Answer::Written(applied) => Ok(applied),
+            // The state may be further by now: a time that every later command is stamped with, or a greater one.
+            Answer::Written(applied) => Ok(WriteResult { applied, time_ms: self.parts.engine.store().time_ms() }),
             Answer::Dropped { term } => Err(WriteError::Dropped { term: term.get() }),
             Answer::Invalid(invalid) => Err(invalid.into()),
             other => Err(self.unavailable(&other).into()),
@@ -41,6 +42,7 @@ impl EventLoop {
                 kv: result.kv,
                 revision: result.revision.get(),
                 served_by: self.parts.roster.own_name().to_owned(),
+                time_ms: self.parts.engine.store().time_ms(),
             }),
             other => Err(self.unavailable(&other).into()),
         }

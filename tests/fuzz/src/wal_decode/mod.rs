@@ -297,6 +297,7 @@ fn open_engine(disk: &MemoryDisk, last_index: Option<Index>) {
             snapshot_log_bytes_min: engine::SNAPSHOT_LOG_BYTES_MIN,
             space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
             snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
+            session_limits: engine::kv::SessionLimits::default(),
             state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         },
     );

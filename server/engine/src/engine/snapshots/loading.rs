@@ -4,7 +4,7 @@ use raft::Index;
 use thiserror::Error;
 
 use crate::disk::Disk;
-use crate::kv::{ImageError, ImageLoader, Store};
+use crate::kv::{ImageError, ImageLoader, SessionLimits, Store};
 use crate::snapshot::{Chunk, Meta, Reader, SnapshotError, Stored, Verification, Written, publish};
 
 /// A snapshot in memory.
@@ -66,11 +66,12 @@ impl LoadError {
 pub(in crate::engine) fn load(
     disk: &dyn Disk,
     stored: &Stored,
+    limits: SessionLimits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Loaded, LoadError> {
     let mut reader = Reader::open(disk, &stored.name)?;
     let (meta, mut read_bytes) = (reader.meta().clone(), 0);
-    let store = read_state(&stored.name, &mut |take| {
+    let store = read_state(&stored.name, limits, &mut |take| {
         let chunk = reader.next_chunk()?;
         read_bytes += chunk.as_ref().map_or(0, |chunk| chunk.bytes.len() as u64);
         progress(read_bytes);
@@ -81,11 +82,11 @@ pub(in crate::engine) fn load(
 }
 
 /// Loads a snapshot that was received, verifying all of it, and puts it in its place.
-pub(super) fn load_received(disk: &dyn Disk, written: Written) -> Result<Loaded, LoadError> {
+pub(super) fn load_received(disk: &dyn Disk, written: Written, limits: SessionLimits) -> Result<Loaded, LoadError> {
     let (name, index) = (written.name.clone(), written.index);
     let mut verification = Verification::begin(disk, written)?;
     let meta = verification.meta().clone();
-    let store = read_state(&name, &mut |take| take(verification.next_chunk()?))?;
+    let store = read_state(&name, limits, &mut |take| take(verification.next_chunk()?))?;
     check_index(&name, index, &meta, &store)?;
     let verified = verification.finish()?.expect("it was read to its end");
     Ok(Loaded { meta, store, stored: publish(disk, &verified)? })
@@ -95,9 +96,13 @@ pub(super) fn load_received(disk: &dyn Disk, written: Written) -> Result<Loaded,
 type Take<'a> = &'a mut dyn FnMut(Option<Chunk<'_>>) -> Result<bool, LoadError>;
 
 /// Builds the state from the sections that `next` hands on.
-fn read_state(name: &str, next: &mut dyn FnMut(Take<'_>) -> Result<bool, LoadError>) -> Result<Store, LoadError> {
+fn read_state(
+    name: &str,
+    limits: SessionLimits,
+    next: &mut dyn FnMut(Take<'_>) -> Result<bool, LoadError>,
+) -> Result<Store, LoadError> {
     let image_error = |source| LoadError::Image { file: name.to_owned(), source };
-    let mut loader = ImageLoader::new();
+    let mut loader = ImageLoader::with_limits(limits);
     while next(&mut |chunk| {
         let Some(chunk) = chunk else { return Ok(false) };
         loader.section(chunk.tag, chunk.bytes).map_err(image_error)?;

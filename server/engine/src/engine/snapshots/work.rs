@@ -7,7 +7,7 @@ use raft::{Index, NodeId};
 use thiserror::Error;
 
 use crate::disk::Disk;
-use crate::kv::{ImageError, Store};
+use crate::kv::{ImageError, SessionLimits, Store};
 use crate::side::SideBody;
 use crate::snapshot::{self, Receiver, Removal, SnapshotError};
 
@@ -112,13 +112,18 @@ pub struct SnapshotExecutor {
     disk: Arc<dyn Disk>,
     /// The size of a piece for a peer in bytes.
     piece_bytes: usize,
+    session_limits: SessionLimits,
     /// The file that a peer's pieces go to.
     receiver: Option<Receiver>,
 }
 
 impl SnapshotExecutor {
-    pub(in crate::engine) fn new(disk: Arc<dyn Disk>, piece_bytes: usize) -> SnapshotExecutor {
-        SnapshotExecutor { disk, piece_bytes, receiver: None }
+    pub(in crate::engine) fn new(
+        disk: Arc<dyn Disk>,
+        piece_bytes: usize,
+        session_limits: SessionLimits,
+    ) -> SnapshotExecutor {
+        SnapshotExecutor { disk, piece_bytes, session_limits, receiver: None }
     }
 
     /// Runs one piece of work to its end. Blocks for as long as the disk takes.
@@ -180,7 +185,8 @@ impl SnapshotExecutor {
         let Some(receiver) = self.receiver.take().filter(|receiver| receiver.index() == index) else {
             return Ok(None); // given up meanwhile
         };
-        let loaded = receiver.finish().map_err(LoadError::from).and_then(|written| load_received(disk, written));
+        let loaded = receiver.finish().map_err(LoadError::from);
+        let loaded = loaded.and_then(|written| load_received(disk, written, self.session_limits));
         if loaded.is_err() {
             snapshot::abandon_receiving(disk, index)?;
         }
