@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::harness::{
     LoadError, Numbers, assert_same, crc32c, file_of, load, meta, random_store, records_in, small_sections,
+    store_with_sessions,
 };
 
 const NAME: &str = "snapshot-00000000000000000100.snap";
@@ -177,7 +178,7 @@ fn an_end_that_cannot_be() {
 
 #[test]
 fn tags_that_are_not_known() {
-    for (tag, by_reader) in [(0, true), (4, true), (15, true), (18, false), (u32::MAX, false)] {
+    for (tag, by_reader) in [(0, true), (4, true), (15, true), (21, false), (u32::MAX, false)] {
         for at in 0..3 {
             let mut file = Forged::right(&store());
             file.sections.insert(at, (tag, vec![1, 2, 3]));
@@ -399,4 +400,53 @@ fn forged_fields_at_random() {
         }
     }
     assert!((1..1_000).contains(&accepted), "{accepted} files have nothing wrong with them");
+}
+
+/// The sections of a store's image.
+fn sections(store: &Store) -> Vec<(u32, Vec<u8>)> {
+    let mut image = store.image();
+    let mut sections = Vec::new();
+    while let Some(section) = image.next_section().expect("the state is sound") {
+        sections.push((section.tag, section.bytes.to_vec()));
+    }
+    sections
+}
+
+fn load_sections(sections: &[(u32, Vec<u8>)]) -> Result<Store, ImageError> {
+    let mut loader = ImageLoader::new();
+    for (tag, bytes) in sections {
+        loader.section(*tag, bytes)?;
+    }
+    loader.finish()
+}
+
+#[test]
+fn a_change_of_any_byte_of_sessions_is_found_without_checksums() {
+    let right = sections(&store_with_sessions());
+    assert_eq!(right.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [16, 17, 18, 19, 20]);
+    load_sections(&right).expect("it is what was written");
+    for number in 2..right.len() {
+        let bytes = right[number].1.len();
+        for at in 0..bytes {
+            for bit in 0..8 {
+                let mut forged = right.clone();
+                forged[number].1[at] ^= 1 << bit;
+                assert!(load_sections(&forged).is_err(), "bit {bit} of byte {at} of section {number}");
+            }
+            let mut forged = right.clone();
+            forged[number].1.truncate(at);
+            assert!(load_sections(&forged).is_err(), "section {number} of {at} bytes");
+        }
+        let mut forged = right.clone();
+        forged.remove(number);
+        assert!(load_sections(&forged).is_err(), "without section {number}");
+        for other in 0..right.len() {
+            let mut forged = right.clone();
+            forged.swap(number, other);
+            assert_eq!(load_sections(&forged).is_ok(), number == other, "sections {number} and {other} swapped");
+            let mut forged = right.clone();
+            forged.insert(other, right[number].clone());
+            assert!(load_sections(&forged).is_err(), "section {number} once more in front of {other}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use engine::disk::MemoryDisk;
 use engine::kv::Store;
 
-use super::harness::{assert_same, chunks, delete, file_of, load, meta, put};
+use super::harness::{assert_same, chunks, delete, file_of, load, meta, put, store_with_sessions};
 
 /// One chunk a paragraph: where it lies, what it is, and its bytes in hexadecimal and as text.
 fn dump(bytes: &[u8]) -> String {
@@ -21,6 +21,9 @@ fn dump(bytes: &[u8]) -> String {
             3 => "end",
             16 => "header of the store",
             17 => "records of the store",
+            18 => "header of the sessions",
+            19 => "sessions",
+            20 => "results of the sessions",
             _ => "unknown",
         };
         writeln!(text, "@{} {kind}, {} bytes", at.start, at.len()).unwrap();
@@ -41,6 +44,26 @@ fn parse(text: &str) -> Vec<u8> {
     numbers.map(|number| u8::from_str_radix(number, 16).unwrap()).collect()
 }
 
+/// Compares what is written for a store today with a file, and reads that file.
+fn compare(file: &str, store: &Store) {
+    let last = store.last_index().get() + 1;
+    let (name, bytes) = file_of(&meta(last), store);
+    let shown = dump(&bytes);
+
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshot/golden").join(file);
+    if std::env::var("QUORATE_GOLDEN").is_ok_and(|value| value == "rewrite") {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, &shown).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).expect("it is kept with the tests");
+    let disk = MemoryDisk::new();
+    disk.plant(&name, parse(&expected));
+    let (found_meta, found) = load(&disk, &name).expect("what was once written is read");
+    assert_eq!(found_meta, meta(last));
+    assert_same(&found, store);
+    assert!(shown == expected, "the format changed:\n{shown}");
+}
+
 #[test]
 fn the_format_has_not_changed() {
     let mut store = Store::new();
@@ -49,19 +72,10 @@ fn the_format_has_not_changed() {
     put(&mut store, b"gamma", b"gone soon");
     put(&mut store, b"alpha", b"written twice");
     delete(&mut store, b"gamma");
-    let (name, bytes) = file_of(&meta(6), &store);
-    let shown = dump(&bytes);
+    compare("snapshot_format.txt", &store);
+}
 
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshot/golden/snapshot_format.txt");
-    if std::env::var("QUORATE_GOLDEN").is_ok_and(|value| value == "rewrite") {
-        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
-        std::fs::write(&golden, &shown).unwrap();
-    }
-    let expected = std::fs::read_to_string(&golden).expect("snapshot_format.txt is kept with the tests");
-    let disk = MemoryDisk::new();
-    disk.plant(&name, parse(&expected));
-    let (found_meta, found) = load(&disk, &name).expect("what was once written is read");
-    assert_eq!(found_meta, meta(6));
-    assert_same(&found, &store);
-    assert!(shown == expected, "the format changed:\n{shown}");
+#[test]
+fn the_format_of_sessions_has_not_changed() {
+    compare("snapshot_sessions.txt", &store_with_sessions());
 }

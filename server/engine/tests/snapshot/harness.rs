@@ -4,7 +4,7 @@ use bytes::Bytes;
 use engine::disk::{Disk, MemoryDisk};
 use engine::kv::command::{self, Command};
 use engine::kv::image::RECORDS_TAG;
-use engine::kv::{ImageError, ImageLoader, PutMode, Store};
+use engine::kv::{ImageError, ImageLoader, PutMode, Request, RequestId, Revision, SessionId, Store};
 use engine::snapshot::{self, Meta, Reader, SnapshotError, Stored, Verification, Verified, Writer, Written};
 use raft::{Index, Term};
 
@@ -49,9 +49,48 @@ pub(crate) fn delete(store: &mut Store, key: &[u8]) {
 }
 
 fn apply(store: &mut Store, command: &Command) {
-    let index = store.last_index().next();
-    let encoded = command::encode(&command.clone().into(), index.get() * 10).unwrap();
-    store.apply(index, &encoded).unwrap();
+    let time_ms = store.last_index().next().get() * 10;
+    apply_at(store, &command.clone().into(), time_ms);
+}
+
+fn apply_at(store: &mut Store, request: &Request, time_ms: u64) {
+    let encoded = command::encode(request, time_ms).unwrap();
+    store.apply(store.last_index().next(), &encoded).unwrap();
+}
+
+/// A store with every kind of result in its sessions, one of which was dropped.
+pub(crate) fn store_with_sessions() -> Store {
+    let mut store = Store::new();
+    let mut time_ms = 1_500;
+    let mut pause_ms = 3_600_000;
+    let mut ask = |session: u128, opened_at_ms, sequence, acknowledged_below, command| {
+        let session = SessionId::new(session);
+        let id = Some(RequestId { session, opened_at_ms, sequence, acknowledged_below });
+        apply_at(&mut store, &Request { id, command }, time_ms);
+        time_ms += std::mem::replace(&mut pause_ms, 1_000);
+    };
+    let put = |key: &str, mode| Command::Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::from_static(b"value"),
+        mode,
+    };
+    let delete = |key: &str, expected_revision, return_previous| Command::Delete {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        expected_revision,
+        return_previous,
+    };
+    ask(7, 1_000, 1, 0, put("gone", PutMode::Create));
+    let session = 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10;
+    ask(session, 3_601_000, 3, 2, put("alpha", PutMode::Create));
+    ask(session, 3_601_000, 4, 3, put("alpha", PutMode::Create));
+    ask(session, 3_601_000, 5, 3, delete("missing", None, false));
+    ask(9, 3_602_000, 1, 0, delete("alpha", Some(Revision::new(77)), false));
+    ask(9, 3_602_000, 2, 0, delete("alpha", None, true));
+    ask(9, 3_602_000, 3, 0, delete("gone", None, false));
+    ask(9, 3_602_000, u64::MAX, 0, Command::Settle);
+    apply_at(&mut store, &put("beta", PutMode::Upsert).into(), 0);
+    assert_eq!((store.session_count(), store.len()), (2, 1), "the first was idle for too long");
+    store
 }
 
 /// A store that was written to at random: overwritten, deleted and created again.
