@@ -6,6 +6,7 @@ mod crash_at_length;
 mod damage_spreads;
 mod differential;
 mod engines;
+mod exactly_once;
 #[path = "../faults/log.rs"]
 mod fault_log;
 mod fetching;
