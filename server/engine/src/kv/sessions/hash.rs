@@ -15,8 +15,7 @@ const KEPT_BYTES: usize = 128;
 
 /// The hash of a session, without its results.
 pub(super) fn session_hash(id: SessionId, session: &Session) -> u128 {
-    // Naming every field makes a new one break the build here. The last two follow from the results.
-    let Session { opened_at_ms, used_at_s, acknowledged_below, results: _, bytes: _ } = session;
+    let [opened_at_ms, used_at_s, acknowledged_below] = session.hashed();
     let mut bytes = [SESSION; 41];
     bytes[1..17].copy_from_slice(&id.get().to_le_bytes());
     bytes[17..25].copy_from_slice(&opened_at_ms.to_le_bytes());
