@@ -305,7 +305,7 @@ impl Engine {
                     let why = "it contradicts what is committed here, or cannot be of this cluster";
                     self.snapshots.reject(meta.index, why.to_owned());
                 }
-                unused
+                *unused
             }
         };
         self.snapshots.discard(unused);

@@ -233,9 +233,14 @@ impl Replica {
     /// # Errors
     ///
     /// It is not needed.
-    pub fn install(&mut self, store: Store, last_index: Index, term_starts: &[(Index, Term)]) -> Result<Store, Store> {
+    pub fn install(
+        &mut self,
+        store: Store,
+        last_index: Index,
+        term_starts: &[(Index, Term)],
+    ) -> Result<Store, Box<Store>> {
         if !self.raft.install(last_index, term_starts) {
-            return Err(store);
+            return Err(Box::new(store));
         }
         let replaced = std::mem::replace(&mut self.store, store);
         self.applied = last_index;
