@@ -1,9 +1,14 @@
 //! Where a node is reached: a host and a port.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{Ipv6Addr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 /// The address of a node's client port. Written `host:port` or `http://host:port`; the host is a DNS name, an IPv4
-/// address, or an IPv6 address in brackets. Names are resolved at each connect, never stored as addresses.
+/// address, or an IPv6 address in brackets. Names are looked up again and again, and never kept as addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     // Shared, because every request carries the list of endpoints.
@@ -39,6 +44,11 @@ impl Endpoint {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The endpoint at an address. The scope of a link-local address is lost: nobody serves clients there.
+    pub(crate) fn at(address: SocketAddr) -> Endpoint {
+        Endpoint { host: address.ip().to_string().into(), port: address.port() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can become of a request that did not succeed.
 
-use crate::Endpoint;
+use crate::{Endpoint, RequestId};
 use std::fmt;
 use tonic::Code;
 
@@ -27,7 +27,7 @@ impl Outcome {
 /// What one endpoint said last within a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Who was asked.
+    /// Who was asked: one address of a name that has several.
     pub endpoint: Endpoint,
     /// The gRPC status code, or the one that stands for what happened on the way.
     pub code: Code,
@@ -71,7 +71,7 @@ impl fmt::Display for Failure {
 
 /// Why a request failed.
 ///
-/// All but [`Error::OutcomeUnknown`] are certain: nothing was written.
+/// All but [`Error::OutcomeUnknown`] and [`Error::SessionExpired`] are certain: nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -113,9 +113,25 @@ pub enum Error {
     /// The deadline passed before an answer, and nothing was written: a read, or a write that had not left.
     #[error("{0}")]
     DeadlineExceeded(Box<Failure>),
-    /// A write may have been applied, or may still be. Read the key before repeating it.
+    /// A write may have been applied, or may still be: the deadline passed first. [`Client::get_outcome`] settles it by
+    /// its name. An error of `get_outcome` itself, which could not find out; it may be asked again.
+    ///
+    /// [`Client::get_outcome`]: crate::Client::get_outcome
+    #[error("{failure}")]
+    OutcomeUnknown {
+        /// The name of the write. A handover of leadership has none.
+        request_id: Option<RequestId>,
+        /// The evidence.
+        failure: Box<Failure>,
+    },
+    /// The cluster has forgotten the session of a write of which an attempt may have been applied, or the session that
+    /// [`Client::get_outcome`] was asked about: nobody can tell any more. Read the key.
+    ///
+    /// A session is forgotten when nothing was asked in it for an hour, or earlier if there are too many.
+    ///
+    /// [`Client::get_outcome`]: crate::Client::get_outcome
     #[error("{0}")]
-    OutcomeUnknown(Box<Failure>),
+    SessionExpired(Box<Failure>),
 }
 
 impl Error {
@@ -129,7 +145,7 @@ impl Error {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
-            Error::OutcomeUnknown(_) => Outcome::Unknown,
+            Error::OutcomeUnknown { .. } | Error::SessionExpired(_) => Outcome::Unknown,
             Error::KeyExists { .. }
             | Error::KeyNotFound { .. }
             | Error::RevisionMismatch { .. }
@@ -151,7 +167,17 @@ impl Error {
             | Error::Refused(failure)
             | Error::NotApplied(failure)
             | Error::DeadlineExceeded(failure)
-            | Error::OutcomeUnknown(failure) => failure,
+            | Error::SessionExpired(failure)
+            | Error::OutcomeUnknown { failure, .. } => failure,
+        }
+    }
+
+    /// The name of the write whose outcome is unknown, for [`Client::get_outcome`](crate::Client::get_outcome).
+    #[must_use]
+    pub fn request_id(&self) -> Option<&RequestId> {
+        match self {
+            Error::OutcomeUnknown { request_id, .. } => request_id.as_ref(),
+            _ => None,
         }
     }
 }

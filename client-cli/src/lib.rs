@@ -36,10 +36,15 @@ mod backoff;
 mod client;
 mod endpoint;
 mod error;
+mod names;
+mod request_id;
 mod routes;
 mod trace;
 
-pub use client::{Client, Deleted, Found, KeyValue, Leader, Options, PutMode, PutOptions, VALUE_BYTES_MAX, Written};
+pub use client::{
+    Client, Deleted, Found, KeyValue, Leader, Options, PutMode, PutOptions, Settled, VALUE_BYTES_MAX, Written,
+};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Attempt, Error, Failure, Outcome};
 pub use proto::admin::v1::{Member, Role, StatusResponse};
+pub use request_id::{RequestId, RequestIdError};

@@ -1,6 +1,6 @@
 //! What a client remembers of its endpoints between requests: connections, the leader, and who answered lately.
 
-use crate::{Endpoint, client::Leader};
+use crate::{Endpoint, client::Leader, names::Names};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,8 +12,28 @@ use tonic::transport::Channel;
 /// never asks, and shorter than the time in which a person writes two commands.
 const PROVEN_FOR: Duration = Duration::from_secs(5);
 
-/// How long an endpoint that gave no answer, or reaches no leader, is tried after the others.
+/// How long an endpoint that gave no answer, or reaches no leader, is tried after the others. Doubled with each failure
+/// in a row, so that a node that is gone for long is seldom waited for, up to a time in which nobody misses it.
 const SHUNNED_FOR: Duration = Duration::from_secs(5);
+const SHUNNED_FOR_MAX: Duration = Duration::from_secs(40);
+
+/// Failures that are closer together count once: they are the requests that one event met.
+const FAILURES_APART: Duration = Duration::from_secs(1);
+
+/// So many reads in a row that another endpoint answered first make one suspect: it may hang.
+const OUTRUN_MAX: u32 = 3;
+
+/// How many times the usual time of an endpoint's answers a read waits before it is sent to another as well, and the
+/// bounds of that: less than the shortest is noise, and more than the longest helps nobody.
+const HEDGE_FACTOR: u32 = 3;
+const HEDGE_DELAY_MIN: Duration = Duration::from_millis(20);
+const HEDGE_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// The same for an endpoint that has not answered a read yet: it has to be connected to first.
+const HEDGE_DELAY_AT_FIRST: Duration = Duration::from_millis(100);
+
+/// The weight of a new answer in the usual time, one in so many: as TCP smooths its round trips (RFC 6298).
+const SMOOTHING: u32 = 8;
 
 /// How many endpoints outside of the configuration are remembered for having failed: more than any cluster has nodes.
 const STRANGERS_MAX: usize = 16;
@@ -23,15 +43,18 @@ const STRANGERS_MAX: usize = 16;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The kernel's probes on an idle connection, on which gRPC sends no pings: as often, and three in vain are enough.
+const TCP_PROBES_MAX: u32 = 3;
+
 /// The endpoints of one client, shared by its clones.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    configured: Vec<Endpoint>,
+    names: Names,
     connect_timeout: Duration,
     state: Mutex<State>,
 }
 
-/// Bounded: the configured endpoints, the leader's, and [`STRANGERS_MAX`] more.
+/// Bounded: the configured endpoints and their addresses, the leader's, and [`STRANGERS_MAX`] more.
 #[derive(Debug, Default)]
 struct State {
     leader: Option<Leader>,
@@ -42,16 +65,29 @@ struct State {
 struct Node {
     channel: Option<Channel>,
     answered: Option<Instant>,
+    shunned_until: Option<Instant>,
+    /// How often in a row it gave no answer, and when it was counted last.
+    failures: u32,
     failed: Option<Instant>,
+    /// How often in a row another endpoint answered a read first.
+    outrun: u32,
+    /// How long it usually takes to answer a read.
+    latency: Option<Duration>,
 }
 
 impl Routes {
-    pub(crate) fn new(configured: Vec<Endpoint>, connect_timeout: Duration) -> Routes {
-        Routes { configured, connect_timeout, state: Mutex::default() }
+    pub(crate) fn new(names: Names, connect_timeout: Duration) -> Routes {
+        Routes { names, connect_timeout, state: Mutex::default() }
     }
 
     pub(crate) fn configured(&self) -> &[Endpoint] {
-        &self.configured
+        self.names.configured()
+    }
+
+    /// All places to try: the configured endpoints, each address of a name that has several. To be called within a
+    /// tokio runtime.
+    pub(crate) async fn places(&self) -> Vec<Endpoint> {
+        self.names.places().await
     }
 
     /// The connection to `endpoint`, which is opened by its first call. To be called within a tokio runtime.
@@ -63,6 +99,9 @@ impl Routes {
                 .expect("an Endpoint is checked when it is made")
                 .connect_timeout(self.connect_timeout)
                 .tcp_nodelay(true)
+                .tcp_keepalive(Some(KEEPALIVE_INTERVAL))
+                .tcp_keepalive_interval(Some(KEEPALIVE_TIMEOUT))
+                .tcp_keepalive_retries(Some(TCP_PROBES_MAX))
                 .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .connect_lazy()
@@ -74,14 +113,25 @@ impl Routes {
     pub(crate) fn answered(&self, endpoint: &Endpoint) {
         if let Some(node) = self.state().nodes.get_mut(endpoint) {
             node.answered = Some(Instant::now());
-            node.failed = None;
+            (node.shunned_until, node.failed) = (None, None);
+            (node.failures, node.outrun) = (0, 0);
         }
     }
 
     /// `endpoint` gave no answer: its connection is dropped, and if it was thought to lead, that is forgotten.
     pub(crate) fn failed(&self, endpoint: &Endpoint) {
+        self.names.suspect(endpoint);
         let mut state = self.state();
-        state.nodes.insert(endpoint.clone(), Node { failed: Some(Instant::now()), ..Node::default() });
+        let (now, before) = (Instant::now(), state.nodes.get(endpoint));
+        let (failures, failed) = match before.map(|node| (node.failures, node.failed)) {
+            Some((failures, Some(at))) if now < at + FAILURES_APART => (failures, at),
+            Some((failures, _)) => (failures + 1, now),
+            None => (1, now),
+        };
+        let doublings = failures.saturating_sub(1).min(16);
+        let shunned_until = Some(now + SHUNNED_FOR.saturating_mul(1 << doublings).min(SHUNNED_FOR_MAX));
+        let node = Node { shunned_until, failures, failed: Some(failed), ..Node::default() };
+        state.nodes.insert(endpoint.clone(), node);
         forget_leader(&mut state, endpoint);
         self.forget_strangers(&mut state);
     }
@@ -90,9 +140,41 @@ impl Routes {
     pub(crate) fn cut_off(&self, endpoint: &Endpoint) {
         let mut state = self.state();
         if let Some(node) = state.nodes.get_mut(endpoint) {
-            node.failed = Some(Instant::now());
+            node.shunned_until = Some(Instant::now() + SHUNNED_FOR);
         }
         forget_leader(&mut state, endpoint);
+    }
+
+    /// `endpoint` answered a read after `took`.
+    pub(crate) fn answered_read(&self, endpoint: &Endpoint, took: Duration) {
+        if let Some(node) = self.state().nodes.get_mut(endpoint) {
+            node.smooth(took);
+        }
+    }
+
+    /// `endpoint` had not answered a read after `waited`, when another did. Once or twice that is chance; then it may
+    /// hang, so it is tried after the others, and has to prove itself before it gets a write.
+    pub(crate) fn outrun(&self, endpoint: &Endpoint, waited: Duration) {
+        let mut state = self.state();
+        let Some(node) = state.nodes.get_mut(endpoint) else { return };
+        // It would have taken at least so long. Without that, an endpoint that became slow would never be known to be.
+        if node.latency.is_none_or(|usual| waited > usual) {
+            node.smooth(waited);
+        }
+        node.outrun += 1;
+        if node.outrun >= OUTRUN_MAX {
+            node.answered = None;
+            node.shunned_until = Some(Instant::now() + SHUNNED_FOR);
+            forget_leader(&mut state, endpoint);
+        }
+    }
+
+    /// How long to wait for `endpoint` to answer a read before another is asked as well.
+    pub(crate) fn hedge_delay(&self, endpoint: &Endpoint) -> Duration {
+        let usual = self.state().nodes.get(endpoint).and_then(|node| node.latency);
+        usual.map_or(HEDGE_DELAY_AT_FIRST, |usual| {
+            usual.saturating_mul(HEDGE_FACTOR).clamp(HEDGE_DELAY_MIN, HEDGE_DELAY_MAX)
+        })
     }
 
     /// Whether `endpoint` answered within the last [`PROVEN_FOR`], on the connection that would be used now.
@@ -100,7 +182,7 @@ impl Routes {
         self.state().nodes.get(endpoint).and_then(|node| node.answered).is_some_and(|at| at.elapsed() < PROVEN_FOR)
     }
 
-    /// Whether `endpoint` gave no answer, or reached no leader, within the last [`SHUNNED_FOR`].
+    /// Whether `endpoint` gave no answer, or reached no leader, a while ago: see [`SHUNNED_FOR`].
     pub(crate) fn is_shunned(&self, endpoint: &Endpoint) -> bool {
         self.state().nodes.get(endpoint).is_some_and(Node::is_shunned)
     }
@@ -129,7 +211,7 @@ impl Routes {
         let leader = state.leader.as_ref().map(|leader| leader.endpoint.clone());
         let mut strangers = 0;
         state.nodes.retain(|endpoint, node| {
-            if self.configured.contains(endpoint) || leader.as_ref() == Some(endpoint) {
+            if self.names.contains(endpoint) || leader.as_ref() == Some(endpoint) {
                 return true;
             }
             strangers += 1;
@@ -151,13 +233,18 @@ fn forget_leader(state: &mut State, endpoint: &Endpoint) {
 
 impl Node {
     fn is_shunned(&self) -> bool {
-        self.failed.is_some_and(|at| at.elapsed() < SHUNNED_FOR)
+        self.shunned_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn smooth(&mut self, took: Duration) {
+        self.latency = Some(self.latency.map_or(took, |usual| (usual * (SMOOTHING - 1) + took) / SMOOTHING));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Resolver;
 
     fn endpoint(port: u16) -> Endpoint {
         format!("127.0.0.1:{port}").parse().expect("it is well formed")
@@ -168,7 +255,8 @@ mod tests {
     }
 
     fn routes() -> Routes {
-        Routes::new(vec![endpoint(1), endpoint(2)], Duration::from_secs(1))
+        let patience = Duration::from_secs(1);
+        Routes::new(Names::new(vec![endpoint(1), endpoint(2)], Resolver::System, patience), patience)
     }
 
     #[tokio::test]
@@ -219,5 +307,79 @@ mod tests {
             routes.failed(&endpoint(port));
         }
         assert!(routes.state().nodes.len() <= 2 + STRANGERS_MAX, "{}", routes.state().nodes.len());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_fails_again_is_shunned_for_longer_until_it_answers() {
+        let routes = routes();
+        let shunned_for = || {
+            let until = routes.state().nodes[&endpoint(1)].shunned_until.expect("it failed");
+            until.saturating_duration_since(Instant::now())
+        };
+        let fail_later = || {
+            // Only the clock of the test is turned: the last failure was so long ago.
+            if let Some(node) = routes.state().nodes.get_mut(&endpoint(1)) {
+                node.failed = node.failed.and_then(|at| at.checked_sub(FAILURES_APART));
+            }
+            routes.failed(&endpoint(1));
+        };
+        for _ in 0..10 {
+            routes.failed(&endpoint(1));
+            assert_eq!(routes.state().nodes[&endpoint(1)].failures, 1, "it is one event");
+        }
+        let first = shunned_for();
+        assert!(first <= SHUNNED_FOR, "{first:?}");
+        fail_later();
+        let second = shunned_for();
+        assert!(second > SHUNNED_FOR && second <= SHUNNED_FOR * 2, "{second:?}");
+        for _ in 0..100 {
+            fail_later();
+        }
+        assert!(shunned_for() <= SHUNNED_FOR_MAX);
+        routes.answered(&endpoint(1));
+        assert!(!routes.is_shunned(&endpoint(1)));
+        routes.failed(&endpoint(1));
+        assert!(shunned_for() <= SHUNNED_FOR, "it begins anew");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_others_outrun_is_left_but_its_connection_is_kept() {
+        let routes = routes();
+        drop(routes.channel(&endpoint(2)));
+        routes.answered(&endpoint(2));
+        routes.learn(leader(2));
+        for _ in 1..OUTRUN_MAX {
+            routes.outrun(&endpoint(2), HEDGE_DELAY_MIN);
+        }
+        routes.answered(&endpoint(2));
+        assert!(!routes.is_shunned(&endpoint(2)));
+        for _ in 0..OUTRUN_MAX {
+            assert_eq!(routes.leader(), Some(leader(2)));
+            routes.outrun(&endpoint(2), HEDGE_DELAY_MIN);
+        }
+        assert!(routes.is_shunned(&endpoint(2)) && !routes.is_proven(&endpoint(2)));
+        assert_eq!(routes.leader(), None);
+        assert!(routes.state().nodes[&endpoint(2)].channel.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_delay_of_a_hedge_follows_the_usual_time_within_bounds() {
+        let routes = routes();
+        let at = endpoint(1);
+        drop(routes.channel(&at));
+        assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_AT_FIRST);
+        routes.answered_read(&at, Duration::from_millis(1));
+        assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_MIN);
+        for _ in 0..100 {
+            routes.answered_read(&at, Duration::from_millis(50));
+        }
+        let usual = routes.hedge_delay(&at);
+        assert!(usual > Duration::from_millis(140) && usual <= Duration::from_millis(150), "{usual:?}");
+        routes.outrun(&at, Duration::from_millis(1));
+        assert_eq!(routes.hedge_delay(&at), usual, "that it was slower than this is no news");
+        for _ in 0..100 {
+            routes.outrun(&at, Duration::from_secs(1));
+        }
+        assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_MAX);
     }
 }

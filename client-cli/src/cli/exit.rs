@@ -24,7 +24,7 @@ pub(crate) fn code(error: &Error) -> u8 {
         Error::KeyExists { .. } => KEY_EXISTS,
         Error::KeyNotFound { .. } => KEY_MISSING,
         Error::NotApplied(_) | Error::DeadlineExceeded(_) => UNAVAILABLE,
-        Error::OutcomeUnknown(_) => OUTCOME_UNKNOWN,
+        Error::OutcomeUnknown { .. } => OUTCOME_UNKNOWN,
         Error::RevisionMismatch { .. } | Error::InvalidArgument(_) | Error::Refused(_) => REFUSED,
         // A kind that is added later is certain unless it says otherwise.
         other if other.outcome() == client_cli::Outcome::Unknown => OUTCOME_UNKNOWN,

@@ -20,7 +20,7 @@ pub(crate) fn explain(error: &Error, invocation: &Invocation) -> String {
             list(&mut text, failure);
         }
         Error::Refused(_) if writes => text.push_str("\n  it was certainly not applied"),
-        Error::OutcomeUnknown(failure) => {
+        Error::OutcomeUnknown { failure, .. } => {
             text.push_str("\n  it may have been applied, or may still be");
             list(&mut text, failure);
         }
@@ -51,8 +51,10 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         (Error::KeyExists { .. }, _) => (format!("put --upsert {key} VALUE"), "overwrites it"),
         (Error::KeyNotFound { .. }, _) => (format!("put {key} VALUE"), "creates it"),
         (Error::RevisionMismatch { .. }, _) => (format!("get -o json {key}"), "shows its mod_revision"),
-        (Error::OutcomeUnknown(_), Action::TransferLeadership { .. }) => ("leader".to_owned(), "shows who leads now"),
-        (Error::OutcomeUnknown(_), _) => (format!("get {key}"), "shows what is there; look before you repeat it"),
+        (Error::OutcomeUnknown { .. }, Action::TransferLeadership { .. }) => {
+            ("leader".to_owned(), "shows who leads now")
+        }
+        (Error::OutcomeUnknown { .. }, _) => (format!("get {key}"), "shows what is there; look before you repeat it"),
         (Error::InvalidArgument(_), Action::TransferLeadership { .. }) => ("members".to_owned(), "lists the nodes"),
         (Error::InvalidArgument(_), Action::Put { .. }) => ("put --help".to_owned(), "shows what is allowed"),
         (Error::InvalidArgument(_), _) => ("--help".to_owned(), "shows what is allowed"),

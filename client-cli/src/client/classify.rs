@@ -1,5 +1,6 @@
 //! What a status means for a request: the one place that reads statuses.
 
+use super::rpc::Repeats;
 use crate::{Leader, Outcome};
 use std::{collections::HashMap, error::Error as _, time::Duration};
 use tonic::{Code, Status, TimeoutExpired, metadata::MetadataMap};
@@ -12,19 +13,27 @@ const DOMAIN: &str = "quorate";
 const LEADER_NAME: &str = "quorate-leader-name";
 const LEADER_ADDRESS: &str = "quorate-leader-address";
 
+/// Reasons about the name of a write. The first two are about its session: this attempt was not run.
+pub(crate) const SESSION_EXPIRED: &str = "SESSION_EXPIRED";
+const REQUEST_ID_AHEAD: &str = "REQUEST_ID_AHEAD";
+const RESULT_FORGOTTEN: &str = "RESULT_FORGOTTEN";
+const REQUEST_FENCED: &str = "REQUEST_FENCED";
+
 /// gRPC's server pushback: milliseconds before the next attempt; a negative number forbids it.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What to do about a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It did no harm and may succeed: elsewhere, or later. The pause is the one the server asked for.
+    /// Another attempt does no harm and may succeed: elsewhere, or later. The pause is the one the server asked for.
     Repeat { after: Option<Duration> },
     /// It may be repeated by the caller, but the server asked not to repeat it now.
     GiveUp,
     /// A node decided, and will again.
     Refused,
-    /// A write of unknown outcome: it must not be repeated.
+    /// The cluster does not know the session of the write, and did not run this attempt.
+    NoSession,
+    /// The outcome is unknown, and the request has no name by which it could be repeated.
     Unknown,
 }
 
@@ -41,21 +50,48 @@ pub(crate) struct Judged {
     pub(crate) details: HashMap<String, String>,
 }
 
-/// Judges a status. `left` says whether the request may have left this process, `repeatable` whether a second
-/// execution would do no harm.
-pub(crate) fn judge(status: &Status, left: bool, repeatable: bool) -> Judged {
+impl Judged {
+    /// Whether this is what became of a write, whatever its earlier attempts met: a write with a name is run once, and
+    /// each attempt that gets as far is told what came of it then.
+    pub(crate) fn settles(&self) -> bool {
+        let run = ["KEY_EXISTS", "KEY_NOT_FOUND", "REVISION_MISMATCH", REQUEST_FENCED];
+        self.outcome == Outcome::NotApplied && self.reason.as_deref().is_some_and(|reason| run.contains(&reason))
+    }
+
+    /// Whether the time at which the session was opened is still to come: it was heard of in another cluster.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.reason.as_deref() == Some(REQUEST_ID_AHEAD)
+    }
+
+    /// The replicated time that the error tells.
+    pub(crate) fn time_ms(&self) -> Option<u64> {
+        self.details.get("timeMs")?.parse().ok()
+    }
+}
+
+/// Judges a status. `left` says whether the request may have left this process, `repeats` what a second execution would
+/// do.
+pub(crate) fn judge(status: &Status, left: bool, repeats: Repeats) -> Judged {
     let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
     let (reason, details) = info.map(|info| (info.reason, info.metadata)).unzip();
     let details: HashMap<String, String> = details.unwrap_or_default();
     let timed_out = is_local_timeout(status);
     let code = if timed_out { Code::DeadlineExceeded } else { status.code() };
-    let outcome = if repeatable || !left { Outcome::NotApplied } else { outcome(code, reason.as_deref(), &details) };
-    let verdict = if outcome == Outcome::Unknown {
-        Verdict::Unknown
-    } else if may_succeed_later(code, reason.as_deref()) {
-        repeat(status)
-    } else {
-        Verdict::Refused
+    let reasoned = reason.as_deref();
+    let no_session = repeats == Repeats::ByName && matches!(reasoned, Some(SESSION_EXPIRED | REQUEST_ID_AHEAD));
+    let outcome = match repeats {
+        Repeats::Freely => Outcome::NotApplied,
+        _ if !left || no_session => Outcome::NotApplied,
+        Repeats::ByName | Repeats::Never => outcome(code, reasoned, &details),
+    };
+    let verdict = match (outcome, repeats) {
+        _ if no_session => Verdict::NoSession,
+        (Outcome::Unknown, Repeats::Never) => Verdict::Unknown,
+        (_, Repeats::ByName) if matches!(reasoned, Some(RESULT_FORGOTTEN | REQUEST_FENCED)) => Verdict::Refused,
+        // Another attempt is told what became of this one.
+        (Outcome::Unknown, _) => repeat(status),
+        (Outcome::NotApplied, _) if may_succeed_later(code, reasoned) => repeat(status),
+        (Outcome::NotApplied, _) => Verdict::Refused,
     };
     let message = message(status, left, timed_out);
     Judged { code, reason, message, outcome, verdict, details }

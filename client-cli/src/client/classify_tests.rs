@@ -1,6 +1,9 @@
 //! One test per row of the error table, and the traps around it.
 
-use super::*;
+use super::{
+    Repeats::{ByName, Freely, Never},
+    *,
+};
 use tonic_types::ErrorDetails;
 
 fn ours(code: Code, reason: &str, outcome: Option<&str>) -> Status {
@@ -22,8 +25,8 @@ fn a_write_by_the_error_table() {
         (Code::FailedPrecondition, "REVISION_MISMATCH", "NOT_APPLIED", NotApplied, Verdict::Refused),
         (Code::Unavailable, "NOT_LEADER", "NOT_APPLIED", NotApplied, AGAIN),
         (Code::Unavailable, "NO_QUORUM", "NOT_APPLIED", NotApplied, AGAIN),
-        (Code::DeadlineExceeded, "OUTCOME_UNKNOWN", "UNKNOWN", Unknown, Verdict::Unknown),
-        (Code::Unknown, "OUTCOME_UNKNOWN", "UNKNOWN", Unknown, Verdict::Unknown),
+        (Code::DeadlineExceeded, "OUTCOME_UNKNOWN", "UNKNOWN", Unknown, AGAIN),
+        (Code::Unknown, "OUTCOME_UNKNOWN", "UNKNOWN", Unknown, AGAIN),
         (Code::Unavailable, "PROPOSAL_DROPPED", "NOT_APPLIED", NotApplied, AGAIN),
         (Code::InvalidArgument, "VALUE_TOO_LARGE", "NOT_APPLIED", NotApplied, Verdict::Refused),
         (Code::ResourceExhausted, "OVERLOADED", "NOT_APPLIED", NotApplied, AGAIN),
@@ -32,16 +35,56 @@ fn a_write_by_the_error_table() {
         (Code::Unavailable, "REPLICA_QUARANTINED", "NOT_APPLIED", NotApplied, AGAIN),
         (Code::Unavailable, "DRAINING", "NOT_APPLIED", NotApplied, AGAIN),
         // A node that contradicts itself is not believed to have done nothing.
-        (Code::Unavailable, "NO_QUORUM", "UNKNOWN", Unknown, Verdict::Unknown),
-        (Code::Unavailable, "NO_QUORUM", "SOMETHING_NEW", Unknown, Verdict::Unknown),
+        (Code::Unavailable, "NO_QUORUM", "UNKNOWN", Unknown, AGAIN),
+        (Code::Unavailable, "NO_QUORUM", "SOMETHING_NEW", Unknown, AGAIN),
         (Code::DeadlineExceeded, "NO_QUORUM", "NOT_APPLIED", NotApplied, AGAIN),
+        // What comes of the write's name.
+        (Code::FailedPrecondition, "SESSION_EXPIRED", "UNKNOWN", NotApplied, Verdict::NoSession),
+        (Code::InvalidArgument, "REQUEST_ID_AHEAD", "NOT_APPLIED", NotApplied, Verdict::NoSession),
+        (Code::InvalidArgument, "REQUEST_ID_REUSED", "NOT_APPLIED", NotApplied, Verdict::Refused),
+        (Code::Aborted, "REQUEST_FENCED", "NOT_APPLIED", NotApplied, Verdict::Refused),
+        (Code::FailedPrecondition, "RESULT_FORGOTTEN", "UNKNOWN", Unknown, Verdict::Refused),
+        (Code::ResourceExhausted, "SESSION_FULL", "NOT_APPLIED", NotApplied, AGAIN),
     ];
     for (code, reason, told, outcome, verdict) in table {
-        let judged = judge(&ours(code, reason, Some(told)), true, false);
+        let judged = judge(&ours(code, reason, Some(told)), true, ByName);
         assert_eq!((judged.outcome, judged.verdict), (outcome, verdict), "{code:?} {reason} {told}");
         assert_eq!(judged.reason.as_deref(), Some(reason));
         assert_eq!(judged.message, "words");
+        // Without a name, what is unknown is not repeated.
+        let nameless = judge(&ours(code, reason, Some(told)), true, Never);
+        assert_eq!(nameless.verdict == Verdict::Unknown, told != "NOT_APPLIED", "{code:?} {reason} {told}");
     }
+}
+
+#[test]
+fn what_a_write_was_told_when_it_was_run_settles_it() {
+    for (code, reason, settles) in [
+        (Code::AlreadyExists, "KEY_EXISTS", true),
+        (Code::NotFound, "KEY_NOT_FOUND", true),
+        (Code::FailedPrecondition, "REVISION_MISMATCH", true),
+        (Code::Aborted, "REQUEST_FENCED", true),
+        // These are said at the door.
+        (Code::ResourceExhausted, "STORAGE_FULL", false),
+        (Code::InvalidArgument, "VALUE_TOO_LARGE", false),
+        (Code::FailedPrecondition, "SESSION_EXPIRED", false),
+        (Code::FailedPrecondition, "RESULT_FORGOTTEN", false),
+    ] {
+        assert_eq!(judge(&ours(code, reason, Some("NOT_APPLIED")), true, ByName).settles(), settles, "{reason}");
+    }
+    let contradictory = ours(Code::AlreadyExists, "KEY_EXISTS", Some("UNKNOWN"));
+    assert!(!judge(&contradictory, true, ByName).settles());
+    assert!(!judge(&Status::already_exists("a proxy's words"), true, ByName).settles());
+}
+
+#[test]
+fn an_error_about_a_session_tells_the_time() {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("SESSION_EXPIRED", DOMAIN, [("timeMs".to_owned(), "1500".to_owned())]);
+    let status = Status::with_error_details(Code::FailedPrecondition, "words", details);
+    assert_eq!(judge(&status, true, ByName).time_ms(), Some(1500));
+    assert_eq!(judge(&status, true, Freely).verdict, Verdict::Refused, "a question about it is answered");
+    assert_eq!(judge(&ours(Code::FailedPrecondition, "SESSION_EXPIRED", None), true, ByName).time_ms(), None);
 }
 
 #[test]
@@ -53,9 +96,9 @@ fn a_node_that_names_no_outcome_is_judged_by_its_code() {
         (Code::DeadlineExceeded, Outcome::Unknown),
         (Code::Internal, Outcome::Unknown),
     ] {
-        assert_eq!(judge(&ours(code, "X", None), true, false).outcome, outcome, "{code:?}");
+        assert_eq!(judge(&ours(code, "X", None), true, ByName).outcome, outcome, "{code:?}");
     }
-    let transfer = judge(&ours(Code::DeadlineExceeded, "TRANSFER_TIMED_OUT", None), true, false);
+    let transfer = judge(&ours(Code::DeadlineExceeded, "TRANSFER_TIMED_OUT", None), true, Never);
     assert_eq!((transfer.outcome, transfer.verdict), (Outcome::NotApplied, AGAIN));
 }
 
@@ -63,30 +106,35 @@ fn a_node_that_names_no_outcome_is_judged_by_its_code() {
 fn a_status_of_a_library_is_unknown_once_a_write_may_have_left() {
     for code in [Code::Unavailable, Code::Cancelled, Code::Unknown, Code::Internal, Code::AlreadyExists] {
         let status = Status::new(code, "library");
-        assert_eq!(judge(&status, true, false).verdict, Verdict::Unknown, "{code:?}");
-        assert_eq!(judge(&status, false, false).verdict, AGAIN, "{code:?}, not sent");
-        assert_eq!(judge(&status, true, true).verdict, AGAIN, "{code:?}, a read");
+        let named = judge(&status, true, ByName);
+        assert_eq!((named.outcome, named.verdict), (Outcome::Unknown, AGAIN), "{code:?}");
+        assert_eq!(judge(&status, true, Never).verdict, Verdict::Unknown, "{code:?}, without a name");
+        for repeats in [ByName, Never] {
+            let held = judge(&status, false, repeats);
+            assert_eq!((held.outcome, held.verdict), (Outcome::NotApplied, AGAIN), "{code:?}, not sent");
+        }
+        assert_eq!(judge(&status, true, Freely).verdict, AGAIN, "{code:?}, a read");
     }
     let foreign = {
         let mut details = ErrorDetails::new();
         details.set_error_info("X", "elsewhere.example", [("outcome".to_owned(), "NOT_APPLIED".to_owned())]);
         Status::with_error_details(Code::Unavailable, "words", details)
     };
-    assert_eq!(judge(&foreign, true, false).verdict, Verdict::Unknown, "another domain is not ours");
+    assert_eq!(judge(&foreign, true, ByName).outcome, Outcome::Unknown, "another domain is not ours");
 }
 
 #[test]
 fn a_read_is_never_unknown() {
     for code in [Code::DeadlineExceeded, Code::Unknown, Code::Unavailable] {
-        let judged = judge(&ours(code, "OUTCOME_UNKNOWN", Some("UNKNOWN")), true, true);
+        let judged = judge(&ours(code, "OUTCOME_UNKNOWN", Some("UNKNOWN")), true, Freely);
         assert_eq!((judged.outcome, judged.verdict), (Outcome::NotApplied, AGAIN), "{code:?}");
     }
-    assert_eq!(judge(&ours(Code::NotFound, "KEY_NOT_FOUND", None), true, true).verdict, Verdict::Refused);
+    assert_eq!(judge(&ours(Code::NotFound, "KEY_NOT_FOUND", None), true, Freely).verdict, Verdict::Refused);
 }
 
 #[test]
 fn the_servers_pause_is_honoured() {
-    let after = |status: &Status| judge(status, true, false).verdict;
+    let after = |status: &Status| judge(status, true, ByName).verdict;
     let mut status = ours(Code::Unavailable, "NO_QUORUM", Some("NOT_APPLIED"));
     status.metadata_mut().insert(PUSHBACK, "250".parse().expect("ASCII"));
     assert_eq!(after(&status), Verdict::Repeat { after: Some(Duration::from_millis(250)) });
@@ -121,6 +169,6 @@ fn the_leader_is_read_from_metadata_and_details() {
 #[test]
 fn garbled_details_are_no_details() {
     let status = Status::with_details(Code::Unavailable, "words", bytes::Bytes::from_static(b"\xff\xff\xff"));
-    let judged = judge(&status, true, false);
-    assert_eq!((judged.reason, judged.verdict), (None, Verdict::Unknown));
+    let judged = judge(&status, true, ByName);
+    assert_eq!((judged.reason, judged.outcome), (None, Outcome::Unknown));
 }

@@ -1,97 +1,29 @@
-//! The client: its options, its typed operations, and what they return.
+//! The client: its typed operations, and what they return.
 
 mod classify;
+mod hedge;
+mod options;
 mod request;
 mod rpc;
+mod session;
 mod tour;
 
-use crate::{Endpoint, EndpointError, Error, Failure, Member, StatusResponse, routes::Routes, trace};
+use crate::{Endpoint, Error, Failure, Member, RequestId, StatusResponse, names::Names, routes::Routes, trace};
 use bytes::Bytes;
+use hedge::HedgeBudget;
 use proto::{
     admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest},
     kv::v1 as kv,
 };
-use std::{str::FromStr, sync::Arc, time::Duration};
+use session::Sessions;
+use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+pub use options::Options;
+
 /// The largest value in bytes that a put takes. A larger one is refused before it is sent.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-
-/// The deadline of a request: an election takes up to a second, so there is time for a failover and its retries.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The longest deadline, so that no sum of times overflows.
-const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-
-/// How long a read waits for one endpoint before it asks another; longer than a linearizable read takes unless the
-/// cluster is electing.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a connection may take to open: three times the round trip of the farthest network, and a lost SYN is not
-/// waited for when there is another endpoint.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How a [`Client`] finds its cluster, and how long it tries.
-#[derive(Clone, Debug)]
-pub struct Options {
-    endpoints: Vec<Endpoint>,
-    timeout: Duration,
-    attempt_timeout: Duration,
-    connect_timeout: Duration,
-}
-
-impl Options {
-    /// Options for the nodes at `endpoints`, written `host:port` or `http://host:port`. One that answers is enough;
-    /// with more, the client survives their failures.
-    ///
-    /// # Errors
-    ///
-    /// If there is none, or one is malformed.
-    pub fn new<I>(endpoints: I) -> Result<Options, EndpointError>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        let mut parsed: Vec<Endpoint> = Vec::new();
-        for text in endpoints {
-            let endpoint = Endpoint::from_str(text.as_ref())?;
-            if !parsed.contains(&endpoint) {
-                parsed.push(endpoint);
-            }
-        }
-        if parsed.is_empty() {
-            return Err(EndpointError::None);
-        }
-        Ok(Options {
-            endpoints: parsed,
-            timeout: TIMEOUT,
-            attempt_timeout: ATTEMPT_TIMEOUT,
-            connect_timeout: CONNECT_TIMEOUT,
-        })
-    }
-
-    /// The deadline of each request over all its attempts; 5 s unless set, and at most an hour.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Options {
-        self.timeout = timeout.min(TIMEOUT_MAX);
-        self
-    }
-
-    /// How long a read waits for one endpoint, at first, before it asks another; 1 s unless set.
-    #[must_use]
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Options {
-        self.attempt_timeout = timeout;
-        self
-    }
-
-    /// How long a connection may take to open; 1 s unless set.
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Options {
-        self.connect_timeout = timeout;
-        self
-    }
-}
 
 /// When a put is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +94,26 @@ pub struct Deleted {
     pub revision: u64,
 }
 
+/// What became of a write, for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It was a put, and was applied.
+    Put(Written),
+    /// It was a delete, and was applied.
+    Deleted(Deleted),
+    /// It was run, and changed nothing.
+    Rejected {
+        /// `KEY_EXISTS`, `KEY_NOT_FOUND` or `REVISION_MISMATCH`.
+        reason: String,
+        /// The key's mod revision then; none if the key was missing.
+        revision: Option<u64>,
+    },
+    /// It was not applied and never will be: a copy of it that is still under way will be refused.
+    NeverApplied,
+    /// Its client had said that it needs the result no more, so nobody knows. It will not be applied any more.
+    Forgotten,
+}
+
 /// The node that leads, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
@@ -171,11 +123,19 @@ pub struct Leader {
     pub endpoint: Endpoint,
 }
 
-/// A client of one cluster. Its clones share connections and what was learnt; all methods may be called concurrently,
-/// within a tokio runtime. Dropping a method's future abandons the request: a write may then have been applied.
+/// A client of one cluster. Its clones share connections, sessions and what was learnt; all methods may be called
+/// concurrently, within a tokio runtime.
+///
+/// Dropping a method's future abandons the request, and leaves the client as good as before. A write may then have been
+/// applied, or may still be, until the cluster has received another write of this client; from then on a copy that was
+/// under way somewhere is refused. Who has to know the outcome does not drop the future but sets a shorter deadline
+/// ([`Client::with_timeout`]), and has a name for [`Client::get_outcome`].
 #[derive(Clone, Debug)]
 pub struct Client {
     routes: Arc<Routes>,
+    sessions: Arc<Sessions>,
+    hedges: Arc<HedgeBudget>,
+    hedging: bool,
     timeout: Duration,
     attempt_timeout: Duration,
 }
@@ -184,14 +144,17 @@ impl Client {
     /// A client of the cluster that `options` describes. Nothing is connected before the first request.
     #[must_use]
     pub fn connect(options: Options) -> Client {
-        let Options { endpoints, timeout, attempt_timeout, connect_timeout } = options;
-        Client { routes: Arc::new(Routes::new(endpoints, connect_timeout)), timeout, attempt_timeout }
+        let Options { endpoints, timeout, attempt_timeout, connect_timeout, hedging, resolver } = options;
+        let names = Names::new(endpoints, resolver, connect_timeout);
+        let routes = Arc::new(Routes::new(names, connect_timeout));
+        let (sessions, hedges) = (Arc::default(), Arc::default());
+        Client { routes, sessions, hedges, hedging, timeout, attempt_timeout }
     }
 
     /// The same client with another deadline for its requests, at most an hour.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Client {
-        Client { timeout: timeout.min(TIMEOUT_MAX), ..self.clone() }
+        Client { timeout: timeout.min(options::TIMEOUT_MAX), ..self.clone() }
     }
 
     /// The configured endpoints.
@@ -231,8 +194,7 @@ impl Client {
         };
         let mode = mode.into();
         let request = kv::PutRequest { key: key.into(), value, mode, expected_revision, request_id: None };
-        let response = request::run(self, "put", request).await?;
-        Ok(Written { revision: response.revision, version: response.version })
+        Ok(Written::from(request::run(self, "put", request).await?))
     }
 
     /// Reads `key`, linearizably.
@@ -264,8 +226,38 @@ impl Client {
     pub async fn delete(&self, key: impl Into<String>, expected_revision: Option<u64>) -> Result<Deleted, Error> {
         let (key, return_previous, request_id) = (key.into(), false, None);
         let request = kv::DeleteRequest { key, expected_revision, return_previous, request_id };
-        let response = request::run(self, "delete", request).await?;
-        Ok(Deleted { revision: response.revision })
+        Ok(Deleted::from(request::run(self, "delete", request).await?))
+    }
+
+    /// Settles what became of a write, by the name that came with an [`Error::OutcomeUnknown`]. The name may be of
+    /// another client and another process. A write that was not applied yet will not be applied after this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionExpired`] if nobody can tell any more, [`Error::InvalidArgument`] if this cluster never gave out
+    /// such a name, and [`Error::OutcomeUnknown`] with the same name if the cluster could not tell now.
+    pub async fn get_outcome(&self, id: &RequestId) -> Result<Settled, Error> {
+        use kv::get_outcome_response::Outcome;
+        let request = kv::GetOutcomeRequest { request_id: Some(id.to_wire(0)) };
+        // Whatever failed here, it does not say that the write was not applied.
+        let unknown = |failure| Error::OutcomeUnknown { request_id: Some(*id), failure };
+        let response = request::run(self, "get_outcome", request).await.map_err(|error| match error {
+            Error::NotApplied(failure) | Error::DeadlineExceeded(failure) | Error::Refused(failure) => unknown(failure),
+            error => error,
+        })?;
+        Ok(match response.outcome {
+            Some(Outcome::Put(put)) => Settled::Put(Written::from(put)),
+            Some(Outcome::Delete(delete)) => Settled::Deleted(Deleted::from(delete)),
+            Some(Outcome::Rejected(kv::Rejected { reason, revision })) => {
+                Settled::Rejected { reason, revision: Some(revision).filter(|revision| *revision > 0) }
+            }
+            Some(Outcome::NeverApplied(kv::NeverApplied {})) => Settled::NeverApplied,
+            Some(Outcome::Forgotten(kv::Forgotten {})) => Settled::Forgotten,
+            None => {
+                let message = "the node told an outcome that this client does not know".to_owned();
+                return Err(unknown(Box::new(Failure { message, attempts: Vec::new() })));
+            }
+        })
     }
 
     /// The status of the node at `endpoint`, asked once and nowhere else. It needs no leader and no quorum.
@@ -313,6 +305,20 @@ impl Client {
         let request = TransferLeadershipRequest { target: target.unwrap_or_default().to_owned() };
         let response = request::run(self, "transfer_leadership", request).await?;
         Ok((response.leader_name, response.term))
+    }
+}
+
+impl From<kv::PutResponse> for Written {
+    fn from(response: kv::PutResponse) -> Written {
+        let kv::PutResponse { revision, version, time_ms: _ } = response;
+        Written { revision, version }
+    }
+}
+
+impl From<kv::DeleteResponse> for Deleted {
+    fn from(response: kv::DeleteResponse) -> Deleted {
+        let kv::DeleteResponse { revision, previous: _, time_ms: _ } = response;
+        Deleted { revision }
     }
 }
 

@@ -3,14 +3,18 @@
 use super::{
     Client,
     classify::{self, Judged, Verdict},
-    rpc::{self, Progress, Rpc},
+    rpc::{self, Progress, Repeats, Rpc},
+    session::Ticket,
     tour::Tour,
 };
 use crate::{Attempt, Endpoint, Error, Failure, Outcome, trace};
 use proto::admin::v1::StatusRequest;
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 /// A write is not begun with less time than this left: it would turn a certain failure into an unknown one.
 const WRITE_TIME_MIN: Duration = Duration::from_millis(50);
@@ -25,14 +29,20 @@ const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 /// Runs a request to its end.
 pub(super) async fn run<R: Rpc>(client: &Client, operation: &'static str, request: R) -> Result<R::Answer, Error> {
     let span = trace::request_span(operation);
-    let journey = Journey::new(client);
-    Box::pin(journey.run(request).instrument(span)).await
+    let journey = async move {
+        let deadline = Instant::now() + client.timeout;
+        let places = client.routes.places();
+        let places = tokio::time::timeout_at(deadline.into(), places).await;
+        let places = places.unwrap_or_else(|_| client.endpoints().to_vec());
+        Journey::new(client, places, deadline).run(request).await
+    };
+    Box::pin(journey.instrument(span)).await
 }
 
 /// Asks one endpoint once.
 pub(super) async fn ask<R: Rpc>(client: &Client, endpoint: &Endpoint, request: R) -> Result<R::Answer, Error> {
-    let mut journey = Journey::new(client);
-    match Box::pin(journey.attempt(endpoint, &request, client.timeout)).await {
+    let mut journey = Journey::new(client, vec![endpoint.clone()], Instant::now() + client.timeout);
+    match Box::pin(journey.send(endpoint, &request, client.timeout)).await {
         Ok(response) => Ok(response.into_inner()),
         Err(judged) => {
             journey.record(endpoint, &judged);
@@ -40,7 +50,7 @@ pub(super) async fn ask<R: Rpc>(client: &Client, endpoint: &Endpoint, request: R
                 Verdict::Repeat { .. } | Verdict::GiveUp => {
                     Error::unavailable(judged.code, judged.message, journey.attempts)
                 }
-                Verdict::Refused | Verdict::Unknown => journey.refused(request.key(), judged),
+                Verdict::Refused | Verdict::NoSession | Verdict::Unknown => journey.refused(request.key(), judged),
             })
         }
     }
@@ -54,40 +64,69 @@ struct Journey<'a> {
     attempts: Vec<Attempt>,
     /// Whether a Quorate node answered.
     heard: bool,
+    /// The name of a write, once it was sent. If the request is dropped, the name is acknowledged with it.
+    ticket: Option<Ticket>,
+}
+
+/// A failed attempt, and who failed.
+struct Failed {
+    endpoint: Endpoint,
+    judged: Judged,
+}
+
+impl Failed {
+    fn new(endpoint: &Endpoint, judged: Judged) -> Failed {
+        Failed { endpoint: endpoint.clone(), judged }
+    }
+}
+
+/// A call that ended.
+struct Called<A> {
+    result: Result<Response<A>, Status>,
+    /// Whether the request may have left this process.
+    left: bool,
+    took: Duration,
+    span: Span,
 }
 
 impl<'a> Journey<'a> {
-    fn new(client: &'a Client) -> Journey<'a> {
+    fn new(client: &'a Client, mut endpoints: Vec<Endpoint>, deadline: Instant) -> Journey<'a> {
         let routes = &client.routes;
-        let mut endpoints = routes.configured().to_vec();
         // Clients begin at different nodes, and at those last that gave no answer a moment ago.
         let first = rand::random_range(0..endpoints.len());
         endpoints.rotate_left(first);
         endpoints.sort_by_key(|endpoint| routes.is_shunned(endpoint));
         Journey {
             client,
-            deadline: Instant::now() + client.timeout,
+            deadline,
             tour: Tour::new(endpoints, routes.leader().map(|leader| leader.endpoint)),
             attempts: Vec::new(),
             heard: false,
+            ticket: None,
         }
     }
 
     async fn run<R: Rpc>(mut self, request: R) -> Result<R::Answer, Error> {
         loop {
             let endpoint = self.tour.next();
-            let judged = match self.attempt(&endpoint, &request, self.budget::<R>()).await {
+            let budget = self.budget::<R>(&endpoint);
+            let Failed { endpoint, judged } = match self.attempt(&endpoint, &request, budget).await {
                 Ok(response) => return Ok(response.into_inner()),
-                Err(judged) => judged,
+                Err(failed) => failed,
             };
             tracing::debug!("{} at {endpoint}: {}", R::METHOD, judged.message);
             self.record(&endpoint, &judged);
             let pause = match judged.verdict {
                 Verdict::Repeat { after } => self.tour.pause(after),
+                Verdict::NoSession if self.begin_anew(&judged) => self.tour.pause(None),
                 Verdict::GiveUp => return Err(self.exhausted(&judged)),
-                Verdict::Unknown | Verdict::Refused => return Err(self.refused(request.key(), judged)),
+                Verdict::NoSession | Verdict::Unknown | Verdict::Refused => {
+                    return Err(self.refused(request.key(), judged));
+                }
             };
-            let rest = if R::REPEATABLE { Duration::ZERO } else { WRITE_TIME_MIN };
+            // Once the outcome is unknown, another attempt can only make it known.
+            let certain_write = R::REPEATS != Repeats::Freely && !self.is_uncertain();
+            let rest = if certain_write { WRITE_TIME_MIN } else { Duration::ZERO };
             let hopeless = !self.heard && self.tour.rounds() >= SILENT_ROUNDS_MAX;
             if hopeless || self.remaining() <= pause + rest {
                 return Err(self.exhausted(&judged));
@@ -95,20 +134,38 @@ impl<'a> Journey<'a> {
             if !pause.is_zero() {
                 tracing::debug!("waiting {} ms", pause.as_millis());
                 tokio::time::sleep(pause).await;
+                // The addresses of a name may be others by now.
+                self.tour.renew(self.client.routes.places().await);
             }
         }
     }
 
-    /// One attempt. A write first makes sure that the node answers.
+    /// One attempt. A write first makes sure that the node answers, and that the replicated time is known.
     async fn attempt<R: Rpc>(
         &mut self,
         endpoint: &Endpoint,
         request: &R,
         budget: Duration,
-    ) -> Result<Response<R::Answer>, Judged> {
-        let routes = &self.client.routes;
-        if R::REPEATABLE || routes.is_proven(endpoint) {
-            return self.send(endpoint, request, budget).await;
+    ) -> Result<Response<R::Answer>, Failed> {
+        if R::HEDGED && self.client.hedging {
+            return self.send_hedged(endpoint, request, budget).await;
+        }
+        let sent = match R::REPEATS {
+            Repeats::Freely => self.send(endpoint, request, budget).await,
+            Repeats::ByName | Repeats::Never => match self.prove::<R>(endpoint, budget).await {
+                Ok(budget) => self.send(endpoint, request, budget).await,
+                Err(judged) => Err(judged),
+            },
+        };
+        sent.map_err(|judged| Failed::new(endpoint, judged))
+    }
+
+    /// Makes sure that `endpoint` answers, before a write is entrusted to it. Returns what is left of `budget`.
+    async fn prove<R: Rpc>(&mut self, endpoint: &Endpoint, budget: Duration) -> Result<Duration, Judged> {
+        let Client { routes, sessions, .. } = self.client;
+        let needs_time = R::REPEATS == Repeats::ByName && self.ticket.is_none() && !sessions.has_heard();
+        if routes.is_proven(endpoint) && !needs_time {
+            return Ok(budget);
         }
         let until = Instant::now() + budget;
         let probe = self.send(endpoint, &StatusRequest {}, budget.min(self.client.attempt_timeout)).await;
@@ -120,7 +177,7 @@ impl<'a> Journey<'a> {
             Ok(status) if status.get_ref().leader_name.is_empty() && self.tour.rounds() == 0 => {
                 routes.cut_off(endpoint);
                 let leaderless = Status::unavailable("the node knows no leader");
-                return Err(classify::judge(&leaderless, false, R::REPEATABLE));
+                return Err(classify::judge(&leaderless, false, R::REPEATS));
             }
             Ok(_) | Err(_) => {}
         }
@@ -128,9 +185,9 @@ impl<'a> Journey<'a> {
         let budget = until.saturating_duration_since(Instant::now());
         if budget < WRITE_TIME_MIN.min(self.client.timeout / 2) {
             let late = Status::deadline_exceeded("no time left for the write");
-            return Err(classify::judge(&late, false, R::REPEATABLE));
+            return Err(classify::judge(&late, false, R::REPEATS));
         }
-        self.send(endpoint, request, budget).await
+        Ok(budget)
     }
 
     /// One call, with what it teaches about the endpoint and the leader.
@@ -140,30 +197,93 @@ impl<'a> Journey<'a> {
         request: &R,
         budget: Duration,
     ) -> Result<Response<R::Answer>, Judged> {
-        let routes = &self.client.routes;
-        let span = trace::attempt_span(R::METHOD, endpoint);
-        tracing::debug!("{} at {endpoint}", R::METHOD);
-        let mut message = Request::new(request.clone());
-        message.set_timeout(budget);
-        trace::inject(&span, message.metadata_mut());
+        let message = self.message(request);
+        let called = call(self.client, endpoint, message, budget).await;
+        self.settle::<R>(endpoint, called)
+    }
+
+    /// The same for a read that goes to a second endpoint if the first is slow. The first answer counts, and the other
+    /// call is dropped.
+    async fn send_hedged<R: Rpc>(
+        &mut self,
+        endpoint: &Endpoint,
+        request: &R,
+        budget: Duration,
+    ) -> Result<Response<R::Answer>, Failed> {
+        let (client, begun) = (self.client, Instant::now());
+        let mut first = pin!(call(client, endpoint, self.message(request), budget));
+        let delay = client.routes.hedge_delay(endpoint).min(budget / 2);
+        if let Ok(called) = tokio::time::timeout(delay, &mut first).await {
+            client.hedges.earn();
+            return self.settle::<R>(endpoint, called).map_err(|judged| Failed::new(endpoint, judged));
+        }
+        let other = self.tour.other(endpoint, |other| !client.routes.is_shunned(other));
+        let Some(other) = other.filter(|_| client.hedges.spend()) else {
+            let called = first.await;
+            return self.settle::<R>(endpoint, called).map_err(|judged| Failed::new(endpoint, judged));
+        };
+        tracing::debug!("{} has not answered for {} ms: asking {other} as well", endpoint, delay.as_millis());
+        let left = budget.saturating_sub(begun.elapsed());
+        let mut second = pin!(call(client, &other, self.message(request), left));
+        let (by_first, called) = tokio::select! {
+            called = &mut first => (true, called),
+            called = &mut second => (false, called),
+        };
+        let (at, beside) = if by_first { (endpoint, &other) } else { (&other, endpoint) };
+        let judged = match self.settle::<R>(at, called) {
+            Ok(response) => {
+                if !by_first {
+                    client.routes.outrun(endpoint, begun.elapsed());
+                }
+                return Ok(response);
+            }
+            // That there is no such key is an answer, too.
+            Err(judged) if judged.verdict == Verdict::Refused => return Err(Failed::new(at, judged)),
+            Err(judged) => judged,
+        };
+        self.record(at, &judged);
+        let called = if by_first { second.await } else { first.await };
+        self.settle::<R>(beside, called).map_err(|judged| Failed::new(beside, judged))
+    }
+
+    /// The request as it is sent now.
+    fn message<R: Rpc>(&mut self, request: &R) -> Request<R> {
+        let mut message = request.clone();
+        if R::REPEATS == Repeats::ByName {
+            let ticket = self.ticket.get_or_insert_with(|| self.client.sessions.take());
+            message.set_name(ticket.to_wire());
+        }
+        let mut message = Request::new(message);
         let tries: u32 = self.attempts.iter().map(|attempt| attempt.tries).sum();
         if tries > 0 {
             message.metadata_mut().insert(PREVIOUS_ATTEMPTS, tries.into());
         }
-        let progress = Progress::default();
-        let call = rpc::call(routes.channel(endpoint), message, progress.clone()).instrument(span.clone());
-        let answer = tokio::time::timeout(budget, call).await;
-        let status = match answer {
-            Ok(Ok(response)) => {
+        message
+    }
+
+    /// What a call teaches about the endpoint and the leader.
+    fn settle<R: Rpc>(
+        &mut self,
+        endpoint: &Endpoint,
+        called: Called<R::Answer>,
+    ) -> Result<Response<R::Answer>, Judged> {
+        let Client { routes, sessions, .. } = self.client;
+        let Called { result, left, took, span } = called;
+        let status = match result {
+            Ok(response) => {
                 trace::finish(&span, Code::Ok);
+                if let Some(time_ms) = R::time_ms(response.get_ref()) {
+                    sessions.hear(time_ms);
+                }
                 self.learn(endpoint, response.metadata(), None);
+                if R::HEDGED {
+                    routes.answered_read(endpoint, took);
+                }
                 return Ok(response);
             }
-            Ok(Err(status)) => status,
-            Err(_) => Status::deadline_exceeded(format!("no answer within {} ms", budget.as_millis())),
+            Err(status) => status,
         };
-        let left = !progress.withdraw();
-        let judged = classify::judge(&status, left, R::REPEATABLE);
+        let judged = classify::judge(&status, left, R::REPEATS);
         trace::finish(&span, judged.code);
         if judged.reason.is_some() {
             self.learn(endpoint, status.metadata(), Some(&judged));
@@ -191,15 +311,34 @@ impl<'a> Journey<'a> {
         }
     }
 
-    /// How long an attempt may take. A read leaves a slow endpoint for another, and has more patience in each round; a
-    /// write that left has no other.
-    fn budget<R: Rpc>(&self) -> Duration {
-        let remaining = self.remaining();
-        if R::REPEATABLE && !self.tour.is_single() {
-            let patience = self.client.attempt_timeout.saturating_mul(1 << self.tour.rounds().min(16));
-            return patience.min(remaining);
+    /// The cluster does not know the session of the write. True if the write may be sent under another name: if none of
+    /// its attempts can have been applied.
+    fn begin_anew(&mut self, judged: &Judged) -> bool {
+        let Some(ticket) = self.ticket.take() else { return false };
+        let sessions = &self.client.sessions;
+        sessions.leave(&ticket);
+        match judged.time_ms() {
+            Some(now_ms) if judged.is_ahead() => sessions.begin_time_anew(now_ms),
+            Some(now_ms) => sessions.hear(now_ms),
+            None => {}
         }
-        remaining
+        !self.is_uncertain()
+    }
+
+    /// Whether an attempt may have been applied.
+    fn is_uncertain(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown)
+    }
+
+    /// How long an attempt may take. A slow endpoint is left for another, with more patience in each round; a handover
+    /// that left has no other.
+    fn budget<R: Rpc>(&self, endpoint: &Endpoint) -> Duration {
+        let remaining = self.remaining();
+        if R::REPEATS == Repeats::Never || self.tour.is_only(endpoint) {
+            return remaining;
+        }
+        let patience = self.client.attempt_timeout.saturating_mul(1 << self.tour.rounds().min(16));
+        patience.min(remaining)
     }
 
     fn remaining(&self) -> Duration {
@@ -227,25 +366,32 @@ impl<'a> Journey<'a> {
     }
 
     /// The attempts are used up, or the time is; `last` could have been followed by another.
-    fn exhausted(self, last: &Judged) -> Error {
+    fn exhausted(mut self, last: &Judged) -> Error {
         // What a node said tells more than that another could not be reached.
         let told = self.attempts.iter().rev().find(|attempt| attempt.reason.is_some());
+        let uncertain = self.is_uncertain();
         let message = match told {
             Some(attempt) => attempt.message.clone(),
-            None if last.code == Code::DeadlineExceeded => last.message.clone(),
+            None if uncertain || last.code == Code::DeadlineExceeded => last.message.clone(),
             None => "no endpoint answered".to_owned(),
         };
-        Error::unavailable(last.code, message, self.attempts)
+        if uncertain {
+            return self.unknown(message);
+        }
+        Error::unavailable(last.code, message, std::mem::take(&mut self.attempts))
     }
 
     /// The end of a request that must not go on: a node decided, or the outcome is unknown.
     fn refused(self, key: Option<&str>, judged: Judged) -> Error {
-        let outcome = self.attempts.iter().fold(Outcome::NotApplied, |all, attempt| all.merge(attempt.outcome));
-        let Judged { code, reason, message, details, .. } = judged;
+        let expired = judged.reason.as_deref() == Some(classify::SESSION_EXPIRED);
+        let Judged { code, reason, message, details, .. } = match judged {
+            judged if self.is_uncertain() && judged.verdict == Verdict::NoSession => {
+                return Error::SessionExpired(Box::new(Failure { message: judged.message, attempts: self.attempts }));
+            }
+            judged if self.is_uncertain() && !judged.settles() => return self.unknown(judged.message),
+            judged => judged,
+        };
         let failure = Box::new(Failure { message, attempts: self.attempts });
-        if outcome == Outcome::Unknown {
-            return Error::OutcomeUnknown(failure);
-        }
         let revision = |name: &str| details.get(name).and_then(|text| text.parse().ok());
         match (code, key.map(str::to_owned)) {
             (Code::AlreadyExists, Some(key)) => Error::KeyExists { key, failure },
@@ -253,8 +399,36 @@ impl<'a> Journey<'a> {
             (Code::FailedPrecondition, Some(key)) if reason.as_deref() == Some("REVISION_MISMATCH") => {
                 Error::RevisionMismatch { key, actual: revision("currentRevision"), failure }
             }
+            // A question about a write. A write itself that could not be begun anew was certainly not applied.
+            (Code::FailedPrecondition, None) if expired => Error::SessionExpired(failure),
             (Code::InvalidArgument, _) => Error::InvalidArgument(failure),
             _ => Error::Refused(failure),
         }
     }
+
+    /// An attempt may have been applied, and none told what came of it. From here on the name is the caller's.
+    fn unknown(self, message: String) -> Error {
+        let request_id = self.ticket.map(|ticket| self.client.sessions.hand_out(ticket));
+        Error::OutcomeUnknown { request_id, failure: Box::new(Failure { message, attempts: self.attempts }) }
+    }
+}
+
+/// Makes one call that takes `budget` at most.
+async fn call<R: Rpc>(
+    client: &Client,
+    endpoint: &Endpoint,
+    mut message: Request<R>,
+    budget: Duration,
+) -> Called<R::Answer> {
+    let span = trace::attempt_span(R::METHOD, endpoint);
+    tracing::debug!("{} at {endpoint}", R::METHOD);
+    message.set_timeout(budget);
+    trace::inject(&span, message.metadata_mut());
+    let (progress, begun) = (Progress::default(), Instant::now());
+    let call = rpc::call(client.routes.channel(endpoint), message, progress.clone()).instrument(span.clone());
+    let result = tokio::time::timeout(budget, call).await;
+    let late = |_| Err(Status::deadline_exceeded(format!("no answer within {} ms", budget.as_millis())));
+    let result = result.unwrap_or_else(late);
+    let left = !progress.withdraw();
+    Called { result, left, took: begun.elapsed(), span }
 }

@@ -4,6 +4,8 @@
 //! not tell: the same status stands for a connection that could not be opened and for one that broke. So the request
 //! itself is watched. A connection encodes the message only when it is about to write it; as long as that has not
 //! happened, no server can act on the call, and the client can [`withdraw`](Progress::withdraw) it for good.
+//!
+//! [`call`] is the one place where an attempt is made: what carries it is decided here, and nothing above knows.
 
 use proto::{admin::v1 as admin, kv::v1 as kv};
 use std::sync::{
@@ -19,7 +21,18 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// A unary call, named by its request.
+/// What a second execution of a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    /// No harm: a read.
+    Freely,
+    /// Nothing, as long as it has the same name: a write.
+    ByName,
+    /// Harm, perhaps.
+    Never,
+}
+
+/// A call, named by its request.
 pub(crate) trait Rpc: prost::Message + Clone + Sync + 'static {
     /// The response.
     type Answer: prost::Message + Default + 'static;
@@ -30,39 +43,77 @@ pub(crate) trait Rpc: prost::Message + Clone + Sync + 'static {
     /// The path.
     const PATH: &'static str;
 
-    /// Whether a second execution does no harm.
-    const REPEATABLE: bool;
+    /// What a second execution does.
+    const REPEATS: Repeats;
+
+    /// Whether a second copy is sent when the first is slow.
+    const HEDGED: bool = false;
 
     /// The key that the request is about.
     fn key(&self) -> Option<&str> {
         None
     }
+
+    /// Gives a write its name.
+    fn set_name(&mut self, _name: kv::RequestId) {}
+
+    /// The replicated time that the answer tells.
+    fn time_ms(_answer: &Self::Answer) -> Option<u64> {
+        None
+    }
 }
 
 macro_rules! rpc {
-    ($request:ty, $answer:ty, $method:literal, $repeatable:literal $(, $key:ident)?) => {
+    ($request:ty, $answer:ty, $method:literal, $repeats:ident { $($more:tt)* }) => {
         impl Rpc for $request {
             type Answer = $answer;
             const METHOD: &'static str = $method;
             const PATH: &'static str = concat!("/", $method);
-            const REPEATABLE: bool = $repeatable;
-            $(fn key(&self) -> Option<&str> {
-                Some(&self.$key)
-            })?
+            const REPEATS: Repeats = Repeats::$repeats;
+            $($more)*
         }
     };
 }
 
-rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", false, key);
-rpc!(kv::GetRequest, kv::GetResponse, "kv.v1.KvService/Get", true, key);
-rpc!(kv::DeleteRequest, kv::DeleteResponse, "kv.v1.KvService/Delete", false, key);
-rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", true);
-rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", true);
+macro_rules! keyed {
+    () => {
+        fn key(&self) -> Option<&str> {
+            Some(&self.key)
+        }
+    };
+}
+
+macro_rules! named {
+    () => {
+        fn set_name(&mut self, name: kv::RequestId) {
+            self.request_id = Some(name);
+        }
+    };
+}
+
+macro_rules! timed {
+    () => {
+        fn time_ms(answer: &Self::Answer) -> Option<u64> {
+            Some(answer.time_ms)
+        }
+    };
+}
+
+rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", ByName { keyed!(); named!(); timed!(); });
+rpc!(kv::GetRequest, kv::GetResponse, "kv.v1.KvService/Get", Freely {
+    const HEDGED: bool = true;
+    keyed!();
+    timed!();
+});
+rpc!(kv::DeleteRequest, kv::DeleteResponse, "kv.v1.KvService/Delete", ByName { keyed!(); named!(); timed!(); });
+rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome", Freely { timed!(); });
+rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", Freely { timed!(); });
+rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", Freely {});
 rpc!(
     admin::TransferLeadershipRequest,
     admin::TransferLeadershipResponse,
     "admin.v1.AdminService/TransferLeadership",
-    false
+    Never {}
 );
 
 /// Makes one call. `progress` tells, also if this future is dropped, whether the message may have left.

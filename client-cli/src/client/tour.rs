@@ -50,6 +50,28 @@ impl Tour {
         stop.endpoint.clone()
     }
 
+    /// Whom to ask beside `asked`, if there is anyone who is `fit`.
+    pub(crate) fn other(&mut self, asked: &Endpoint, fit: impl Fn(&Endpoint) -> bool) -> Option<Endpoint> {
+        let others = self.stops.iter_mut().filter(|stop| stop.endpoint != *asked && fit(&stop.endpoint));
+        let stop = others.min_by_key(|stop| stop.tries)?;
+        stop.tries += 1;
+        Some(stop.endpoint.clone())
+    }
+
+    /// The endpoints are these now: those that stay keep their turn, and new ones come next.
+    pub(crate) fn renew(&mut self, endpoints: Vec<Endpoint>) {
+        if endpoints.len() == self.stops.len() && self.stops.iter().all(|stop| endpoints.contains(&stop.endpoint)) {
+            return;
+        }
+        let rounds = self.rounds();
+        self.stops.retain(|stop| endpoints.contains(&stop.endpoint));
+        for endpoint in endpoints {
+            if !self.stops.iter().any(|stop| stop.endpoint == endpoint) {
+                self.stops.push(Stop { endpoint, tries: rounds });
+            }
+        }
+    }
+
     /// A node said that `leader` leads.
     pub(crate) fn heard_of(&mut self, leader: Endpoint) {
         self.hint = Some(leader);
@@ -66,9 +88,9 @@ impl Tour {
         self.stops.iter().map(|stop| stop.tries).min().unwrap_or(0)
     }
 
-    /// Whether there is nowhere else to go.
-    pub(crate) fn is_single(&self) -> bool {
-        self.stops.len() == 1
+    /// Whether there is nowhere else to go than to `endpoint`.
+    pub(crate) fn is_only(&self, endpoint: &Endpoint) -> bool {
+        self.stops.iter().all(|stop| stop.endpoint == *endpoint)
     }
 
     /// How long to wait before the next attempt: as long as the server asked, or not at all for as many attempts as
@@ -161,5 +183,29 @@ mod tests {
         let mut tour = Tour::new([endpoint(1)], None);
         let pauses: Vec<bool> = (0..4).map(|_| tour.pause(Some(Duration::ZERO)).is_zero()).collect();
         assert_eq!(pauses, [true, false, true, false]);
+    }
+
+    #[test]
+    fn another_is_one_that_is_fit_and_was_asked_least() {
+        let mut tour = tour(None);
+        assert_eq!(tour.next().port(), 1);
+        let fit = |at: &Endpoint| at.port() != 2;
+        assert_eq!(tour.other(&endpoint(1), fit).map(|at| at.port()), Some(3));
+        assert_eq!(tour.next().port(), 2, "the third had its turn");
+        assert_eq!(tour.other(&endpoint(1), |_| false), None);
+        assert!(!tour.is_only(&endpoint(1)));
+        let only = Tour::new([endpoint(1)], None);
+        assert!(only.is_only(&endpoint(1)) && !only.is_only(&endpoint(2)), "a leader elsewhere is not the only one");
+    }
+
+    #[test]
+    fn new_endpoints_take_the_place_of_those_that_are_gone() {
+        let mut tour = tour(None);
+        for _ in 0..3 {
+            tour.next();
+        }
+        tour.renew([4, 3].map(endpoint).to_vec());
+        let ports: Vec<u16> = (0..4).map(|_| tour.next().port()).collect();
+        assert_eq!((ports, tour.rounds()), (vec![3, 4, 3, 4], 3));
     }
 }

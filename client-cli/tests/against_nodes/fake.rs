@@ -1,26 +1,34 @@
-//! A node that does as it is told: the generated services over a small map, with a script of what to answer instead.
+//! A node that does as it is told: the generated services over a small [`store`], with a script of what to answer
+//! instead.
+
+mod store;
 
 use proto::{
     admin::v1::{self as admin, admin_service_server as admin_server},
     kv::v1::{self as kv, kv_service_server as kv_server},
 };
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     future,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
+use store::Store;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// What a node answers to its next put, get, delete, list or transfer instead of doing it.
+/// What a node answers to its next call, but for one for its status, instead of doing it.
 pub(crate) enum Instead {
     /// An error.
     Fail(Status),
     /// Nothing, ever.
     Hang,
+    /// An error, and yet it is done.
+    DoAndFail(Status),
+    /// Nothing, ever, and yet it is done.
+    DoAndHang,
 }
 
 /// A call that arrived: its method's name and its metadata.
@@ -28,10 +36,9 @@ pub(crate) type Call = (&'static str, MetadataMap);
 
 #[derive(Default)]
 struct State {
-    map: BTreeMap<String, kv::KeyValue>,
-    revision: u64,
     script: VecDeque<Instead>,
     calls: Vec<Call>,
+    names: Vec<kv::RequestId>,
     leader: Option<(String, String)>,
     status: Option<admin::StatusResponse>,
     members: Vec<admin::Member>,
@@ -41,6 +48,7 @@ struct State {
 pub(crate) struct Node {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    store: Arc<Mutex<Store>>,
     hanging: Arc<Semaphore>,
     runtime: Option<Runtime>,
 }
@@ -48,6 +56,15 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node on a port of its own.
     pub(crate) fn start() -> Node {
+        Node::over(Arc::default())
+    }
+
+    /// Starts another node of the same cluster: what is done by one is done by both.
+    pub(crate) fn start_beside(&self) -> Node {
+        Node::over(Arc::clone(&self.store))
+    }
+
+    fn over(store: Arc<Mutex<Store>>) -> Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
         // A thread of its own, because a test may run in a runtime, which must not be blocked on another.
@@ -60,13 +77,13 @@ impl Node {
         let address = listener.local_addr().expect("it is bound");
         let state = Arc::new(Mutex::new(State::default()));
         let hanging = Arc::new(Semaphore::new(0));
-        let service = Service { state: Arc::clone(&state), hanging: Arc::clone(&hanging) };
+        let service = Service { state: Arc::clone(&state), store: Arc::clone(&store), hanging: Arc::clone(&hanging) };
         let server = Server::builder()
             .add_service(kv_server::KvServiceServer::new(service.clone()))
             .add_service(admin_server::AdminServiceServer::new(service))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
-        Node { address, state, hanging, runtime: Some(runtime) }
+        Node { address, state, store, hanging, runtime: Some(runtime) }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -100,8 +117,33 @@ impl Node {
         self.state().calls.iter().filter(|(name, _)| *name == method).map(|(_, metadata)| metadata.clone()).collect()
     }
 
+    /// The names of the writes that arrived, in that order.
+    pub(crate) fn names(&self) -> Vec<kv::RequestId> {
+        self.state().names.clone()
+    }
+
     pub(crate) fn value(&self, key: &str) -> Option<Vec<u8>> {
-        self.state().map.get(key).map(|found| found.value.to_vec())
+        self.store().value(key)
+    }
+
+    /// How many writes were run, rejected ones included.
+    pub(crate) fn runs(&self) -> usize {
+        self.store().runs
+    }
+
+    /// Drops all sessions.
+    pub(crate) fn expire_sessions(&self) {
+        self.store().expire_sessions();
+    }
+
+    /// Makes another cluster of it, which is younger.
+    pub(crate) fn begin_anew(&self) {
+        *self.store() = Store::at(5);
+    }
+
+    /// A copy of a write arrives late.
+    pub(crate) fn deliver(&self, write: kv::PutRequest) -> Result<kv::PutResponse, Status> {
+        self.store().put(write)
     }
 
     /// Waits until a call hangs.
@@ -116,8 +158,17 @@ impl Node {
         }
     }
 
+    /// The address, for a resolver.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().expect("no holder panics")
     }
 }
 
@@ -173,25 +224,48 @@ pub(crate) fn outcome_unknown() -> Status {
 #[derive(Clone)]
 struct Service {
     state: Arc<Mutex<State>>,
+    store: Arc<Mutex<Store>>,
     hanging: Arc<Semaphore>,
 }
 
 impl Service {
-    async fn enter<T>(&self, method: &'static str, request: Request<T>) -> Result<T, Status> {
+    /// A call arrives, and is done by `run` unless the script says otherwise.
+    async fn serve<T, A>(
+        &self,
+        method: &'static str,
+        request: Request<T>,
+        run: impl FnOnce(&mut Store, T) -> Result<A, Status>,
+    ) -> Result<Response<A>, Status> {
         let (metadata, _, message) = request.into_parts();
         let instead = {
             let mut state = self.state.lock().expect("no holder panics");
             state.calls.push((method, metadata));
             if method == "Status" { None } else { state.script.pop_front() }
         };
-        match instead {
-            None => Ok(message),
+        let run = || run(&mut self.store.lock().expect("no holder panics"), message);
+        let result = match instead {
+            None => run(),
             Some(Instead::Fail(status)) => Err(status),
-            Some(Instead::Hang) => {
-                self.hanging.add_permits(1);
-                future::pending().await
+            Some(Instead::DoAndFail(status)) => {
+                let _ = run();
+                Err(status)
             }
-        }
+            Some(Instead::Hang) => return self.hang().await,
+            Some(Instead::DoAndHang) => {
+                let _ = run();
+                return self.hang().await;
+            }
+        };
+        self.answer(result)
+    }
+
+    async fn hang<T>(&self) -> T {
+        self.hanging.add_permits(1);
+        future::pending().await
+    }
+
+    fn note(&self, name: Option<&kv::RequestId>) {
+        self.state.lock().expect("no holder panics").names.extend(name.cloned());
     }
 
     fn answer<T>(&self, result: Result<T, Status>) -> Result<Response<T>, Status> {
@@ -216,98 +290,56 @@ impl Service {
     }
 }
 
-impl State {
-    fn put(&mut self, request: kv::PutRequest) -> Result<kv::PutResponse, Status> {
-        let mode = request.mode();
-        let kv::PutRequest { key, value, expected_revision, .. } = request;
-        let old = self.map.get(&key).cloned();
-        match (&old, mode) {
-            (Some(_), kv::PutMode::Create | kv::PutMode::Unspecified) => {
-                let message = format!("key already exists: {key}");
-                return Err(error(Code::AlreadyExists, "KEY_EXISTS", &message, &[("outcome", "NOT_APPLIED")]));
-            }
-            (None, kv::PutMode::Update | kv::PutMode::Compare) => return Err(not_found(&key)),
-            (Some(old), kv::PutMode::Compare) => check_revision(old, expected_revision)?,
-            _ => {}
-        }
-        self.revision += 1;
-        let version = old.as_ref().map_or(1, |old| old.version + 1);
-        let create_revision = old.map_or(self.revision, |old| old.create_revision);
-        let record = kv::KeyValue { key: key.clone(), value, create_revision, mod_revision: self.revision, version };
-        self.map.insert(key, record);
-        Ok(kv::PutResponse { revision: self.revision, version, time_ms: 0 })
-    }
-
-    fn delete(&mut self, request: kv::DeleteRequest) -> Result<kv::DeleteResponse, Status> {
-        let Some(old) = self.map.get(&request.key) else { return Err(not_found(&request.key)) };
-        if request.expected_revision.is_some() {
-            check_revision(old, request.expected_revision)?;
-        }
-        self.map.remove(&request.key);
-        self.revision += 1;
-        Ok(kv::DeleteResponse { revision: self.revision, previous: None, time_ms: 0 })
-    }
-}
-
-fn not_found(key: &str) -> Status {
-    let message = format!("key not found: {key}");
-    error(Code::NotFound, "KEY_NOT_FOUND", &message, &[("outcome", "NOT_APPLIED")])
-}
-
-fn check_revision(old: &kv::KeyValue, expected: Option<u64>) -> Result<(), Status> {
-    if expected == Some(old.mod_revision) {
-        return Ok(());
-    }
-    let actual = old.mod_revision.to_string();
-    let metadata = [("outcome", "NOT_APPLIED"), ("currentRevision", actual.as_str())];
-    Err(error(Code::FailedPrecondition, "REVISION_MISMATCH", "revision mismatch", &metadata))
-}
-
 #[tonic::async_trait]
 impl kv_server::KvService for Service {
     async fn put(&self, request: Request<kv::PutRequest>) -> Result<Response<kv::PutResponse>, Status> {
-        let result = self.enter("Put", request).await;
-        self.answer(result.and_then(|request| self.state.lock().expect("no holder panics").put(request)))
+        self.note(request.get_ref().request_id.as_ref());
+        self.serve("Put", request, Store::put).await
     }
 
     async fn get(&self, request: Request<kv::GetRequest>) -> Result<Response<kv::GetResponse>, Status> {
-        let result = self.enter("Get", request).await;
-        self.answer(result.and_then(|request| {
-            let state = self.state.lock().expect("no holder panics");
-            let found = state.map.get(&request.key).cloned().ok_or_else(|| not_found(&request.key))?;
-            Ok(kv::GetResponse { kv: Some(found), revision: state.revision, served_by: "fake".to_owned(), time_ms: 0 })
-        }))
+        self.serve("Get", request, |store, request| store.get(&request.key)).await
     }
 
     async fn delete(&self, request: Request<kv::DeleteRequest>) -> Result<Response<kv::DeleteResponse>, Status> {
-        let result = self.enter("Delete", request).await;
-        self.answer(result.and_then(|request| self.state.lock().expect("no holder panics").delete(request)))
+        self.note(request.get_ref().request_id.as_ref());
+        self.serve("Delete", request, Store::delete).await
+    }
+
+    async fn get_outcome(
+        &self,
+        request: Request<kv::GetOutcomeRequest>,
+    ) -> Result<Response<kv::GetOutcomeResponse>, Status> {
+        self.serve("GetOutcome", request, Store::get_outcome).await
     }
 }
 
 #[tonic::async_trait]
 impl admin_server::AdminService for Service {
     async fn status(&self, request: Request<admin::StatusRequest>) -> Result<Response<admin::StatusResponse>, Status> {
-        self.enter("Status", request).await?;
         let status = self.state.lock().expect("no holder panics").status.clone();
-        let led = || admin::StatusResponse { leader_name: "n1".to_owned(), ..Default::default() };
-        self.answer(Ok(status.unwrap_or_else(led)))
+        let run = |store: &mut Store, _| {
+            let led = || admin::StatusResponse { leader_name: "n1".to_owned(), ..Default::default() };
+            Ok(admin::StatusResponse { time_ms: store.time_ms, ..status.unwrap_or_else(led) })
+        };
+        self.serve("Status", request, run).await
     }
 
     async fn list_members(
         &self,
         request: Request<admin::ListMembersRequest>,
     ) -> Result<Response<admin::ListMembersResponse>, Status> {
-        let result = self.enter("ListMembers", request).await;
         let members = self.state.lock().expect("no holder panics").members.clone();
-        self.answer(result.map(|_| admin::ListMembersResponse { members }))
+        self.serve("ListMembers", request, |_, _| Ok(admin::ListMembersResponse { members })).await
     }
 
     async fn transfer_leadership(
         &self,
         request: Request<admin::TransferLeadershipRequest>,
     ) -> Result<Response<admin::TransferLeadershipResponse>, Status> {
-        let result = self.enter("TransferLeadership", request).await;
-        self.answer(result.map(|request| admin::TransferLeadershipResponse { leader_name: request.target, term: 2 }))
+        let run = |_: &mut Store, request: admin::TransferLeadershipRequest| {
+            Ok(admin::TransferLeadershipResponse { leader_name: request.target, term: 2 })
+        };
+        self.serve("TransferLeadership", request, run).await
     }
 }

@@ -2,5 +2,7 @@
 
 mod client;
 mod command_line;
+mod exactly_once;
 mod export;
 mod fake;
+mod reads;

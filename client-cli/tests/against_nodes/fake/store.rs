@@ -1,0 +1,201 @@
+//! What the fake nodes of a cluster keep: a map, and the results of the writes that have a name.
+
+use super::error;
+use proto::kv::v1::{self as kv, get_outcome_response::Outcome};
+use std::collections::{BTreeMap, HashMap};
+use tonic::{Code, Status};
+
+const NOT_APPLIED: (&str, &str) = ("outcome", "NOT_APPLIED");
+const UNKNOWN: (&str, &str) = ("outcome", "UNKNOWN");
+
+pub(super) struct Store {
+    map: BTreeMap<String, kv::KeyValue>,
+    revision: u64,
+    sessions: HashMap<Vec<u8>, Session>,
+    /// A session that is not known and was opened before this may have been dropped.
+    mark_ms: u64,
+    pub(super) time_ms: u64,
+    /// How many writes were run.
+    pub(super) runs: usize,
+}
+
+#[derive(Default)]
+struct Session {
+    acknowledged_below: u64,
+    results: BTreeMap<u64, Kept>,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Put(Result<kv::PutResponse, Status>),
+    Delete(Result<kv::DeleteResponse, Status>),
+    Fenced,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store::at(1000)
+    }
+}
+
+impl Store {
+    pub(super) fn at(time_ms: u64) -> Store {
+        let (map, sessions) = (BTreeMap::new(), HashMap::new());
+        Store { map, revision: 0, sessions, mark_ms: 0, time_ms, runs: 0 }
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<Vec<u8>> {
+        self.map.get(key).map(|found| found.value.to_vec())
+    }
+
+    pub(super) fn expire_sessions(&mut self) {
+        self.sessions.clear();
+        self.time_ms += 1;
+        self.mark_ms = self.time_ms;
+    }
+
+    pub(super) fn get(&self, key: &str) -> Result<kv::GetResponse, Status> {
+        let found = self.map.get(key).cloned().ok_or_else(|| not_found(key))?;
+        let (revision, served_by, time_ms) = (self.revision, "fake".to_owned(), self.time_ms);
+        Ok(kv::GetResponse { kv: Some(found), revision, served_by, time_ms })
+    }
+
+    pub(super) fn put(&mut self, request: kv::PutRequest) -> Result<kv::PutResponse, Status> {
+        let Some(name) = request.request_id.clone() else { return self.run_put(request) };
+        match self.known(&name)? {
+            Some(Kept::Put(result)) => result,
+            Some(_) => Err(reused()),
+            None => {
+                let result = self.run_put(request);
+                self.keep(&name, Kept::Put(result.clone()));
+                result
+            }
+        }
+    }
+
+    pub(super) fn delete(&mut self, request: kv::DeleteRequest) -> Result<kv::DeleteResponse, Status> {
+        let Some(name) = request.request_id.clone() else { return self.run_delete(&request) };
+        match self.known(&name)? {
+            Some(Kept::Delete(result)) => result,
+            Some(_) => Err(reused()),
+            None => {
+                let result = self.run_delete(&request);
+                self.keep(&name, Kept::Delete(result.clone()));
+                result
+            }
+        }
+    }
+
+    pub(super) fn get_outcome(&mut self, request: kv::GetOutcomeRequest) -> Result<kv::GetOutcomeResponse, Status> {
+        let name = request.request_id.ok_or_else(|| Status::invalid_argument("no name"))?;
+        let session = self.session(&name)?;
+        let outcome = if name.sequence < session.acknowledged_below {
+            Outcome::Forgotten(kv::Forgotten {})
+        } else {
+            match session.results.entry(name.sequence).or_insert(Kept::Fenced).clone() {
+                Kept::Put(Ok(response)) => Outcome::Put(response),
+                Kept::Delete(Ok(response)) => Outcome::Delete(response),
+                // The only rejection of these tests.
+                Kept::Put(Err(_)) => Outcome::Rejected(kv::Rejected { reason: "KEY_EXISTS".to_owned(), revision: 1 }),
+                Kept::Delete(Err(_)) => {
+                    Outcome::Rejected(kv::Rejected { reason: "KEY_NOT_FOUND".to_owned(), revision: 0 })
+                }
+                Kept::Fenced => Outcome::NeverApplied(kv::NeverApplied {}),
+            }
+        };
+        Ok(kv::GetOutcomeResponse { outcome: Some(outcome), time_ms: self.time_ms })
+    }
+
+    /// The session of a name, which is opened if it is new.
+    fn session(&mut self, name: &kv::RequestId) -> Result<&mut Session, Status> {
+        assert_eq!(name.session.len(), 16, "a session has 16 bytes");
+        assert!(name.sequence >= 1 && name.acknowledged_below <= name.sequence, "{name:?}");
+        self.time_ms += 1;
+        let now = self.time_ms.to_string();
+        if !self.sessions.contains_key(name.session.as_ref()) {
+            if name.opened_at_ms > self.time_ms {
+                let metadata = [NOT_APPLIED, ("timeMs", &now)];
+                return Err(error(Code::InvalidArgument, "REQUEST_ID_AHEAD", "opened in the future", &metadata));
+            }
+            if name.opened_at_ms < self.mark_ms {
+                return Err(session_expired(&now));
+            }
+        }
+        let session = self.sessions.entry(name.session.to_vec()).or_default();
+        session.acknowledged_below = session.acknowledged_below.max(name.acknowledged_below);
+        let below = session.acknowledged_below;
+        session.results.retain(|sequence, _| *sequence >= below);
+        Ok(session)
+    }
+
+    fn known(&mut self, name: &kv::RequestId) -> Result<Option<Kept>, Status> {
+        let session = self.session(name)?;
+        if name.sequence < session.acknowledged_below {
+            return Err(error(Code::FailedPrecondition, "RESULT_FORGOTTEN", "the result is forgotten", &[UNKNOWN]));
+        }
+        match session.results.get(&name.sequence) {
+            Some(Kept::Fenced) => Err(error(Code::Aborted, "REQUEST_FENCED", "it was settled", &[NOT_APPLIED])),
+            kept => Ok(kept.cloned()),
+        }
+    }
+
+    fn keep(&mut self, name: &kv::RequestId, kept: Kept) {
+        let session = self.sessions.get_mut(name.session.as_ref()).expect("it was opened");
+        session.results.insert(name.sequence, kept);
+    }
+
+    fn run_put(&mut self, request: kv::PutRequest) -> Result<kv::PutResponse, Status> {
+        self.runs += 1;
+        let mode = request.mode();
+        let kv::PutRequest { key, value, expected_revision, .. } = request;
+        let old = self.map.get(&key).cloned();
+        match (&old, mode) {
+            (Some(_), kv::PutMode::Create | kv::PutMode::Unspecified) => {
+                let message = format!("key already exists: {key}");
+                return Err(error(Code::AlreadyExists, "KEY_EXISTS", &message, &[NOT_APPLIED]));
+            }
+            (None, kv::PutMode::Update | kv::PutMode::Compare) => return Err(not_found(&key)),
+            (Some(old), kv::PutMode::Compare) => check_revision(old, expected_revision)?,
+            _ => {}
+        }
+        self.revision += 1;
+        let version = old.as_ref().map_or(1, |old| old.version + 1);
+        let create_revision = old.map_or(self.revision, |old| old.create_revision);
+        let record = kv::KeyValue { key: key.clone(), value, create_revision, mod_revision: self.revision, version };
+        self.map.insert(key, record);
+        Ok(kv::PutResponse { revision: self.revision, version, time_ms: self.time_ms })
+    }
+
+    fn run_delete(&mut self, request: &kv::DeleteRequest) -> Result<kv::DeleteResponse, Status> {
+        self.runs += 1;
+        let Some(old) = self.map.get(&request.key) else { return Err(not_found(&request.key)) };
+        if request.expected_revision.is_some() {
+            check_revision(old, request.expected_revision)?;
+        }
+        self.map.remove(&request.key);
+        self.revision += 1;
+        Ok(kv::DeleteResponse { revision: self.revision, previous: None, time_ms: self.time_ms })
+    }
+}
+
+fn session_expired(now_ms: &str) -> Status {
+    error(Code::FailedPrecondition, "SESSION_EXPIRED", "the session has expired", &[UNKNOWN, ("timeMs", now_ms)])
+}
+
+fn reused() -> Status {
+    error(Code::InvalidArgument, "REQUEST_ID_REUSED", "the name was given to another write", &[NOT_APPLIED])
+}
+
+fn not_found(key: &str) -> Status {
+    let message = format!("key not found: {key}");
+    error(Code::NotFound, "KEY_NOT_FOUND", &message, &[NOT_APPLIED])
+}
+
+fn check_revision(old: &kv::KeyValue, expected: Option<u64>) -> Result<(), Status> {
+    if expected == Some(old.mod_revision) {
+        return Ok(());
+    }
+    let actual = old.mod_revision.to_string();
+    let metadata = [NOT_APPLIED, ("currentRevision", actual.as_str())];
+    Err(error(Code::FailedPrecondition, "REVISION_MISMATCH", "revision mismatch", &metadata))
+}
