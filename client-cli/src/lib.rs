@@ -4,33 +4,107 @@
 //! node leads and goes there directly next time. It connects when it is first used, tries another node when one does
 //! not answer, and bounds each request by one deadline over all its attempts.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use client_cli::{Client, Error, Options, PutOptions};
+//! ```
+//! # // The examples run against a node that is faked as in the tests.
+//! # #[path = "../tests/against_nodes/fake/mod.rs"]
+//! # mod fake;
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use client_cli::{Client, Error, Options, PutMode};
 //!
-//! let client = Client::connect(Options::new(["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"])?);
-//! match client.put("greeting", "hello", PutOptions::default()).await {
-//!     Ok(written) => println!("revision {}", written.revision),
+//! let endpoints = ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"];
+//! # let node = fake::Node::start();
+//! # let endpoints = [node.endpoint()];
+//! let client = Client::connect(Options::new(endpoints)?);
+//! let written = client.put("greeting", "hello", PutMode::Create).await?;
+//!
+//! match client.put("greeting", "good day", PutMode::Create).await {
 //!     Err(Error::KeyExists { key, .. }) => println!("{key} is there already"),
-//!     Err(error) if error.outcome() == client_cli::Outcome::Unknown => println!("it may have been written: {error}"),
-//!     Err(error) => println!("certainly not written: {error}"),
+//!     other => panic!("it was just written: {other:?}"),
 //! }
+//! client.put("greeting", "good day", PutMode::Compare(written.revision)).await?;
+//!
 //! let found = client.get("greeting").await?;
-//! assert_eq!(found.key_value.value.as_ref(), b"hello");
+//! assert_eq!(found.key_value.value.as_ref(), b"good day");
+//! client.delete("greeting", None).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What is retried
+//! # A write runs once
 //!
-//! An attempt that was *certainly not applied* is repeated elsewhere, with back-off and jitter, until the deadline:
-//! nothing was handed to a connection, or a node said so (`outcome = NOT_APPLIED`, or `UNAVAILABLE` with Quorate's
-//! `ErrorInfo`). Reads are always repeatable, and an endpoint that is slow to answer one is left for another.
+//! Each write has a name, a [`RequestId`], by which the cluster knows it again: however often it is sent, it is run once,
+//! and each attempt is told what came of it then. So an answer that was lost is simply asked for again, until the
+//! deadline, also at another node, after a failover or a restart. Only if all of that time brings no answer the caller
+//! gets an [`Error::OutcomeUnknown`]; it has the name, and [`Client::get_outcome`] settles the write, then or
+//! later, in this process or in another.
 //!
-//! A *write* whose outcome is not known is never repeated: the first attempt may have been applied, and the second
-//! would then be told that the key exists. It is reported as [`Error::OutcomeUnknown`]. So that this stays rare, a
-//! write is entrusted only to a connection that has answered lately; any other is asked for the node's status first,
+//! ```
+//! # #[path = "../tests/against_nodes/fake/mod.rs"]
+//! # mod fake;
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use client_cli::{Client, Options, Outcome, PutMode, Settled};
+//! use std::time::Duration;
+//!
+//! # let node = fake::Node::start();
+//! # let endpoints = [node.endpoint()];
+//! let client = Client::connect(Options::new(endpoints)?.timeout(Duration::from_millis(500)));
+//! # node.instead(fake::Instead::DoAndHang);
+//! if let Err(error) = client.put("greeting", "hello", PutMode::Create).await {
+//!     match error.request_id() {
+//!         Some(id) => match client.get_outcome(id).await? {
+//!             Settled::Put(written) => println!("it was applied, at revision {}", written.revision),
+//!             Settled::NeverApplied => println!("it never will be applied"),
+//!             settled => println!("{settled:?}"),
+//!         },
+//!         None if error.outcome() == Outcome::NotApplied => println!("certainly not applied: {error}"),
+//!         None => println!("nobody can tell any more: {error}"),
+//!     }
+//! }
+//! # assert_eq!(client.get("greeting").await?.revision, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The names of a client's writes are numbered within a session, which it opens by drawing a random number. The cluster
+//! forgets a session in which nothing was asked for an hour (or earlier, if there are too many); the client then goes on
+//! in another, and nobody notices, unless an attempt of the very write may have been applied before.
+//!
+//! Nothing is left behind by dropping the future of a request. See [`Client`] for what becomes of a write then.
+//!
+//! # What is certain
+//!
+//! An error of a write is certain, nothing was written ([`Outcome::NotApplied`]), if for **each** attempt
+//!
+//! - the request was not handed to a connection, or
+//! - a node said so: its error has Quorate's `ErrorInfo` with `outcome = NOT_APPLIED`, or names no outcome and has a code
+//!   that only a refusal has (`UNAVAILABLE` among them; `UNKNOWN`, `DEADLINE_EXCEEDED`, `CANCELLED`, `ABORTED`, `INTERNAL`
+//!   and `DATA_LOSS` are not), or
+//! - the cluster did not know the write's session (`SESSION_EXPIRED`, `REQUEST_ID_AHEAD`),
+//!
+//! or if **any** attempt was told what came of the write when it was run (`KEY_EXISTS`, `KEY_NOT_FOUND`,
+//! `REVISION_MISMATCH`), or that it never will be (`REQUEST_FENCED`): that settles all others.
+//!
+//! Anything else leaves an attempt unknown: a connection that was lost, a time that passed, and every status without
+//! Quorate's `ErrorInfo`, whatever its code, because a library or a proxy on the way made it. The write is then repeated
+//! under its name. It ends as [`Error::OutcomeUnknown`] when the deadline passes or a node refuses it at the door (a full
+//! disk says nothing of an earlier attempt), and as [`Error::SessionExpired`] if its session was forgotten meanwhile: it
+//! is **never** sent under a second name after an attempt that may have been applied.
+//!
+//! # What is retried, and where
+//!
+//! All requests but a handover of leadership are repeated until the deadline, with back-off and jitter, or after the
+//! pause that a node asks for. An endpoint that does not answer within a second ([`Options::attempt_timeout`]) is left
+//! for another; one that failed is asked last for a while, longer each time. So that few outcomes become unknown at all,
+//! a write is entrusted only to a connection that has answered lately; any other is asked for the node's status first,
 //! which shows a node that accepts connections but hangs while nothing is at stake yet.
+//!
+//! A get that is slower than is usual for its endpoint is sent to a second one as well, and the first answer counts
+//! ([`Options::hedged_reads`]).
+//!
+//! A name with several addresses is as many endpoints: each is tried on its own, and the name is looked up again when one
+//! of them gives no answer. Connections are probed: by HTTP/2 pings while a request is under way, by the kernel else.
 
 mod backoff;
 mod client;

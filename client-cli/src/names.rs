@@ -294,7 +294,7 @@ mod tests {
             names.names[0].known().looked_up = known.and_then(|at| at.checked_sub(SUSPECT_FOR));
             let ended = names.ended.notified();
             let before = texts(&names.places().await);
-            ended.await;
+            tokio::time::timeout(names.patience, ended).await.expect("it is looked up again");
             (before, texts(&names.places().await))
         };
         let first = vec!["10.0.0.0:1".to_owned()];

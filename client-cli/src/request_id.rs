@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr};
 /// The name of a write. Written `<32 hex digits>-<opened_at_ms>-<sequence>`: the session, when it was opened, and the
 /// number of the write in it.
 ///
-/// It comes with an [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown), and [`Client::get_outcome`] takes it: that of
-/// any client of the same cluster, also in another process.
+/// It comes with an [`Error::OutcomeUnknown`](crate::Error::OutcomeUnknown), and [`Client::get_outcome`] takes it, also
+/// in another process with a client of the same cluster.
 ///
 /// ```
 /// use client_cli::RequestId;

@@ -64,16 +64,12 @@ fn a_slow_write_does_not_fill_its_session() {
     let sessions = Sessions::default();
     let slow = sessions.take();
     let session = slow.name().session;
-    let mut last = 1;
-    loop {
-        let ticket = sessions.take();
-        if ticket.name().session != session {
-            assert_eq!(sent(&ticket).1, 1);
-            break;
-        }
-        last = ticket.name().sequence;
+    for sequence in 2..=WINDOW {
+        assert_eq!(sent(&sessions.take()), (session, sequence, 1));
     }
-    assert_eq!(last, WINDOW);
+    let next = sessions.take();
+    assert_ne!(next.name().session, session);
+    assert_eq!(next.name().sequence, 1);
     assert_eq!(sent(&slow), (session, 1, 1));
 }
 
