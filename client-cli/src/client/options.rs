@@ -17,7 +17,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// waited for when there is another endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a [`Client`] finds its cluster, and how long it tries.
+/// How a [`Client`](crate::Client) finds its cluster, and how long it tries.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub(super) endpoints: Vec<Endpoint>,
