@@ -69,7 +69,7 @@ impl Options {
     }
 
     /// How long a request waits for one endpoint, at first, before it asks another; 1 s unless set. Where there is no
-    /// other it waits until the deadline.
+    /// other, it waits for half of the time that is left, if that is longer, and then tries a new connection.
     #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Options {
         self.attempt_timeout = timeout;

@@ -330,15 +330,17 @@ impl<'a> Journey<'a> {
         self.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown)
     }
 
-    /// How long an attempt may take. A slow endpoint is left for another, with more patience in each round; a handover
-    /// that left has no other.
+    /// How long an attempt may take. A slow endpoint is left for another, with more patience in each round. Where there
+    /// is no other, it is the connection that may be dead, and it gets half the time; a handover has only one attempt.
     fn budget<R: Rpc>(&self, endpoint: &Endpoint) -> Duration {
-        let remaining = self.remaining();
-        if R::REPEATS == Repeats::Never || self.tour.is_only(endpoint) {
+        let (remaining, patience) = (self.remaining(), self.client.attempt_timeout);
+        if R::REPEATS == Repeats::Never {
             return remaining;
         }
-        let patience = self.client.attempt_timeout.saturating_mul(1 << self.tour.rounds().min(16));
-        patience.min(remaining)
+        if self.tour.is_only(endpoint) {
+            return if remaining / 2 > patience { remaining / 2 } else { remaining };
+        }
+        patience.saturating_mul(1 << self.tour.rounds().min(16)).min(remaining)
     }
 
     fn remaining(&self) -> Duration {
