@@ -23,7 +23,7 @@ fn forge_newest_snapshot(directory: &Path) {
     }
     let mut store = loader.finish().expect("it is sound");
     let put = Command::Put { key: "forged".into(), value: "nobody wrote this".into(), mode: PutMode::Upsert };
-    let put = kv::command::encode(&put, store.time_ms()).expect("it is valid");
+    let put = kv::command::encode(&put.into(), store.time_ms()).expect("it is valid");
     // In place of the entry behind the snapshot, which is passed over then.
     let index = meta.index.next();
     store.apply(index, &put).expect("it is known");

@@ -42,7 +42,8 @@ pub(super) async fn overwrite(channel: Channel, number: u64) -> BTreeMap<String,
     for key in 0..KEYS {
         let (channel, key) = (channel.clone(), format!("overwritten {key}"));
         let value = format!("{number:08} {}", "v".repeat(VALUE_BYTES)).into();
-        let request = PutRequest { key: key.clone(), value, mode: PutMode::Upsert.into(), expected_revision: None };
+        let mode = PutMode::Upsert.into();
+        let request = PutRequest { key: key.clone(), value, mode, ..PutRequest::default() };
         puts.spawn(async move { (key, rpc::bounded(KvServiceClient::new(channel).put(request)).await) });
     }
     let answers = puts.join_all().await.into_iter();

@@ -117,7 +117,7 @@ impl Writer {
                 key: name(number),
                 value: text(value).into(),
                 mode: PutMode::Upsert.into(),
-                expected_revision: None,
+                ..PutRequest::default()
             };
             let channel = self.channels[self.node].clone();
             match rpc::bounded(KvServiceClient::new(channel).put(request)).await {

@@ -156,7 +156,7 @@ impl Client {
     fn put(&mut self, key: String, mode: PutMode, expected_revision: Option<u64>) -> Request {
         self.puts += 1;
         let value = format!("{}.{}", self.number, self.puts).into();
-        Request::Put(PutRequest { key, value, mode: mode.into(), expected_revision })
+        Request::Put(PutRequest { key, value, mode: mode.into(), expected_revision, request_id: None })
     }
 
     async fn perform(&mut self, node: usize, request: Request) -> Result<(), Status> {

@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn created(revision: u64) -> Result<PutResponse, Status> {
-        Ok(PutResponse { revision, version: 1 })
+        Ok(PutResponse { revision, version: 1, ..PutResponse::default() })
     }
 
     fn found(value: &str, revision: u64) -> Result<GetResponse, Status> {

@@ -4,8 +4,8 @@
 use proto::{
     admin::v1::{StatusRequest, StatusResponse, admin_service_client::AdminServiceClient},
     kv::v1::{
-        DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutMode, PutRequest, PutResponse,
-        kv_service_client::KvServiceClient,
+        DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, PutMode,
+        PutRequest, PutResponse, RequestId, kv_service_client::KvServiceClient,
     },
 };
 use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
@@ -47,6 +47,7 @@ pub fn put_request(key: &str, value: &str) -> PutRequest {
         value: value.to_owned().into(),
         mode: PutMode::Unspecified.into(),
         expected_revision: None,
+        request_id: None,
     }
 }
 
@@ -58,6 +59,23 @@ pub fn get_request(key: &str) -> GetRequest {
 /// A delete request without conditions.
 pub fn delete_request(key: &str) -> DeleteRequest {
     DeleteRequest { key: key.to_owned(), ..DeleteRequest::default() }
+}
+
+/// The name of a write: its session, which is all bytes `session`, and its number in it. The session is as old as the
+/// cluster, and nothing is acknowledged.
+pub fn request_id(session: u8, sequence: u64) -> RequestId {
+    RequestId { session: vec![session; 16].into(), opened_at_ms: 0, sequence, acknowledged_below: 0 }
+}
+
+/// A put of `request`, which may have a request id.
+pub async fn put_with(channel: &Channel, request: PutRequest) -> Result<PutResponse, Status> {
+    bounded(KvServiceClient::new(channel.clone()).put(request)).await
+}
+
+/// What became of a write.
+pub async fn get_outcome(channel: &Channel, id: RequestId) -> Result<GetOutcomeResponse, Status> {
+    let request = GetOutcomeRequest { request_id: Some(id) };
+    bounded(KvServiceClient::new(channel.clone()).get_outcome(request)).await
 }
 
 /// A create-only put.

@@ -1,7 +1,7 @@
 //! Walks through every error and checks its status against the table.
 
 use super::*;
-use engine::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use engine::kv::{InvalidRequestId, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use std::collections::BTreeSet;
 
 /// One row: the error, its code, its reason, its message, whether a write's outcome is unknown, and the metadata.
@@ -206,6 +206,59 @@ fn outcomes() -> Vec<Row> {
     ]
 }
 
+fn sessions() -> Vec<Row> {
+    vec![
+        (
+            ApiError::SessionExpired { time_ms: 8 },
+            Code::FailedPrecondition,
+            "SESSION_EXPIRED",
+            "the session has expired: whether an earlier copy of this write was applied is not known",
+            true,
+            &[("timeMs", "8")],
+        ),
+        (
+            ApiError::RequestIdAhead { time_ms: 8 },
+            Code::InvalidArgument,
+            "REQUEST_ID_AHEAD",
+            "the request id's session was opened at a time that is still to come",
+            false,
+            &[("timeMs", "8")],
+        ),
+        (
+            ApiError::RequestIdReused,
+            Code::InvalidArgument,
+            "REQUEST_ID_REUSED",
+            "the request id was given to another request before",
+            false,
+            &[],
+        ),
+        (
+            ApiError::RequestFenced,
+            Code::Aborted,
+            "REQUEST_FENCED",
+            "the write was settled as one that is never applied",
+            false,
+            &[],
+        ),
+        (
+            ApiError::ResultForgotten,
+            Code::FailedPrecondition,
+            "RESULT_FORGOTTEN",
+            "the client had acknowledged this write: whether it was applied is not kept any more",
+            true,
+            &[],
+        ),
+        (
+            ApiError::SessionFull,
+            Code::ResourceExhausted,
+            "SESSION_FULL",
+            "the session keeps too many results that the client did not acknowledge",
+            false,
+            &[],
+        ),
+    ]
+}
+
 fn row(
     violation: Violation,
     reason: &'static str,
@@ -250,12 +303,31 @@ fn violations() -> Vec<Row> {
             &[],
         ),
         row(Violation::RevisionZero, "EXPECTED_REVISION_ZERO", "expected_revision must be at least 1", &[]),
+        row(Violation::RequestIdMissing, "REQUEST_ID_MISSING", "the request id is missing", &[]),
+        row(
+            Violation::SessionLength { actual_bytes: 15 },
+            "REQUEST_ID_SESSION_LENGTH",
+            "the request id's session has 15 bytes and has to have 16",
+            &[("expectedBytes", "16"), ("actualBytes", "15")],
+        ),
+        row(
+            Violation::RequestId(InvalidRequestId::SequenceZero),
+            "REQUEST_ID_SEQUENCE_ZERO",
+            "the request id is out of bounds: the sequence is 0, and the first is 1",
+            &[],
+        ),
+        row(
+            Violation::RequestId(InvalidRequestId::AcknowledgedAhead { sequence: 3, acknowledged_below: 4 }),
+            "REQUEST_ID_ACKNOWLEDGED_AHEAD",
+            "the request id is out of bounds: acknowledged_below is 4, above the request's own sequence 3",
+            &[("sequence", "3"), ("acknowledgedBelow", "4")],
+        ),
         row(Violation::RequestMissing, "REQUEST_MISSING", "the forwarded request is missing", &[]),
     ]
 }
 
 fn rows() -> impl Iterator<Item = Row> {
-    [rejections(), malformed(), transfers(), unavailable(), outcomes(), violations()].into_iter().flatten()
+    [rejections(), malformed(), transfers(), unavailable(), outcomes(), sessions(), violations()].into_iter().flatten()
 }
 
 /// The number of a case. A new case does not compile until it has one, and then fails until it has a row.
@@ -274,6 +346,10 @@ fn number(error: &ApiError) -> usize {
             Violation::RevisionNotAllowed => 9,
             Violation::RevisionZero => 10,
             Violation::RequestMissing => 11,
+            Violation::RequestIdMissing => 30,
+            Violation::SessionLength { .. } => 31,
+            Violation::RequestId(InvalidRequestId::SequenceZero) => 32,
+            Violation::RequestId(InvalidRequestId::AcknowledgedAhead { .. }) => 33,
         },
         ApiError::TimeoutMalformed { .. } => 12,
         ApiError::MessageTooLarge { .. } => 13,
@@ -293,10 +369,16 @@ fn number(error: &ApiError) -> usize {
         ApiError::NobodyElse => 27,
         ApiError::TransferTimedOut => 28,
         ApiError::StorageFull => 29,
+        ApiError::SessionExpired { .. } => 34,
+        ApiError::RequestIdAhead { .. } => 35,
+        ApiError::RequestIdReused => 36,
+        ApiError::RequestFenced => 37,
+        ApiError::ResultForgotten => 38,
+        ApiError::SessionFull => 39,
     }
 }
 
-const CASES: usize = 30;
+const CASES: usize = 40;
 
 #[test]
 fn every_case_has_a_row() {
@@ -352,11 +434,18 @@ fn details_fit_the_case() {
                 assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("key", "a"));
                 None
             }
-            ApiError::RevisionMismatch { .. } | ApiError::AlreadyLeader { .. } | ApiError::NobodyElse => {
+            ApiError::RevisionMismatch { .. }
+            | ApiError::AlreadyLeader { .. }
+            | ApiError::NobodyElse
+            | ApiError::SessionExpired { .. }
+            | ApiError::ResultForgotten => {
                 assert!(details.has_precondition_failure_violations());
                 None
             }
-            ApiError::Invalid(_) | ApiError::NotAVoter { .. } => {
+            ApiError::Invalid(_)
+            | ApiError::NotAVoter { .. }
+            | ApiError::RequestIdAhead { .. }
+            | ApiError::RequestIdReused => {
                 let request = details.bad_request().expect("a BadRequest");
                 assert!(!request.field_violations[0].field.is_empty());
                 None
@@ -365,7 +454,7 @@ fn details_fit_the_case() {
                 assert!(details.retry_info().is_some());
                 None
             }
-            ApiError::Overloaded => {
+            ApiError::Overloaded | ApiError::SessionFull => {
                 assert!(details.retry_info().is_some());
                 Some(b"100".to_vec())
             }
@@ -382,6 +471,7 @@ fn details_fit_the_case() {
             | ApiError::NotReady { .. }
             | ApiError::Draining
             | ApiError::DeadlineExceeded
+            | ApiError::RequestFenced
             | ApiError::OutcomeUnknown { .. }
             | ApiError::TransferTimedOut => None,
         };
@@ -434,6 +524,16 @@ fn what_a_node_says_becomes_the_error_that_it_means() {
         let info = status.get_details_error_info().expect("an ErrorInfo");
         assert_eq!(info.reason, expected, "{error:?}");
         assert_eq!(info.metadata["outcome"] == "UNKNOWN", unknown, "{error:?}");
+    }
+    for (refusal, expected) in [
+        (Refusal::SessionExpired { time_ms: 8 }, ApiError::SessionExpired { time_ms: 8 }),
+        (Refusal::OpenedAhead { time_ms: 8 }, ApiError::RequestIdAhead { time_ms: 8 }),
+        (Refusal::RequestIdReused, ApiError::RequestIdReused),
+        (Refusal::Fenced, ApiError::RequestFenced),
+        (Refusal::ResultForgotten, ApiError::ResultForgotten),
+        (Refusal::SessionFull, ApiError::SessionFull),
+    ] {
+        assert_eq!(ApiError::from(refusal), expected);
     }
     assert_eq!(ApiError::from(ReadError::DeadlineExceeded), ApiError::DeadlineExceeded);
     assert_eq!(ApiError::from(TransferError::DeadlineExceeded), ApiError::TransferTimedOut);

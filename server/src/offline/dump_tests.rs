@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::kv::{Revision, command::encode};
+use engine::kv::{RequestId, Revision, SessionId, command::encode};
 use engine::wal::{Place, SegmentStart};
 use raft::{HardState, Index, NodeId, Term};
 
@@ -18,7 +18,11 @@ fn entry(payload: Payload) -> Inspected {
 }
 
 fn command(command: &Command) -> Inspected {
-    entry(Payload::Command(encode(&command.clone().into(), 1234).expect("a valid command")))
+    request(&command.clone().into())
+}
+
+fn request(request: &Request) -> Inspected {
+    entry(Payload::Command(encode(request, 1234).expect("a valid command")))
 }
 
 fn shown(record: &Inspected) -> (String, String) {
@@ -83,6 +87,23 @@ fn every_command_is_decoded() {
         r#"entry       7, term 2: 5 bytes b"\xffwhat" that are no known command: command version 255 is unknown"#
     );
     assert!(json.ends_with(r#"{"operation":"unknown","unknown":"command version 255 is unknown"}}"#), "{json}");
+}
+
+#[test]
+fn a_request_id_is_shown_with_its_command() {
+    let session = SessionId::new(0xab);
+    let id = Some(RequestId { session, opened_at_ms: 5, sequence: 7, acknowledged_below: 6 });
+    let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+    let named = "request 7 of session 000000000000000000000000000000ab, at 1234 ms";
+    let json_id = r#""request_id":{"session":"000000000000000000000000000000ab","opened_at_ms":5,"sequence":7,"#;
+    let tail = format!(r#""time_ms":1234,{json_id}"acknowledged_below":6}}}}}}"#);
+    let put = Request { id, command: Command::Put { key, value, mode: PutMode::Upsert } };
+    let (text, json) = shown(&request(&put));
+    assert_eq!(text, format!(r#"entry       7, term 2: put "k" = 1 byte "v", upsert, {named}"#));
+    assert!(json.ends_with(&format!(r#""value_start":"v",{tail}"#)), "{json}");
+    let (text, json) = shown(&request(&Request { id, command: Command::Settle }));
+    assert_eq!(text, format!("entry       7, term 2: settle, {named}"));
+    assert!(json.ends_with(&format!(r#""command":{{"operation":"settle",{tail}"#)), "{json}");
 }
 
 #[test]

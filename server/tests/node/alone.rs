@@ -24,7 +24,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let status = node.until_leading().await;
     assert_eq!((status.name.as_str(), status.role, status.members.len()), ("n1", Role::Leader, 1));
     let written = node.handle.write(put("a"), soon()).await.expect("a leader writes");
-    assert!(matches!(written, Applied::Put { version: 1, .. }), "{written:?}");
+    assert!(matches!(written.applied, Applied::Put { version: 1, .. }), "{written:?}");
     let status = node.until("the new key", |status| status.key_count == 1).await;
     assert_eq!((status.revision, status.not_ready), (2, None));
     node.stop().await.expect("a node that is told to stops well");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::disk::{Disk, LockError, RealDisk};
-use engine::kv::{Command, PutMode};
+use engine::kv::{Command, PutMode, Request};
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::forward::ForwardTarget;
 use quorate_server::node::{self, NodeError, NodeHandle, NodeStatus, RequestContext, Setup};
@@ -133,9 +133,9 @@ pub(crate) fn soon() -> RequestContext {
 }
 
 /// Puts `key`, whether it is there or not, with itself as the value.
-pub(crate) fn put(key: &str) -> Command {
+pub(crate) fn put(key: &str) -> Request {
     let text = Bytes::copy_from_slice(key.as_bytes());
-    Command::Put { key: text.clone(), value: text, mode: PutMode::Upsert }
+    Command::Put { key: text.clone(), value: text, mode: PutMode::Upsert }.into()
 }
 
 /// Waits for something that has to happen.

@@ -18,7 +18,7 @@ use crate::api::{Api, ApiOptions, Drain, services_of};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{
     Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
-    WriteError,
+    WriteError, WriteResult,
 };
 use crate::telemetry::TraceContext;
 
@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) reads: Mutex<VecDeque<Result<ReadResult, ReadError>>>,
     pub(super) transfers: Mutex<VecDeque<Result<(Leader, u64), TransferError>>>,
     /// What the node was asked to write.
-    pub(super) commands: Mutex<Vec<kv::Command>>,
+    pub(super) requests: Mutex<Vec<kv::Request>>,
 }
 
 /// A node that answers from lists.
@@ -52,7 +52,7 @@ impl FakeNode {
             writes: Mutex::default(),
             reads: Mutex::default(),
             transfers: Mutex::default(),
-            commands: Mutex::default(),
+            requests: Mutex::default(),
         }))
     }
 
@@ -68,20 +68,20 @@ impl FakeNode {
         self.0.status.send_replace(status);
     }
 
-    pub(super) fn commands(&self) -> Vec<kv::Command> {
-        self.0.commands.lock().expect("no panic").clone()
+    pub(super) fn requests(&self) -> Vec<kv::Request> {
+        self.0.requests.lock().expect("no panic").clone()
     }
 }
 
 impl Node for FakeNode {
-    async fn write(&self, command: kv::Command, context: RequestContext) -> Result<kv::Applied, WriteError> {
-        self.0.commands.lock().expect("no panic").push(command);
+    async fn write(&self, request: kv::Request, context: RequestContext) -> Result<WriteResult, WriteError> {
+        self.0.requests.lock().expect("no panic").push(request);
         let write = self.0.writes.lock().expect("no panic").pop_front();
         match write.expect("no write was expected") {
-            Write::Answer(answer) => answer,
+            Write::Answer(answer) => answer.map(at_time),
             Write::AnswerAndLearn(answer, status) => {
                 self.learns(*status);
-                answer
+                answer.map(at_time)
             }
             Write::Wait => {
                 tokio::time::sleep_until(context.deadline.into()).await;
@@ -241,6 +241,13 @@ pub(super) fn led_by(leader: Option<&str>) -> NodeStatus {
         members: ["n1", "n2", "n3"].map(member).into(),
         ..NodeStatus::default()
     }
+}
+
+/// The replicated time of every answer.
+pub(super) const TIME_MS: u64 = 1234;
+
+fn at_time(applied: kv::Applied) -> WriteResult {
+    WriteResult { applied, time_ms: TIME_MS }
 }
 
 pub(super) fn not_leader() -> Unavailable {

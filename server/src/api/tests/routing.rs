@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::fake::{Harness, Write, led_by, not_leader, reason, written};
+use super::fake::{Harness, TIME_MS, Write, led_by, not_leader, reason, written};
 use crate::api::error::{ApiError, CallKind};
 use crate::forward::ForwardError;
 use crate::node::{NodeStatus, Role};
@@ -26,13 +26,13 @@ fn get() -> GetRequest {
 }
 
 fn put_answer() -> Result<ForwardResponse, ForwardError> {
-    Ok(ForwardResponse { response: Some(Answer::Put(PutResponse { revision: 8, version: 2 })) })
+    Ok(ForwardResponse { response: Some(Answer::Put(PutResponse { revision: 8, version: 2, time_ms: 99 })) })
 }
 
 fn get_answer() -> Result<ForwardResponse, ForwardError> {
     let kv = KeyValue { key: "a".to_owned(), value: Bytes::from_static(b"v"), ..Default::default() };
     Ok(ForwardResponse {
-        response: Some(Answer::Get(GetResponse { kv: Some(kv), revision: 8, served_by: "n2".to_owned() })),
+        response: Some(Answer::Get(GetResponse { kv: Some(kv), revision: 8, served_by: "n2".to_owned(), time_ms: 99 })),
     })
 }
 
@@ -53,7 +53,7 @@ async fn a_follower_forwards_the_request_as_it_came() {
     let harness = Harness::new(led_by(Some("n2")));
     harness.will_forward(|_| put_answer());
     let (response, headers) = harness.call::<_, PutResponse>(PUT, &put()).await.expect("forwarded");
-    assert_eq!((response.revision, response.version), (8, 2));
+    assert_eq!((response.revision, response.version, response.time_ms), (8, 2, 99));
     assert_eq!(headers["quorate-leader-name"], "n2");
     assert_eq!(headers["quorate-leader-address"], "n2:7000");
     let forwarded = harness.forwarder.forwarded.lock().expect("no panic");
@@ -255,7 +255,7 @@ async fn a_forwarded_request_is_run_here_or_not_at_all() {
     harness.node.will_write(Write::Answer(written()));
     let request = forward_request(Some(Request::Put(put())));
     let response = target.run_forwarded(request.clone(), soon(), None).await.expect("written");
-    assert_eq!(response.response, Some(Answer::Put(PutResponse { revision: 4, version: 1 })));
+    assert_eq!(response.response, Some(Answer::Put(PutResponse { revision: 4, version: 1, time_ms: TIME_MS })));
 
     // The node that forwarded was wrong about the leader. This one knows a better, and still does not forward.
     harness.node.learns(led_by(Some("n3")));

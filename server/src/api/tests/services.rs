@@ -54,6 +54,8 @@ async fn admin_tells_what_the_node_knows() {
         log_bytes_since_snapshot: 50,
         storage_full: true,
         recovering: true,
+        session_count: 11,
+        time_ms: 12,
         ..led_by(Some("n1"))
     };
     let harness = Harness::new(status);
@@ -71,6 +73,7 @@ async fn admin_tells_what_the_node_knows() {
     assert_eq!(status.dropped_messages["malformed"], 3);
     assert_eq!((status.first_index, status.snapshot_index, status.snapshot_bytes), (4, 6, 100));
     assert_eq!((status.log_bytes_since_snapshot, status.storage_full, status.recovering), (50, true, true));
+    assert_eq!((status.session_count, status.time_ms), (11, 12));
 
     let members = client.list_members(ListMembersRequest {}).await.expect("members").into_inner().members;
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
