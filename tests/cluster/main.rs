@@ -4,6 +4,7 @@ mod command_line;
 mod damage;
 mod data_directory;
 mod durability;
+mod exactly_once;
 mod foretold;
 mod golden_directories;
 mod grpcurl;

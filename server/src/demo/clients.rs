@@ -102,7 +102,7 @@ async fn ask(address: &str, action: &Action) -> Result<Answer, String> {
         match error {
             Error::KeyExists { .. } => Ok(Answer::KeyExists { message }),
             Error::KeyNotFound { .. } => Ok(Answer::KeyNotFound { message }),
-            Error::OutcomeUnknown(_) => Ok(Answer::Unknown { message }),
+            Error::OutcomeUnknown { .. } | Error::SessionExpired(_) => Ok(Answer::Unknown { message }),
             Error::NotApplied(_) | Error::DeadlineExceeded(_) => Err(message),
             other => Ok(Answer::Failed { message: other.to_string() }),
         }
