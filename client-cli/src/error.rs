@@ -110,11 +110,12 @@ pub enum Error {
     /// No endpoint could take the request. It may be repeated.
     #[error("{0}")]
     NotApplied(Box<Failure>),
-    /// The deadline passed before an answer, and nothing was written: a read, or a write that had not left.
+    /// The deadline passed before an answer, and nothing was written: a read, or a write of which no attempt can have
+    /// been applied.
     #[error("{0}")]
     DeadlineExceeded(Box<Failure>),
-    /// A write may have been applied, or may still be: the deadline passed first. [`Client::get_outcome`] settles it by
-    /// its name. An error of `get_outcome` itself, which could not find out; it may be asked again.
+    /// A write may have been applied, or may still be: no attempt told what came of it. [`Client::get_outcome`] settles
+    /// it by its name; if that cannot find out in time it ends in the same way, and may be asked again.
     ///
     /// [`Client::get_outcome`]: crate::Client::get_outcome
     #[error("{failure}")]

@@ -119,9 +119,8 @@ impl Names {
         if self.names.is_empty() {
             return self.configured.clone();
         }
+        // Made before the lookups begin, so that it misses none of their ends.
         let ended = self.ended.notified();
-        let mut ended = std::pin::pin!(ended);
-        ended.as_mut().enable();
         for name in &self.names {
             name.refresh(&self.resolver, &self.ended);
         }
