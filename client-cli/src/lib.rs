@@ -33,11 +33,11 @@
 //!
 //! # A write runs once
 //!
-//! Each write has a name, a [`RequestId`], by which the cluster knows it again: however often it is sent, it is run once,
-//! and each attempt is told what came of it then. So an answer that was lost is simply asked for again, until the
+//! Each write has a name, a [`RequestId`], by which the cluster knows it again: however often it is sent, it is run
+//! once, and each attempt is told what came of it then. So an answer that was lost is simply asked for again, until the
 //! deadline, also at another node, after a failover or a restart. Only if all of that time brings no answer the caller
-//! gets an [`Error::OutcomeUnknown`]; it has the name, and [`Client::get_outcome`] settles the write, then or
-//! later, in this process or in another.
+//! gets an [`Error::OutcomeUnknown`]; it has the name, and [`Client::get_outcome`] settles the write, then or later, in
+//! this process or in another.
 //!
 //! ```
 //! # #[path = "../tests/against_nodes/fake/mod.rs"]
@@ -68,8 +68,8 @@
 //! ```
 //!
 //! The names of a client's writes are numbered within a session, which it opens by drawing a random number. The cluster
-//! forgets a session in which nothing was asked for an hour (or earlier, if there are too many); the client then goes on
-//! in another, and nobody notices, unless an attempt of the very write may have been applied before.
+//! forgets a session in which nothing was asked for an hour (or earlier, if there are too many); the client then goes
+//! on in another, and nobody notices, unless an attempt of the very write may have been applied before.
 //!
 //! Nothing is left behind by dropping the future of a request. See [`Client`] for what becomes of a write then.
 //!
@@ -78,33 +78,34 @@
 //! An error of a write is certain, nothing was written ([`Outcome::NotApplied`]), if for **each** attempt
 //!
 //! - the request was not handed to a connection, or
-//! - a node said so: its error has Quorate's `ErrorInfo` with `outcome = NOT_APPLIED`, or names no outcome and has a code
-//!   that only a refusal has (`UNAVAILABLE` among them; `UNKNOWN`, `DEADLINE_EXCEEDED`, `CANCELLED`, `ABORTED`, `INTERNAL`
-//!   and `DATA_LOSS` are not), or
+//! - a node said so: its error has Quorate's `ErrorInfo` with `outcome = NOT_APPLIED`, or names no outcome and has a
+//!   code that only a refusal has (`UNAVAILABLE` among them; `UNKNOWN`, `DEADLINE_EXCEEDED`, `CANCELLED`, `ABORTED`,
+//!   `INTERNAL` and `DATA_LOSS` are not), or
 //! - the cluster did not know the write's session (`SESSION_EXPIRED`, `REQUEST_ID_AHEAD`),
 //!
 //! or if **any** attempt was told what came of the write when it was run (`KEY_EXISTS`, `KEY_NOT_FOUND`,
 //! `REVISION_MISMATCH`), or that it never will be (`REQUEST_FENCED`): that settles all others.
 //!
 //! Anything else leaves an attempt unknown: a connection that was lost, a time that passed, and every status without
-//! Quorate's `ErrorInfo`, whatever its code, because a library or a proxy on the way made it. The write is then repeated
-//! under its name. It ends as [`Error::OutcomeUnknown`] when the deadline passes or a node refuses it at the door (a full
-//! disk says nothing of an earlier attempt), and as [`Error::SessionExpired`] if its session was forgotten meanwhile: it
-//! is **never** sent under a second name after an attempt that may have been applied.
+//! Quorate's `ErrorInfo`, whatever its code, because a library or a proxy on the way made it. The write is then
+//! repeated under its name. It ends as [`Error::OutcomeUnknown`] when the deadline passes or a node refuses it at the
+//! door (a full disk says nothing of an earlier attempt), and as [`Error::SessionExpired`] if its session was forgotten
+//! meanwhile: it is **never** sent under a second name after an attempt that may have been applied.
 //!
 //! # What is retried, and where
 //!
 //! All requests but a handover of leadership are repeated until the deadline, with back-off and jitter, or after the
 //! pause that a node asks for. An endpoint that does not answer within a second ([`Options::attempt_timeout`]) is left
-//! for another; one that failed is asked last for a while, longer each time. So that few outcomes become unknown at all,
-//! a write is entrusted only to a connection that has answered lately; any other is asked for the node's status first,
-//! which shows a node that accepts connections but hangs while nothing is at stake yet.
+//! for another; one that failed is asked last for a while, longer each time. So that few outcomes become unknown at
+//! all, a write is entrusted only to a connection that has answered lately; any other is asked for the node's status
+//! first, which shows a node that accepts connections but hangs while nothing is at stake yet.
 //!
 //! A get that is slower than is usual for its endpoint is sent to a second one as well, and the first answer counts
 //! ([`Options::hedged_reads`]).
 //!
-//! A name with several addresses is as many endpoints: each is tried on its own, and the name is looked up again when one
-//! of them gives no answer. Connections are probed: by HTTP/2 pings while a request is under way, by the kernel else.
+//! A name with several addresses is as many endpoints: each is tried on its own, and the name is looked up again when
+//! one of them gives no answer. Connections are probed: by HTTP/2 pings while a request is under way, by the kernel
+//! else.
 
 mod backoff;
 mod client;

@@ -128,9 +128,9 @@ pub struct Leader {
 ///
 /// Dropping a method's future abandons the request, and leaves the client as good as before. What becomes of a write
 /// then: no attempt of it is sent any more; one that was sent before may have been applied, or may still be when it
-/// arrives. It is run once at most, and with the next write of the same session the cluster is told that the dropped one
-/// is over, and refuses a copy that comes later. Who has to know the outcome does not drop the future but sets a shorter
-/// deadline ([`Client::with_timeout`]), and gets the name to ask [`Client::get_outcome`] with.
+/// arrives. It is run once at most, and with the next write of the same session the cluster is told that the dropped
+/// one is over, and refuses a copy that comes later. Who has to know the outcome does not drop the future but sets a
+/// shorter deadline ([`Client::with_timeout`]), and gets the name to ask [`Client::get_outcome`] with.
 #[derive(Clone, Debug)]
 pub struct Client {
     routes: Arc<Routes>,

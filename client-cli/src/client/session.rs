@@ -2,8 +2,8 @@
 //!
 //! A session costs the cluster nothing until it is used, so the client leaves one and opens the next whenever that is
 //! simpler than going on with it: when a write of it was given up with an unknown outcome (its result must stay, so
-//! that it can be asked for), when the cluster has dropped it, and when one write is so slow that too many results would
-//! be kept behind it. The writes that are under way in a session that was left finish in it.
+//! that it can be asked for), when the cluster has dropped it, and when one write is so slow that too many results
+//! would be kept behind it. The writes that are under way in a session that was left finish in it.
 
 use crate::RequestId;
 use proto::kv::v1 as kv;

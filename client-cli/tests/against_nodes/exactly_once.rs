@@ -6,6 +6,7 @@ use crate::{
 };
 use client_cli::{Client, Error, Outcome, PutMode, RequestId, Settled};
 use proto::kv::v1 as kv;
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 /// A name without what was acknowledged with it.
@@ -160,6 +161,38 @@ async fn a_write_that_is_under_way_is_not_acknowledged() {
     client.put("b", "1", PutMode::Create).await.expect("it is created");
     let numbers: Vec<_> = node.names().iter().map(|name| (name.sequence, name.acknowledged_below)).collect();
     assert_eq!(numbers, [(1, 1), (2, 1), (3, 3)]);
+}
+
+#[tokio::test]
+async fn many_writes_at_once_are_run_once_each_whatever_is_lost() {
+    const WRITES: usize = 200;
+    let (leader, other, client) = led().await;
+    let client = client.with_timeout(LONG);
+    for at in 0..WRITES {
+        let node = if at % 3 == 0 { &other } else { &leader };
+        node.instead(match at % 4 {
+            0 => Instead::DoAndFail(Status::unavailable("a proxy's words")),
+            1 => Instead::DoAndFail(outcome_unknown()),
+            2 => Instead::Fail(outcome_unknown()),
+            _ => Instead::Fail(no_quorum()),
+        });
+    }
+    let mut writes = JoinSet::new();
+    for at in 0..WRITES {
+        let client = client.clone();
+        writes.spawn(async move { client.put(format!("k{at}"), "1", PutMode::Create).await });
+    }
+    let mut revisions: Vec<u64> =
+        writes.join_all().await.into_iter().map(|written| written.expect("it is created").revision).collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=WRITES as u64).collect::<Vec<_>>());
+    assert_eq!(leader.runs(), WRITES);
+    // Nothing is left open.
+    let before = [leader.names(), other.names()].concat();
+    client.put("last", "1", PutMode::Create).await.expect("it is created");
+    let after = [leader.names(), other.names()].concat();
+    let last = after.iter().find(|sent| !before.contains(sent)).expect("it was sent");
+    assert_eq!(last.acknowledged_below, last.sequence);
 }
 
 #[tokio::test]
