@@ -214,15 +214,19 @@ impl<'a> Journey<'a> {
         let mut first = pin!(call(client, endpoint, self.message(request), budget));
         let delay = client.routes.hedge_delay(endpoint).min(budget / 2);
         if let Ok(called) = tokio::time::timeout(delay, &mut first).await {
-            client.hedges.earn();
-            return self.settle::<R>(endpoint, called).map_err(|judged| Failed::new(endpoint, judged));
+            let settled = self.settle::<R>(endpoint, called);
+            if is_answer(&settled) {
+                client.hedges.earn();
+            }
+            return settled.map_err(|judged| Failed::new(endpoint, judged));
         }
         let other = self.tour.other(endpoint, |other| !client.routes.is_shunned(other));
         let Some(other) = other.filter(|_| client.hedges.spend()) else {
             let called = first.await;
             return self.settle::<R>(endpoint, called).map_err(|judged| Failed::new(endpoint, judged));
         };
-        tracing::debug!("{} has not answered for {} ms: asking {other} as well", endpoint, delay.as_millis());
+        self.tour.ask(&other);
+        tracing::debug!("{endpoint} has not answered for {} ms: asking {other} as well", delay.as_millis());
         let left = budget.saturating_sub(begun.elapsed());
         let mut second = pin!(call(client, &other, self.message(request), left));
         let (by_first, called) = tokio::select! {
@@ -230,18 +234,14 @@ impl<'a> Journey<'a> {
             called = &mut second => (false, called),
         };
         let (at, beside) = if by_first { (endpoint, &other) } else { (&other, endpoint) };
-        let judged = match self.settle::<R>(at, called) {
-            Ok(response) => {
-                if !by_first {
-                    client.routes.outrun(endpoint, begun.elapsed());
-                }
-                return Ok(response);
-            }
-            // That there is no such key is an answer, too.
-            Err(judged) if judged.verdict == Verdict::Refused => return Err(Failed::new(at, judged)),
-            Err(judged) => judged,
-        };
-        self.record(at, &judged);
+        let settled = self.settle::<R>(at, called);
+        if is_answer(&settled) && !by_first {
+            client.routes.outrun(endpoint, begun.elapsed());
+        }
+        match settled {
+            Err(judged) if judged.verdict != Verdict::Refused => self.record(at, &judged),
+            answer => return answer.map_err(|judged| Failed::new(at, judged)),
+        }
         let called = if by_first { second.await } else { first.await };
         self.settle::<R>(beside, called).map_err(|judged| Failed::new(beside, judged))
     }
@@ -415,6 +415,11 @@ impl<'a> Journey<'a> {
     }
 }
 
+/// Whether a call ended with an answer. That there is no such key is one, too.
+fn is_answer<A>(settled: &Result<Response<A>, Judged>) -> bool {
+    settled.as_ref().map_or_else(|judged| judged.verdict == Verdict::Refused, |_| true)
+}
+
 /// Makes one call that takes `budget` at most.
 async fn call<R: Rpc>(
     client: &Client,
@@ -427,6 +432,8 @@ async fn call<R: Rpc>(
     message.set_timeout(budget);
     trace::inject(&span, message.metadata_mut());
     let (progress, begun) = (Progress::default(), Instant::now());
+    // If this future is dropped, what has not left by then must not leave later.
+    let _withdrawal = progress.withdraw_on_drop();
     let call = rpc::call(client.routes.channel(endpoint), message, progress.clone()).instrument(span.clone());
     let result = tokio::time::timeout(budget, call).await;
     let late = |_| Err(Status::deadline_exceeded(format!("no answer within {} ms", budget.as_millis())));

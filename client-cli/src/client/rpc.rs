@@ -141,9 +141,23 @@ impl Progress {
         self.settle(WITHDRAWN) == WITHDRAWN
     }
 
+    /// Withdraws the request when the returned guard is dropped.
+    pub(crate) fn withdraw_on_drop(&self) -> Withdrawal {
+        Withdrawal(self.clone())
+    }
+
     fn settle(&self, wanted: u8) -> u8 {
         // A request's worker may run on another thread: only one side wins the exchange.
         self.0.compare_exchange(HELD, wanted, Ordering::SeqCst, Ordering::SeqCst).map_or_else(|found| found, |_| wanted)
+    }
+}
+
+/// See [`Progress::withdraw_on_drop`].
+pub(crate) struct Withdrawal(Progress);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.withdraw();
     }
 }
 
@@ -191,5 +205,21 @@ impl<R: prost::Message> Encoder for WatchedEncoder<R> {
 
     fn buffer_settings(&self) -> BufferSettings {
         self.encoder.buffer_settings()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_dropped_before_it_left_never_leaves() {
+        let held = Progress::default();
+        drop(held.withdraw_on_drop());
+        assert_eq!(held.settle(LEFT), WITHDRAWN);
+        let sent = Progress::default();
+        assert_eq!(sent.settle(LEFT), LEFT);
+        drop(sent.withdraw_on_drop());
+        assert!(!sent.withdraw(), "what has left has left");
     }
 }

@@ -39,9 +39,7 @@ impl Tour {
         if let Some(hint) = self.hint.take()
             && self.silent.get(&hint) != Some(&round)
         {
-            if let Some(stop) = self.stops.iter_mut().find(|stop| stop.endpoint == hint) {
-                stop.tries += 1;
-            }
+            self.ask(&hint);
             return hint;
         }
         // min_by_key takes the first of equals, which keeps the order.
@@ -51,11 +49,16 @@ impl Tour {
     }
 
     /// Whom to ask beside `asked`, if there is anyone who is `fit`.
-    pub(crate) fn other(&mut self, asked: &Endpoint, fit: impl Fn(&Endpoint) -> bool) -> Option<Endpoint> {
-        let others = self.stops.iter_mut().filter(|stop| stop.endpoint != *asked && fit(&stop.endpoint));
-        let stop = others.min_by_key(|stop| stop.tries)?;
-        stop.tries += 1;
-        Some(stop.endpoint.clone())
+    pub(crate) fn other(&self, asked: &Endpoint, fit: impl Fn(&Endpoint) -> bool) -> Option<Endpoint> {
+        let others = self.stops.iter().filter(|stop| stop.endpoint != *asked && fit(&stop.endpoint));
+        others.min_by_key(|stop| stop.tries).map(|stop| stop.endpoint.clone())
+    }
+
+    /// `endpoint` is asked out of turn.
+    pub(crate) fn ask(&mut self, endpoint: &Endpoint) {
+        if let Some(stop) = self.stops.iter_mut().find(|stop| stop.endpoint == *endpoint) {
+            stop.tries += 1;
+        }
     }
 
     /// The endpoints are these now: those that stay keep their turn, and new ones come next.
@@ -191,7 +194,9 @@ mod tests {
         assert_eq!(tour.next().port(), 1);
         let fit = |at: &Endpoint| at.port() != 2;
         assert_eq!(tour.other(&endpoint(1), fit).map(|at| at.port()), Some(3));
+        tour.ask(&endpoint(3));
         assert_eq!(tour.next().port(), 2, "the third had its turn");
+        assert_eq!(tour.next().port(), 1);
         assert_eq!(tour.other(&endpoint(1), |_| false), None);
         assert!(!tour.is_only(&endpoint(1)));
         let only = Tour::new([endpoint(1)], None);
