@@ -1,8 +1,9 @@
 //! What can be typed: the arguments exactly as given, with their help. Nothing is resolved here.
 
-use super::{duration, exit};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use super::{bench::Bench, duration, exit};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use client_cli::RequestId;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The endpoints of `quorate-server demo` and of the README's first cluster.
 pub(crate) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003";
@@ -17,6 +18,7 @@ Examples:
   client-cli get greeting                print its value
   client-cli delete greeting             remove it
   client-cli status                      ask each node how it is
+  client-cli doctor                      find what is wrong, and what to do
 
 Exit codes:
   0  done
@@ -24,15 +26,21 @@ Exit codes:
   2  the key exists
   3  the key is missing
   4  the cluster is unavailable; certainly nothing was written
-  5  the outcome of a write is unknown; look before you repeat it
+  5  the outcome of a write is unknown; the command outcome settles it
   6  refused for another reason (revision, size, ...); nothing was written
+  7  outcome: the write was never applied, and never will be
+  8  outcome: nobody knows any more what became of the write
+  9  doctor: there is a problem
 
 Formats: table is for people, json is one line, raw is for scripts: get writes
-exactly the bytes of the value, lists are separated by tabs.
+exactly the bytes of the value, lists are separated by tabs. A value that is no
+UTF-8 is value_base64 in json.
 
 Any node answers any request, so one endpoint that answers is enough. Without
 --endpoints and QUORATE_ENDPOINTS these are asked:
-127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003";
+127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003
+
+Colours are for terminals; NO_COLOR=1 switches them off, CLICOLOR_FORCE=1 on.";
 
 const PUT_EXAMPLES: &str = "\
 Examples:
@@ -45,10 +53,55 @@ Examples:
   client-cli put at @@home               the text @home
   client-cli put -- n -1                 after --, a hyphen is no option";
 
+const OUTCOME_CODES: &str = "\
+A write that was not applied yet never will be, once this has answered: a copy
+that is still under way is refused. So it may be sent again as a new one.
+
+Exit codes:
+  0  the write was applied
+  2  it was refused: the key existed
+  3  it was refused: the key was missing
+  5  nobody could tell now; ask again
+  6  it was refused: the key had another revision
+  7  it was never applied, and never will be
+  8  nobody knows any more: its session was idle for an hour, or its client said
+     that it needs the result no more; it will not be applied from now on";
+
+const DOCTOR_CHECKS: &str = "\
+Each endpoint: whether its name resolves, whether it takes connections, whether
+a Quorate node answers, of which version; whether it is ready, repairs itself,
+and has room on its disk. All of them together: whether they are of one cluster,
+agree on a term and a leader, and hold the same state; whether a majority
+answers a read. The last line is the command to type for what is most urgent.
+
+Exit codes:
+  0  no problem; there may be warnings
+  9  a problem";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(client-cli completions bash)
+  client-cli completions zsh > ~/.zfunc/_client-cli
+  client-cli completions fish > ~/.config/fish/completions/client-cli.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  client-cli man | man -l -
+  client-cli man --dir ~/.local/share/man/man1";
+
 /// The command line of Quorate, a replicated, linearizable key-value store.
 #[derive(Debug, Parser)]
 #[command(name = "client-cli", version, after_help = EXAMPLES, max_term_width = 80)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
     /// Nodes to ask: host:port,... (or QUORATE_ENDPOINTS).
     #[arg(
         long,
@@ -75,7 +128,7 @@ pub(crate) struct Arguments {
     )]
     pub(crate) output: Format,
 
-    /// Deadline, as 500ms, 5s or 2m.
+    /// Deadline of a request: 500ms, 5s, 2m.
     #[arg(
         long,
         global = true,
@@ -89,9 +142,6 @@ pub(crate) struct Arguments {
     /// Tell what is done: which endpoint, which retries.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = COMMON)]
     pub(crate) verbose: u8,
-
-    #[command(subcommand)]
-    pub(crate) command: Command,
 }
 
 /// How results are written.
@@ -107,6 +157,26 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Cluster(Request),
+    /// Print the completion script of a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// Write a page for each command into this directory.
+        #[arg(long, value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What is asked of a cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Request {
     /// Write a value under a key; without an option, create it.
     #[command(after_help = PUT_EXAMPLES)]
     Put(Put),
@@ -123,6 +193,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         if_revision: Option<u64>,
     },
+    /// Settle what became of a write whose outcome is unknown.
+    #[command(after_help = OUTCOME_CODES)]
+    Outcome {
+        /// What the write's error named: 32 digits-milliseconds-number.
+        request_id: RequestId,
+    },
     /// Ask each endpoint how its node is.
     Status,
     /// Print who leads.
@@ -134,6 +210,19 @@ pub(crate) enum Command {
     },
     /// List the members of the cluster.
     Members,
+    /// Check each endpoint and the cluster; say what to do.
+    #[command(after_help = DOCTOR_CHECKS)]
+    Doctor,
+    /// Measure throughput and latency.
+    Bench(Bench),
+}
+
+/// A shell that completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// The arguments of `put`.

@@ -1,8 +1,11 @@
 //! What is meant: the arguments resolved, with values read and endpoints parsed.
 
-use super::args::{Arguments, Command, DEFAULT_ENDPOINTS, Format, Mode, Put};
+use super::{
+    args::{Common, DEFAULT_ENDPOINTS, Format, Mode, Put, Request},
+    bench::Plan,
+};
 use anyhow::Context as _;
-use client_cli::{Options, PutMode, VALUE_BYTES_MAX};
+use client_cli::{Options, PutMode, RequestId, VALUE_BYTES_MAX};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -27,10 +30,13 @@ pub(crate) enum Action {
     Put { key: String, value: Vec<u8>, mode: PutMode },
     Get { key: String },
     Delete { key: String, expected_revision: Option<u64> },
+    Outcome { id: RequestId },
     Status,
     Leader,
     TransferLeadership { target: Option<String> },
     Members,
+    Doctor,
+    Bench(Plan),
 }
 
 impl Invocation {
@@ -39,8 +45,8 @@ impl Invocation {
     /// # Errors
     ///
     /// If an endpoint is malformed or a value cannot be read.
-    pub(crate) fn new(arguments: Arguments) -> anyhow::Result<Invocation> {
-        let Arguments { endpoints, output, timeout, verbose: _, command } = arguments;
+    pub(crate) fn new(common: Common, request: Request) -> anyhow::Result<Invocation> {
+        let Common { endpoints, output, timeout, verbose: _ } = common;
         let options = Options::new(&endpoints)?.timeout(timeout);
         let listed = endpoints.join(",");
         let implied = std::env::var_os("QUORATE_ENDPOINTS").is_some_and(|value| value == *listed);
@@ -49,16 +55,19 @@ impl Invocation {
         } else {
             format!("client-cli --endpoints {listed}")
         };
-        let action = match command {
-            Command::Put(Put { key, value, mode }) => {
+        let action = match request {
+            Request::Put(Put { key, value, mode }) => {
                 Action::Put { key, value: read_value(&value)?, mode: put_mode(&mode) }
             }
-            Command::Get { key } => Action::Get { key },
-            Command::Delete { key, if_revision } => Action::Delete { key, expected_revision: if_revision },
-            Command::Status => Action::Status,
-            Command::Leader => Action::Leader,
-            Command::TransferLeadership { node } => Action::TransferLeadership { target: node },
-            Command::Members => Action::Members,
+            Request::Get { key } => Action::Get { key },
+            Request::Delete { key, if_revision } => Action::Delete { key, expected_revision: if_revision },
+            Request::Outcome { request_id: id } => Action::Outcome { id },
+            Request::Status => Action::Status,
+            Request::Leader => Action::Leader,
+            Request::TransferLeadership { node } => Action::TransferLeadership { target: node },
+            Request::Members => Action::Members,
+            Request::Doctor => Action::Doctor,
+            Request::Bench(bench) => Action::Bench(Plan::new(bench)?),
         };
         Ok(Invocation { options, format: output, action, prefix })
     }

@@ -2,13 +2,17 @@
 //! ([`output`], [`report`]).
 
 pub(crate) mod args;
+mod bench;
 mod command;
+mod doctor;
 mod duration;
 pub(crate) mod exit;
+mod generated;
 mod output;
 mod report;
 mod run;
 mod status;
+mod style;
 
 use crate::telemetry::Telemetry;
 use anyhow::Context as _;
@@ -25,8 +29,26 @@ use std::{
 /// If the arguments do not fit together, or something on this machine fails (a file, standard output). What the cluster
 /// answers is an exit code, reported already.
 pub(crate) fn main(arguments: args::Arguments) -> anyhow::Result<ExitCode> {
-    let verbosity = arguments.verbose;
-    let invocation = Invocation::new(arguments)?;
+    let args::Arguments { common, command } = arguments;
+    match command {
+        args::Command::Cluster(request) => ask(common, request),
+        args::Command::Completions { shell } => print(&generated::completions(shell)),
+        args::Command::Man { dir: None } => print(&generated::manual()?),
+        args::Command::Man { dir: Some(directory) } => {
+            generated::write_manual(&directory)?;
+            Ok(ExitCode::from(exit::OK))
+        }
+    }
+}
+
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    write_out(text).context("write to standard output")?;
+    Ok(ExitCode::from(exit::OK))
+}
+
+fn ask(common: args::Common, request: args::Request) -> anyhow::Result<ExitCode> {
+    let verbosity = common.verbose;
+    let invocation = Invocation::new(common, request)?;
     // Exported spans travel on a worker while this thread waits for the last of them.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -45,22 +67,20 @@ pub(crate) fn main(arguments: args::Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(exit::code(&error)));
         }
     };
-    write_out(&output)?;
+    write_out(&output).context("the request succeeded, but its result could not be written to standard output")?;
     Ok(ExitCode::from(code))
 }
 
 /// Writes `data` to standard output. A reader that has gone away has seen what it wanted.
-fn write_out(data: &[u8]) -> anyhow::Result<()> {
+fn write_out(data: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(data).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("the request succeeded, but its result could not be written to standard output")
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }
 
 /// Writes to standard error. If even that is closed there is nobody to tell.
 pub(crate) fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", style::Colours::of_errors().message(text));
 }

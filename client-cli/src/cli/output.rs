@@ -1,7 +1,7 @@
 //! Results as bytes for standard output, in each format.
 
 use super::{args::Format, status::NamedLeader};
-use client_cli::{Deleted, Found, Member, Written};
+use client_cli::{Deleted, Found, Member, RequestId, Settled, Written};
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -34,6 +34,53 @@ pub(crate) fn deleted(format: Format, key: &str, deleted: Deleted) -> Vec<u8> {
         Format::Table => line(format!("ok: revision {revision}")),
         Format::Json => json(&Json { key, revision }),
         Format::Raw => line(revision.to_string()),
+    }
+}
+
+/// What became of a write.
+pub(crate) fn settled(format: Format, id: &RequestId, settled: &Settled) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        request_id: String,
+        outcome: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
+    }
+    let (outcome, reason, revision, version) = match settled {
+        Settled::Put(Written { revision, version }) => ("applied", None, Some(*revision), Some(*version)),
+        Settled::Deleted(Deleted { revision }) => ("applied", None, Some(*revision), None),
+        Settled::Rejected { reason, revision } => ("rejected", Some(reason.as_str()), *revision, None),
+        Settled::NeverApplied => ("never_applied", None, None, None),
+        Settled::Forgotten => ("forgotten", None, None, None),
+    };
+    match format {
+        Format::Table => line(match settled {
+            Settled::Put(Written { revision, version }) => format!("applied: revision {revision}, version {version}"),
+            Settled::Deleted(Deleted { revision }) => format!("applied: revision {revision}"),
+            Settled::Rejected { reason, revision } => format!("not applied: {}", rejection(reason, *revision)),
+            Settled::NeverApplied => "never applied, and never will be".to_owned(),
+            Settled::Forgotten => "nobody knows any more; it will not be applied from now on".to_owned(),
+        }),
+        Format::Json => json(&Json { request_id: id.to_string(), outcome, reason, revision, version }),
+        Format::Raw => {
+            let detail = reason.map(printable).or_else(|| revision.map(|revision| revision.to_string()));
+            tabs([std::iter::once(outcome.to_owned()).chain(detail).collect()])
+        }
+    }
+}
+
+/// Why a write was not applied when it ran.
+fn rejection(reason: &str, revision: Option<u64>) -> String {
+    let written = revision.map_or_else(String::new, |revision| format!(", last written at revision {revision}"));
+    match reason {
+        "KEY_EXISTS" => format!("the key existed{written}"),
+        "KEY_NOT_FOUND" => "the key was missing".to_owned(),
+        "REVISION_MISMATCH" => format!("the key had another revision{written}"),
+        other => format!("{}{written}", printable(other)),
     }
 }
 

@@ -114,3 +114,53 @@ fn the_members() {
     );
     assert!(shown(Format::Json).starts_with("[{\"name\":\"n1\",\"voter\":true,\"peer_address\":\"127.0.0.1:8001\","));
 }
+
+#[test]
+fn what_became_of_a_write() {
+    let id = RequestId { session: 10, opened_at_ms: 1500, sequence: 7 };
+    let rejected = |reason: &str, revision| Settled::Rejected { reason: reason.to_owned(), revision };
+    for (outcome, table, json, raw) in [
+        (
+            Settled::Put(Written { revision: 3, version: 2 }),
+            "applied: revision 3, version 2\n",
+            r#""outcome":"applied","revision":3,"version":2}"#,
+            "applied\t3\n",
+        ),
+        (
+            Settled::Deleted(Deleted { revision: 3 }),
+            "applied: revision 3\n",
+            r#""outcome":"applied","revision":3}"#,
+            "applied\t3\n",
+        ),
+        (
+            rejected("KEY_EXISTS", Some(2)),
+            "not applied: the key existed, last written at revision 2\n",
+            r#""outcome":"rejected","reason":"KEY_EXISTS","revision":2}"#,
+            "rejected\tKEY_EXISTS\n",
+        ),
+        (
+            rejected("KEY_NOT_FOUND", None),
+            "not applied: the key was missing\n",
+            r#""outcome":"rejected","reason":"KEY_NOT_FOUND"}"#,
+            "rejected\tKEY_NOT_FOUND\n",
+        ),
+        (
+            Settled::NeverApplied,
+            "never applied, and never will be\n",
+            r#""outcome":"never_applied"}"#,
+            "never_applied\n",
+        ),
+        (
+            Settled::Forgotten,
+            "nobody knows any more; it will not be applied from now on\n",
+            r#""outcome":"forgotten"}"#,
+            "forgotten\n",
+        ),
+    ] {
+        let shown = |format| text(settled(format, &id, &outcome));
+        assert_eq!(shown(Format::Table), table);
+        let expected = format!("{{\"request_id\":\"0000000000000000000000000000000a-1500-7\",{json}\n");
+        assert_eq!(shown(Format::Json), expected);
+        assert_eq!(shown(Format::Raw), raw);
+    }
+}

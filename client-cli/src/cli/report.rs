@@ -20,6 +20,10 @@ pub(crate) fn explain(error: &Error, invocation: &Invocation) -> String {
             list(&mut text, failure);
         }
         Error::Refused(_) if writes => text.push_str("\n  it was certainly not applied"),
+        Error::SessionExpired(failure) => {
+            text.push_str("\n  it may have been applied, and nobody can tell any more");
+            list(&mut text, failure);
+        }
         Error::OutcomeUnknown { failure, .. } => {
             text.push_str("\n  it may have been applied, or may still be");
             list(&mut text, failure);
@@ -45,7 +49,13 @@ fn list(text: &mut String, failure: &Failure) {
 fn next(error: &Error, action: &Action) -> (String, &'static str) {
     let key = match action {
         Action::Put { key, .. } | Action::Get { key } | Action::Delete { key, .. } => quoted(key),
-        Action::Status | Action::Leader | Action::TransferLeadership { .. } | Action::Members => String::new(),
+        Action::Status
+        | Action::Leader
+        | Action::TransferLeadership { .. }
+        | Action::Members
+        | Action::Outcome { .. }
+        | Action::Doctor
+        | Action::Bench(_) => String::new(),
     };
     match (error, action) {
         (Error::KeyExists { .. }, _) => (format!("put --upsert {key} VALUE"), "overwrites it"),
@@ -54,7 +64,15 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         (Error::OutcomeUnknown { .. }, Action::TransferLeadership { .. }) => {
             ("leader".to_owned(), "shows who leads now")
         }
-        (Error::OutcomeUnknown { .. }, _) => (format!("get {key}"), "shows what is there; look before you repeat it"),
+        (Error::OutcomeUnknown { .. }, Action::Bench(_) | Action::Outcome { .. }) => {
+            ("doctor".to_owned(), "says what is wrong")
+        }
+        (Error::OutcomeUnknown { request_id: Some(id), .. }, _) => {
+            (format!("outcome {id}"), "settles what became of it")
+        }
+        (Error::OutcomeUnknown { .. } | Error::SessionExpired(_), _) => {
+            (format!("get {key}"), "shows what is there; look before you repeat it")
+        }
         (Error::InvalidArgument(_), Action::TransferLeadership { .. }) => ("members".to_owned(), "lists the nodes"),
         (Error::InvalidArgument(_), Action::Put { .. }) => ("put --help".to_owned(), "shows what is allowed"),
         (Error::InvalidArgument(_), _) => ("--help".to_owned(), "shows what is allowed"),
@@ -64,7 +82,7 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
 }
 
 /// A key as a shell takes it.
-fn quoted(key: &str) -> String {
+pub(crate) fn quoted(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     if !key.is_empty() && !key.starts_with('-') && key.chars().all(plain) {
         return key.to_owned();

@@ -105,7 +105,7 @@ fn notes((endpoint, answer): &Answer) -> Vec<String> {
     not_ready.into_iter().chain(full).collect()
 }
 
-fn role(status: &StatusResponse) -> &'static str {
+pub(crate) fn role(status: &StatusResponse) -> &'static str {
     match status.role() {
         Role::Unspecified => "unknown",
         Role::Follower => "follower",
