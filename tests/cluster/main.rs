@@ -16,4 +16,5 @@ mod probes;
 mod quorum;
 mod semantics;
 mod snapshots;
+mod tour;
 mod traces;
