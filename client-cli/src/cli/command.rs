@@ -12,6 +12,7 @@ use std::{
     io::{self, Read},
     os::unix::ffi::OsStrExt as _,
     path::Path,
+    time::Duration,
 };
 
 /// One use of the command line.
@@ -35,7 +36,7 @@ pub(crate) enum Action {
     Leader,
     TransferLeadership { target: Option<String> },
     Members,
-    Doctor,
+    Doctor { timeout: Duration },
     Bench(Plan),
 }
 
@@ -66,7 +67,7 @@ impl Invocation {
             Request::Leader => Action::Leader,
             Request::TransferLeadership { node } => Action::TransferLeadership { target: node },
             Request::Members => Action::Members,
-            Request::Doctor => Action::Doctor,
+            Request::Doctor => Action::Doctor { timeout },
             Request::Bench(bench) => Action::Bench(Plan::new(bench)?),
         };
         Ok(Invocation { options, format: output, action, prefix })

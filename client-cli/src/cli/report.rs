@@ -54,7 +54,7 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         | Action::TransferLeadership { .. }
         | Action::Members
         | Action::Outcome { .. }
-        | Action::Doctor
+        | Action::Doctor { .. }
         | Action::Bench(_) => String::new(),
     };
     match (error, action) {

@@ -46,7 +46,9 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
             output::transferred(format, &name, term)
         }
         Action::Members => colours.head(output::members(format, &client.list_members().await?)),
-        Action::Doctor => return Ok(doctor::run(&client, format, &invocation.prefix).await),
+        Action::Doctor { timeout } => {
+            return Ok(doctor::run(&client, *timeout, format, &invocation.prefix).await);
+        }
         Action::Bench(plan) => return bench::run(&client, plan, format, &invocation.prefix).await,
     };
     Ok((output, exit::OK))

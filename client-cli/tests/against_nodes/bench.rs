@@ -93,6 +93,19 @@ fn a_rate_counts_the_time_that_operations_had_to_wait() {
 }
 
 #[test]
+fn a_rate_that_was_not_reached_is_told() {
+    let node = Node::start();
+    // The only worker waits for an answer that does not come, until the load has ended.
+    node.instead(Instead::Hang);
+    let arguments =
+        ["--timeout", "400ms", "bench", "-o", "json", "--duration", "300ms", "--rate", "100", "--concurrency", "1"];
+    let (code, stdout, stderr) = run(&[&node.endpoint()], &arguments);
+    assert_eq!(code, 4, "{stderr}");
+    let json: Value = serde_json::from_str(&stdout).expect("it is JSON");
+    assert_eq!((&json["succeeded"], &json["failed"], &json["behind"]), (&0.into(), &1.into(), &29.into()));
+}
+
+#[test]
 fn a_load_ends_early_from_the_keyboard() {
     let node = Node::start();
     let mut child = Command::new(BINARY)

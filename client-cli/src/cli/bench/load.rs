@@ -22,6 +22,8 @@ const TIMER_STEP: Duration = Duration::from_millis(1);
 pub(super) struct Measured {
     pub(super) tally: Tally,
     pub(super) elapsed: Duration,
+    /// With a rate: how many operations were due before the end and are in no figure.
+    pub(super) behind: u64,
     /// How many of the keys, from the first, were written.
     pub(super) keys_written: u64,
     /// Whether it was ended from the keyboard.
@@ -81,7 +83,8 @@ pub(super) async fn run(client: &Client, plan: &Plan) -> Measured {
     // What is under way is given up, and counts as nothing.
     workers.shutdown().await;
     let tally = load.tally().clone();
-    Measured { tally, elapsed, keys_written: load.keys_written(), interrupted }
+    let behind = load.due_within(elapsed).saturating_sub(tally.succeeded() + tally.failure_count());
+    Measured { tally, elapsed, behind, keys_written: load.keys_written(), interrupted }
 }
 
 /// Waits for Ctrl-C. Without a way to hear of it, the load goes on to its end.
@@ -129,6 +132,16 @@ impl Load {
         let rate = self.plan.rate?;
         let nanoseconds = (number % rate) * 1_000_000_000 / rate;
         Some(self.started + Duration::from_secs(number / rate) + Duration::from_nanos(nanoseconds))
+    }
+
+    /// How many operations were due in this time; none without a rate.
+    fn due_within(&self, elapsed: Duration) -> u64 {
+        let (time, count_max) = match self.plan.end {
+            End::After(duration) => (elapsed.min(duration), u64::MAX),
+            End::Count(count) => (elapsed, count),
+        };
+        let count = time.as_nanos() * u128::from(self.plan.rate.unwrap_or(0)) / 1_000_000_000;
+        u64::try_from(count).unwrap_or(u64::MAX).min(count_max)
     }
 
     async fn operate(&self, number: u64) -> Result<(), Error> {

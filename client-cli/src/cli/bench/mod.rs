@@ -21,8 +21,9 @@ Examples:
 
 The keys are the prefix and a number, and are overwritten. For get and mixed
 they are written first, which is not measured. With --rate a latency counts from
-when the operation was due, not from when a slow cluster let it begin. Ctrl-C
-ends the load early, and shows what there is.";
+when the operation was due, not from when a slow cluster let it begin; what was
+due and not begun at the end is told as behind. Ctrl-C ends the load early, and
+shows what there is.";
 
 /// The longest prefix in bytes: a key has at most 1,024, and its number some digits.
 const PREFIX_BYTES_MAX: usize = 1000;

@@ -35,11 +35,11 @@ impl Progress {
     }
 
     pub(super) fn draw(&self, elapsed: Duration, tally: &Tally) {
+        self.bar.set_message(message(elapsed, tally));
         self.bar.set_position(match self.end {
             End::After(_) => milliseconds_of(elapsed),
             End::Count(_) => tally.succeeded() + tally.failure_count(),
         });
-        self.bar.set_message(message(elapsed, tally));
     }
 
     pub(super) fn clear(&self) {

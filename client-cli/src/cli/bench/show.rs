@@ -39,6 +39,7 @@ struct Json<'a> {
     per_second: u64,
     failed: u64,
     failures: BTreeMap<String, u64>,
+    behind: u64,
     latency_us: Option<JsonLatencies>,
     histogram: Vec<JsonBucket>,
     removed: Option<u64>,
@@ -122,12 +123,13 @@ impl Report<'_> {
             operation.name(),
             elapsed.as_secs_f64()
         );
-        vec![
-            colours.paint(Meaning::Strong, &heading),
-            format!("done       {done}"),
-            format!("failed     {failed}"),
-            format!("latency    {latency}"),
-        ]
+        let behind = (measured.behind > 0).then(|| {
+            let text = format!("{} more were due by then", grouped(measured.behind));
+            format!("behind     {}", colours.paint(Meaning::Doubtful, &text))
+        });
+        let lines =
+            [colours.paint(Meaning::Strong, &heading), format!("done       {done}"), format!("failed     {failed}")];
+        lines.into_iter().chain(behind).chain([format!("latency    {latency}")]).collect()
     }
 
     /// The command that removes the keys later.
@@ -156,6 +158,7 @@ impl Report<'_> {
             per_second: per_second(succeeded, elapsed),
             failed: tally.map_or(0, Tally::failure_count),
             failures: tally.map(|tally| tally.failures().clone()).unwrap_or_default(),
+            behind: self.measured.map_or(0, |measured| measured.behind),
             latency_us: tally.and_then(Tally::latencies).map(|Latencies { p50, p90, p99, p999, max }| JsonLatencies {
                 p50,
                 p90,

@@ -19,12 +19,12 @@ const LAG_ENTRIES_MAX: u64 = 10_000;
 /// A node that answered, and where.
 type Node<'a> = (&'a Endpoint, &'a StatusResponse);
 
-/// The findings about all endpoints together.
-pub(super) fn findings(probes: &[Probe], read: &Read, caller: Caller<'_>) -> Vec<Finding> {
+/// The findings about all endpoints together. `read` is none if no node answered.
+pub(super) fn findings(probes: &[Probe], read: Option<&Read>, caller: Caller<'_>) -> Vec<Finding> {
     let nodes: Vec<Node<'_>> = probes.iter().filter_map(|probe| Some((&probe.endpoint, probe.status()?))).collect();
-    if nodes.is_empty() {
+    let Some(read) = read else {
         return vec![Finding::new(CLUSTER, "quorum", Problem, "no endpoint answers")];
-    }
+    };
     let mut findings = vec![quorum(read, caller)];
     findings.extend(identity(&nodes));
     findings.extend(same_node(&nodes, caller));

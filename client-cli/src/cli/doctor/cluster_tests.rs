@@ -47,7 +47,7 @@ fn probe(number: usize, status: StatusResponse) -> Probe {
 /// What is found in a cluster of these nodes that is not fine.
 fn odd(statuses: Vec<StatusResponse>) -> Vec<(Level, String)> {
     let probes: Vec<Probe> = statuses.into_iter().enumerate().map(|(number, status)| probe(number, status)).collect();
-    let found = findings(&probes, &Ok(Duration::ZERO), CALLER);
+    let found = findings(&probes, Some(&Ok(Duration::ZERO)), CALLER);
     found.into_iter().filter(|found| found.level != Fine).map(|found| (found.level, found.text)).collect()
 }
 
@@ -63,7 +63,7 @@ fn a_cluster_that_is_well() {
     assert_eq!(odd(three()), []);
     let probes: Vec<Probe> = three().into_iter().enumerate().map(|(number, status)| probe(number, status)).collect();
     let texts: Vec<String> =
-        findings(&probes, &Ok(Duration::from_millis(1)), CALLER).into_iter().map(|found| found.text).collect();
+        findings(&probes, Some(&Ok(Duration::from_millis(1))), CALLER).into_iter().map(|found| found.text).collect();
     let expected = [
         "a majority answers: a linearizable read took 1.0 ms",
         "all are of cluster 07070707070707070707070707070707",
@@ -77,11 +77,11 @@ fn a_cluster_that_is_well() {
 
 #[test]
 fn nobody_and_no_majority() {
-    let nobody = findings(&[], &Ok(Duration::ZERO), CALLER);
+    let nobody = findings(&[], None, CALLER);
     assert_eq!((nobody[0].level, nobody[0].text.as_str()), (Problem, "no endpoint answers"));
     let failure = Failure { message: "no quorum: 1 of 2 needed".to_owned(), attempts: Vec::new() };
     let read = Err(Error::NotApplied(Box::new(failure)));
-    let found = findings(&[probe(0, three().remove(0))], &read, CALLER);
+    let found = findings(&[probe(0, three().remove(0))], Some(&read), CALLER);
     assert_eq!(found[0].text, "no majority answers: no quorum: 1 of 2 needed");
 }
 
@@ -131,7 +131,7 @@ fn states_are_compared_at_the_same_entry_only() {
     let mut statuses = three();
     statuses[0].state_hash = vec![2; 16].into();
     let probes: Vec<Probe> = statuses.into_iter().enumerate().map(|(number, status)| probe(number, status)).collect();
-    let found = findings(&probes, &Ok(Duration::ZERO), CALLER);
+    let found = findings(&probes, Some(&Ok(Duration::ZERO)), CALLER);
     let remedy = super::super::next(&found).expect("there is a problem");
     assert!(remedy.why.starts_with("on the host of n1, which differs"), "{remedy:?}");
 }

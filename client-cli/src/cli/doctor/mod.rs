@@ -7,7 +7,7 @@ mod probe;
 mod show;
 
 use super::{args::Format, exit, run::Done, style::Colours};
-use client_cli::{Client, Error};
+use client_cli::{Client, Error, Options};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -94,14 +94,20 @@ impl Finding {
 /// The linearizable read: how long it took, or why there was no answer.
 type Read = Result<Duration, Error>;
 
-/// Examines the cluster.
-pub(crate) async fn run(client: &Client, format: Format, prefix: &str) -> Done {
+/// Examines the cluster, with this deadline for each request.
+pub(crate) async fn run(client: &Client, timeout: Duration, format: Format, prefix: &str) -> Done {
     let caller = Caller(prefix);
-    // First, because it waits for an election that may be under way: what the nodes say then is of after it.
-    let read = read(client).await;
-    let probes = probe::all(client).await;
+    let mut probes = probe::all(client).await;
+    // Of those that answer, so that it does not spend its time on others.
+    let answering = probes.iter().filter(|probe| probe.status().is_some()).map(|probe| probe.endpoint.to_string());
+    let read = match Options::new(answering) {
+        Ok(options) => Some(read(&Client::connect(options.timeout(timeout))).await),
+        Err(_) => None,
+    };
+    // It waited for an election that may have been under way: what the nodes say now is of after it.
+    probe::again(client, &mut probes).await;
     let mut findings: Vec<Finding> = probes.iter().flat_map(|probe| endpoint::findings(probe, caller)).collect();
-    findings.extend(cluster::findings(&probes, &read, caller));
+    findings.extend(cluster::findings(&probes, read.as_ref(), caller));
     let healthy = findings.iter().all(|finding| finding.level != Level::Problem);
     let shown = show::show(format, Colours::of_output(format), &findings);
     (shown, if healthy { exit::OK } else { exit::PROBLEM })

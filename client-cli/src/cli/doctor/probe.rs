@@ -66,6 +66,22 @@ pub(super) async fn all(client: &Client) -> Vec<Probe> {
     probes.into_iter().map(|(_, probe)| probe).collect()
 }
 
+/// Asks those that answered for their status again, and keeps what they said before if they do not answer now.
+pub(super) async fn again(client: &Client, probes: &mut [Probe]) {
+    let mut questions = JoinSet::new();
+    for (at, probe) in probes.iter().enumerate().filter(|(_, probe)| probe.status().is_some()) {
+        let (client, endpoint) = (client.clone(), probe.endpoint.clone());
+        questions.spawn(async move { (at, Box::pin(client.status(&endpoint)).await) });
+    }
+    for (at, answer) in questions.join_all().await {
+        if let (Reached::Port { answer: known, .. }, Ok(status)) = (&mut probes[at].reached, answer)
+            && let Ok(known) = known.as_mut()
+        {
+            known.status = status;
+        }
+    }
+}
+
 async fn reach(client: &Client, endpoint: &Endpoint) -> Reached {
     let resolved = bounded(lookup_host((endpoint.host(), endpoint.port()))).await;
     let mut targets: Vec<SocketAddr> = match resolved {
