@@ -80,7 +80,7 @@ pub(super) enum ApiError {
     Overloaded,
     #[error("the leader's disk is almost full: nothing is written that needs room; make some there, or delete keys")]
     StorageFull,
-    #[error("the proposal of term {term} was overwritten by another leader's")]
+    #[error("the proposal was overwritten by the leader of term {term}")]
     ProposalDropped { term: u64 },
     #[error("the deadline passed and nothing was changed")]
     DeadlineExceeded,

@@ -182,7 +182,7 @@ fn outcomes() -> Vec<Row> {
             ApiError::ProposalDropped { term: 4 },
             Code::Unavailable,
             "PROPOSAL_DROPPED",
-            "the proposal of term 4 was overwritten by another leader's",
+            "the proposal was overwritten by the leader of term 4",
             false,
             &[("term", "4")],
         ),

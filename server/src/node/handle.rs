@@ -64,9 +64,9 @@ pub enum WriteError {
     #[error(transparent)]
     Invalid(#[from] kv::InvalidCommand),
     /// Another leader's entry took its place: certainly not applied, now or later.
-    #[error("the proposal of term {term} was overwritten by another leader's")]
+    #[error("the proposal was overwritten by the leader of term {term}")]
     Dropped {
-        /// The term in which it was proposed.
+        /// The term of the entry that proves it.
         term: u64,
     },
     /// The deadline passed after it was proposed: it may be applied, now or later.
