@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use engine::kv::command::{decode, encode};
-use engine::kv::{Applied, Rejection, Store, UnknownCommand, VALUE_BYTES_MAX};
+use engine::kv::{
+    Applied, InvalidRequestId, Refusal, Rejection, SessionLimits, Settled, Store, UnknownCommand, VALUE_BYTES_MAX,
+};
 use raft::Index;
 
 use crate::hunting::Outcome;
@@ -27,6 +29,15 @@ pub const DAMAGED: u8 = 6;
 /// Built, and then of another length: two bytes are added to it as a signed number.
 pub const RESIZED: u8 = 7;
 
+/// Of a command's kind: it has a request id.
+pub const WITH_ID: u8 = 1 << 3;
+/// It settles an outcome, whatever else it would do.
+pub const SETTLES: u8 = 1 << 4;
+
+/// Sessions go after seconds, a few or some hundred bytes, so that they do within one input.
+const LIMITS: SessionLimits =
+    SessionLimits { idle_ms: 3_000, sessions_max: 3, results_max: 4, session_bytes_max: 700, bytes_max: 1_700 };
+
 /// A value whose length byte is from here on is one of the largest, or one byte too large.
 pub const LARGE: u8 = 0xf0;
 
@@ -37,7 +48,8 @@ pub const LARGE: u8 = 0xf0;
 pub fn run(input: &[u8]) -> Outcome {
     let mut input = Input::new(input);
     let mut outcome = Outcome::default();
-    let (mut first, mut second, mut model) = (Store::new(), Store::new(), Model::new());
+    let (mut first, mut second, mut model) =
+        (Store::with_limits(LIMITS), Store::with_limits(LIMITS), Model::new(LIMITS));
     let mut large = 0;
     for number in 1..=COMMANDS_MAX as u64 {
         if input.is_empty() {
@@ -52,10 +64,10 @@ pub fn run(input: &[u8]) -> Outcome {
         // The other replica has the command in an allocation of its own.
         assert_eq!(second.apply(index, &Bytes::copy_from_slice(&encoded)), applied, "two replicas disagree");
         match expected {
-            Ok((time_ms, command)) => {
-                let again = encode(&command, time_ms).expect("what is decoded is within the limits");
+            Ok((time_ms, request)) => {
+                let again = encode(&request, time_ms).expect("what is decoded is within the limits");
                 assert_eq!(again, encoded, "a command has one encoding");
-                assert_eq!(applied, Ok(model.apply(time_ms, &command)), "{:02x?}", head(&encoded));
+                assert_eq!(applied, Ok(model.apply(time_ms, &request)), "{:02x?}", head(&encoded));
                 outcome.accept(applied.as_ref().map_or("unknown", effect));
             }
             Err(unknown) => {
@@ -67,6 +79,7 @@ pub fn run(input: &[u8]) -> Outcome {
         assert_eq!(first.state_hash(), second.state_hash(), "two replicas differ");
         assert_eq!(first.revision().get(), model.revision, "the revision");
         assert_eq!(first.time_ms(), model.time_ms, "replicated time");
+        assert_eq!(first.session_count(), model.sessions.count(), "the sessions");
     }
     assert_eq!(first.recompute_hash(), first.state_hash(), "the hash is not kept rightly");
     assert!(first.iter().eq(model.iter()), "the store is not what the model is");
@@ -106,12 +119,19 @@ fn next(input: &mut Input<'_>, model: &Model, large: &mut usize) -> Bytes {
 /// A command as the document has it, whether it is within the limits or not.
 fn build(input: &mut Input<'_>, model: &Model, large: &mut usize) -> Vec<u8> {
     let kind = input.u8();
-    let (operation, detail) = (1 + (kind >> 2 & 1), kind & 3);
+    let operation = if kind & SETTLES == 0 { 1 + (kind >> 2 & 1) } else { 3 };
+    let (version, detail) = (1 + (kind >> 3 & 1), kind & 3);
     let time_ms = input.number([model.time_ms, 0, 1_000, 1 << 40]);
     let key = key(input.u8());
     let expected = input.number([model.revision, 1, 2, 3]);
-    let mut encoded = vec![1, operation, detail];
+    let mut encoded = vec![version, operation, detail];
     encoded.extend_from_slice(&time_ms.to_le_bytes());
+    if version == 2 {
+        request_id(input, model, &mut encoded);
+    }
+    if operation == 3 {
+        return encoded;
+    }
     if (operation == 1 && detail == 3) || (operation == 2 && detail & 1 == 1) {
         encoded.extend_from_slice(&expected.to_le_bytes());
     }
@@ -127,6 +147,15 @@ fn build(input: &mut Input<'_>, model: &Model, large: &mut usize) -> Vec<u8> {
         encoded.extend_from_slice(&key);
     }
     encoded
+}
+
+/// Few sessions and sequences, so that requests meet.
+fn request_id(input: &mut Input<'_>, model: &Model, encoded: &mut Vec<u8>) {
+    encoded.extend_from_slice(&u128::from(input.u8() % 6).to_le_bytes());
+    let sequence = input.number([1, 2, u64::MAX, 1 << 32]);
+    for number in [input.number([model.time_ms, 0, 1_000, 4_000]), sequence, input.number([sequence, 0, 1, 2])] {
+        encoded.extend_from_slice(&number.to_le_bytes());
+    }
 }
 
 /// Few keys, so that commands meet; some at the limits and beyond.
@@ -165,6 +194,15 @@ fn effect(applied: &Applied) -> &'static str {
         Applied::Rejected(Rejection::KeyExists { .. }) => "key_exists",
         Applied::Rejected(Rejection::KeyNotFound) => "key_not_found",
         Applied::Rejected(Rejection::RevisionMismatch { .. }) => "revision_mismatch",
+        Applied::Refused(Refusal::SessionExpired { .. }) => "session_expired",
+        Applied::Refused(Refusal::OpenedAhead { .. }) => "opened_ahead",
+        Applied::Refused(Refusal::RequestIdReused) => "request_id_reused",
+        Applied::Refused(Refusal::Fenced) => "fenced",
+        Applied::Refused(Refusal::ResultForgotten) => "result_forgotten",
+        Applied::Refused(Refusal::SessionFull) => "session_full",
+        Applied::Settled(Settled::Result(_)) => "settled",
+        Applied::Settled(Settled::NeverApplied) => "never_applied",
+        Applied::Settled(Settled::Forgotten) => "forgotten",
     }
 }
 
@@ -174,6 +212,10 @@ fn reason(unknown: UnknownCommand) -> &'static str {
         UnknownCommand::Operation(_) => "operation",
         UnknownCommand::Mode(_) => "mode",
         UnknownCommand::Flags(_) => "flags",
+        UnknownCommand::Detail(_) => "detail",
+        UnknownCommand::RequestId(InvalidRequestId::SequenceZero) => "sequence_zero",
+        UnknownCommand::RequestId(InvalidRequestId::AcknowledgedAhead { .. }) => "acknowledged_ahead",
+        UnknownCommand::NothingToSettle => "nothing_to_settle",
         UnknownCommand::Truncated => "truncated",
         UnknownCommand::KeyLength(_) => "key_length",
         UnknownCommand::ValueLength(_) => "value_length",

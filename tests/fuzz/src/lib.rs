@@ -13,7 +13,7 @@ pub mod command;
 mod disk;
 mod hunting;
 pub mod input;
-mod model;
+pub mod model;
 pub mod mutation;
 mod node;
 pub mod peer_message;

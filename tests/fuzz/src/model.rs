@@ -1,11 +1,17 @@
-//! The store as a plain map, and its commands read by their document alone: what the real ones are compared with.
+//! The store as a plain map with its sessions, and its commands read by their document alone: what the real ones are
+//! compared with, here and in the simulator.
+
+mod sessions;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use engine::kv::{
-    Applied, Command, KEY_BYTES_MAX, KeyValue, PutMode, Rejection, Revision, UnknownCommand, VALUE_BYTES_MAX,
+    Applied, Command, InvalidRequestId, KEY_BYTES_MAX, KeyValue, PutMode, Rejection, Request, RequestId, Revision,
+    SessionId, SessionLimits, UnknownCommand, VALUE_BYTES_MAX,
 };
+
+pub use sessions::{Dropped, Sessions};
 
 /// A key's value and history.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,25 +22,48 @@ struct Record {
     version: u64,
 }
 
-/// The reference model: one map.
+/// The reference model: one map, and the sessions.
 #[derive(Clone, Debug)]
-pub(crate) struct Model {
+pub struct Model {
     records: BTreeMap<Vec<u8>, Record>,
-    pub(crate) revision: u64,
-    pub(crate) time_ms: u64,
+    /// The sessions of clients.
+    pub sessions: Sessions,
+    /// How many commands changed a key, counted from 1.
+    pub revision: u64,
+    /// Replicated time, in milliseconds.
+    pub time_ms: u64,
+    /// Whether the last command was run, be it that its condition did not hold; else it was answered without.
+    pub has_run: bool,
 }
 
 impl Model {
-    pub(crate) fn new() -> Model {
-        Model { records: BTreeMap::new(), revision: 1, time_ms: 0 }
+    /// The empty store.
+    #[must_use]
+    pub fn new(limits: SessionLimits) -> Model {
+        let sessions = Sessions::new(limits);
+        Model { records: BTreeMap::new(), sessions, revision: 1, time_ms: 0, has_run: false }
     }
 
     /// What the store must answer.
-    pub(crate) fn apply(&mut self, time_ms: u64, command: &Command) -> Applied {
+    pub fn apply(&mut self, time_ms: u64, request: &Request) -> Applied {
         self.time_ms = self.time_ms.max(time_ms);
-        let key = command.key().to_vec();
+        self.sessions.expire(self.time_ms);
+        self.has_run = false;
+        let Some(id) = &request.id else { return self.run(&request.command) };
+        if let Err(answer) = self.sessions.look_up(id, &request.command, self.time_ms) {
+            return answer;
+        }
+        let applied = self.run(&request.command);
+        self.sessions.keep(id, &request.command, &applied);
+        applied
+    }
+
+    fn run(&mut self, command: &Command) -> Applied {
+        self.has_run = true;
+        let key = command.key().expect("a settlement is answered by the sessions").to_vec();
         let current = self.records.get(&key).cloned();
         match command {
+            Command::Settle => unreachable!("a settlement has no key"),
             Command::Put { value, mode, .. } => {
                 let rejection = match (mode, &current) {
                     (PutMode::Create, Some(record)) => {
@@ -67,11 +96,14 @@ impl Model {
         }
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Option<KeyValue> {
+    /// What there is under a key.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
         self.records.get(key).map(|record| key_value(key, record))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = KeyValue> + '_ {
+    /// Every key with its value, in order.
+    pub fn iter(&self) -> impl Iterator<Item = KeyValue> + '_ {
         self.records.iter().map(|(key, record)| key_value(key, record))
     }
 }
@@ -91,59 +123,95 @@ fn key_value(key: &[u8], record: &Record) -> KeyValue {
     }
 }
 
-/// Reads a command by the table in the document of its format: version 1, strictly.
-pub(crate) fn decode(encoded: &[u8]) -> Result<(u64, Command), UnknownCommand> {
-    let cut = UnknownCommand::Truncated;
-    let byte = |at: usize| encoded.get(at).copied().ok_or(cut);
-    let version = byte(0)?;
-    if version != 1 {
-        return Err(UnknownCommand::Version(version));
+/// Reads a command by the table in the document of its format: versions 1 and 2, strictly.
+pub(crate) fn decode(encoded: &[u8]) -> Result<(u64, Request), UnknownCommand> {
+    let mut fields = Fields { encoded, at: 0 };
+    let version = fields.integer(1)?;
+    if !(1..=2).contains(&version) {
+        return Err(UnknownCommand::Version(u8::try_from(version).expect("it is one byte")));
     }
-    let (operation, detail) = (byte(1)?, byte(2)?);
-    let is_put = match operation {
-        1 if detail <= 3 => true,
-        1 => return Err(UnknownCommand::Mode(detail)),
-        2 if detail <= 3 => false,
-        2 => return Err(UnknownCommand::Flags(detail)),
+    let (operation, detail) = (fields.byte()?, fields.byte()?);
+    match operation {
+        1 if detail > 3 => return Err(UnknownCommand::Mode(detail)),
+        2 if detail > 3 => return Err(UnknownCommand::Flags(detail)),
+        3 if detail > 0 => return Err(UnknownCommand::Detail(detail)),
+        1..=3 => {}
         other => return Err(UnknownCommand::Operation(other)),
-    };
-    let mut at = 3;
-    let mut integer = |count: usize| {
-        let field = encoded.get(at..at + count).ok_or(cut)?;
-        at += count;
-        Ok(field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-    };
-    let time_ms = integer(8)?;
-    let expects = if is_put { detail == 3 } else { detail & 1 == 1 };
-    let expected_revision = if expects { Some(Revision::new(integer(8)?)) } else { None };
-    let length = |number: u64| usize::try_from(number).expect("four bytes fit");
-    let key_bytes = length(integer(2)?);
-    if key_bytes == 0 || key_bytes > KEY_BYTES_MAX {
-        return Err(UnknownCommand::KeyLength(key_bytes));
     }
-    let value_bytes = if is_put { length(integer(4)?) } else { 0 };
-    if value_bytes > VALUE_BYTES_MAX {
-        return Err(UnknownCommand::ValueLength(value_bytes));
+    let time_ms = fields.integer(8)?;
+    let id = if version == 2 { Some(fields.request_id()?) } else { None };
+    let command = match operation {
+        3 if id.is_none() => return Err(UnknownCommand::NothingToSettle),
+        3 => Command::Settle,
+        _ => fields.change(operation == 1, detail)?,
+    };
+    match fields.encoded.len() - fields.at {
+        0 => Ok((time_ms, Request { id, command })),
+        more => Err(UnknownCommand::TrailingBytes(more)),
     }
-    let behind = encoded.get(at..).unwrap_or_default();
-    let (Some(key), Some(value)) = (behind.get(..key_bytes), behind.get(key_bytes..key_bytes + value_bytes)) else {
-        return Err(cut);
-    };
-    let more = behind.len() - key_bytes - value_bytes;
-    if more > 0 {
-        return Err(UnknownCommand::TrailingBytes(more));
+}
+
+/// The bytes of a command, and how many of them were read.
+struct Fields<'a> {
+    encoded: &'a [u8],
+    at: usize,
+}
+
+impl Fields<'_> {
+    fn bytes(&mut self, count: usize) -> Result<&[u8], UnknownCommand> {
+        let bytes = self.encoded.get(self.at..self.at + count).ok_or(UnknownCommand::Truncated)?;
+        self.at += count;
+        Ok(bytes)
     }
-    let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-    let mode = match (detail, expected_revision) {
-        (0, _) => PutMode::Create,
-        (1, _) => PutMode::Upsert,
-        (_, Some(expected_revision)) => PutMode::Compare { expected_revision },
-        (_, None) => PutMode::Update,
-    };
-    let command = if is_put {
-        Command::Put { key, value, mode }
-    } else {
-        Command::Delete { key, expected_revision, return_previous: detail & 2 != 0 }
-    };
-    Ok((time_ms, command))
+
+    fn byte(&mut self) -> Result<u8, UnknownCommand> {
+        Ok(self.bytes(1)?[0])
+    }
+
+    /// A number of up to eight bytes.
+    fn integer(&mut self, count: usize) -> Result<u64, UnknownCommand> {
+        Ok(self.bytes(count)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn request_id(&mut self) -> Result<RequestId, UnknownCommand> {
+        let (low, high) = (self.integer(8)?, self.integer(8)?);
+        let (opened_at_ms, sequence, acknowledged_below) = (self.integer(8)?, self.integer(8)?, self.integer(8)?);
+        if sequence == 0 {
+            return Err(UnknownCommand::RequestId(InvalidRequestId::SequenceZero));
+        }
+        if acknowledged_below > sequence {
+            let ahead = InvalidRequestId::AcknowledgedAhead { sequence, acknowledged_below };
+            return Err(UnknownCommand::RequestId(ahead));
+        }
+        let session = SessionId::new(u128::from(high) << 64 | u128::from(low));
+        Ok(RequestId { session, opened_at_ms, sequence, acknowledged_below })
+    }
+
+    /// A put or a delete, behind its request id.
+    fn change(&mut self, is_put: bool, detail: u8) -> Result<Command, UnknownCommand> {
+        let expects = if is_put { detail == 3 } else { detail & 1 == 1 };
+        let expected_revision = if expects { Some(Revision::new(self.integer(8)?)) } else { None };
+        let length = |number: u64| usize::try_from(number).expect("four bytes fit");
+        let key_bytes = length(self.integer(2)?);
+        if key_bytes == 0 || key_bytes > KEY_BYTES_MAX {
+            return Err(UnknownCommand::KeyLength(key_bytes));
+        }
+        let value_bytes = if is_put { length(self.integer(4)?) } else { 0 };
+        if value_bytes > VALUE_BYTES_MAX {
+            return Err(UnknownCommand::ValueLength(value_bytes));
+        }
+        let key = Bytes::copy_from_slice(self.bytes(key_bytes)?);
+        let value = Bytes::copy_from_slice(self.bytes(value_bytes)?);
+        let mode = match (detail, expected_revision) {
+            (0, _) => PutMode::Create,
+            (1, _) => PutMode::Upsert,
+            (_, Some(expected_revision)) => PutMode::Compare { expected_revision },
+            (_, None) => PutMode::Update,
+        };
+        Ok(if is_put {
+            Command::Put { key, value, mode }
+        } else {
+            Command::Delete { key, expected_revision, return_previous: detail & 2 != 0 }
+        })
+    }
 }

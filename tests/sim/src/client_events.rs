@@ -63,7 +63,7 @@ impl World {
         let is_put = matches!(command, Some(Command::Put { .. }));
         self.observer.asked(ticket, is_put, self.observer.views[node].wal_pending_bytes);
         match command {
-            Some(command) => process.engine.write(ticket, &command, now_ms),
+            Some(command) => process.engine.write(ticket, &command.into(), now_ms),
             None => process.engine.read(ticket, key),
         }
         self.drain(node)

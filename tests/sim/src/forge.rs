@@ -96,7 +96,7 @@ fn forge_newest(disk: &MemoryDisk, index: Index) -> Option<()> {
     let (meta, mut store) = load(disk, &newest.name)?;
     let key = bytes::Bytes::from_static(b"forged");
     let command = Command::Put { key, value: bytes::Bytes::from_static(b"nobody wrote this"), mode: PutMode::Upsert };
-    store.apply(meta.index.next(), &encode(&command, store.time_ms()).ok()?).ok()?;
+    store.apply(meta.index.next(), &encode(&command.into(), store.time_ms()).ok()?).ok()?;
     snapshot::remove(disk, newest.index).ok()?;
     let mut writer = Writer::begin(disk, &Meta { index: meta.index.next(), ..meta }).ok()?;
     let mut image = store.image();

@@ -185,6 +185,7 @@ impl Settings {
             snapshot_log_bytes_min: self.snapshots.log_bytes_min,
             snapshot_chunk_bytes: self.snapshots.chunk_bytes,
             space_reserve_bytes: self.snapshots.reserve_bytes,
+            session_limits: engine::kv::SessionLimits::default(),
             state_hash_every_entries: self.snapshots.hash_every_entries,
         }
     }

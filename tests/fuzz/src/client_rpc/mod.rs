@@ -9,6 +9,7 @@ mod request;
 mod shell;
 
 use bytes::{Bytes, BytesMut};
+use engine::kv::SessionLimits;
 use prost::Message as _;
 use proto::raft::v1::ForwardRequest;
 use proto::raft::v1::forward_request::Request;
@@ -24,7 +25,8 @@ use request::{body, method};
 use shell::{Reply, Shell, frame, with_shell};
 
 pub use request::{
-    ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, LIST_MEMBERS, METHODS, PUT, TIMED, TRANSFER, UNKNOWN,
+    ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, GET_OUTCOME, LIST_MEMBERS, METHODS, PUT, TIMED,
+    TRANSFER, UNKNOWN,
 };
 
 /// No input has more calls than this.
@@ -57,7 +59,7 @@ enum Patience {
 pub fn run(input: &[u8]) -> Outcome {
     with_shell(|shell| {
         let mut outcome = Outcome::default();
-        let (mut input, mut model) = (Input::new(input), Model::new());
+        let (mut input, mut model) = (Input::new(input), Model::new(SessionLimits::default()));
         for _ in 0..CALLS_MAX {
             if input.is_empty() {
                 break;
@@ -112,6 +114,7 @@ fn request(kind: u8, body: &[u8]) -> Option<Result<Request, prost::DecodeError>>
         PUT => proto::kv::v1::PutRequest::decode(body).map(Request::Put),
         GET => proto::kv::v1::GetRequest::decode(body).map(Request::Get),
         DELETE => proto::kv::v1::DeleteRequest::decode(body).map(Request::Delete),
+        GET_OUTCOME => proto::kv::v1::GetOutcomeRequest::decode(body).map(Request::GetOutcome),
         _ => return None,
     })
 }
@@ -155,6 +158,7 @@ fn forward(shell: &Shell, model: &mut Model, body: &Bytes, outcome: &mut Outcome
     let kind = match &request.request {
         Some(Request::Get(_)) => GET,
         Some(Request::Delete(_)) => DELETE,
+        Some(Request::GetOutcome(_)) => GET_OUTCOME,
         Some(Request::Put(_)) | None => PUT,
     };
     let reply = shell.forwarded(request);
@@ -187,13 +191,15 @@ fn check_refusal(kind: u8, (code, reason): (Code, &'static str), status: &Status
     outcome.refuse(reason);
 }
 
-/// What holds for every status that is not OK: it has our own details, and that of a write says that nothing was done.
-/// Returns its reason.
+/// What holds for every status that is not OK: it has our own details, and that of a write says whether nothing was
+/// done. Returns its reason.
 fn check_status(kind: u8, status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("a status without details: {status:?}"));
     assert_eq!(info.domain, "quorate", "{status:?}");
     let is_write = [PUT, DELETE].contains(&kind);
-    assert_eq!(info.metadata.get("outcome").map(String::as_str), is_write.then_some("NOT_APPLIED"), "{status:?}");
+    let is_unknown = ["SESSION_EXPIRED", "RESULT_FORGOTTEN"].contains(&info.reason.as_str());
+    let outcome = is_write.then_some(if is_unknown { "UNKNOWN" } else { "NOT_APPLIED" });
+    assert_eq!(info.metadata.get("outcome").map(String::as_str), outcome, "{status:?}");
     assert_eq!(status.metadata().get("kv-outcome").is_some(), is_write, "{status:?}");
     info.reason
 }

@@ -1,18 +1,28 @@
 //! What the interface promises for a request, written down a second time.
 
 use bytes::Bytes;
-use engine::kv::{Applied, Command, KEY_BYTES_MAX, KeyValue, PutMode, Rejection, Revision, VALUE_BYTES_MAX};
+use engine::kv::{
+    self, Applied, Command, KEY_BYTES_MAX, KeyValue, PutMode, Refusal, Rejection, Revision, SessionId, Settled,
+    VALUE_BYTES_MAX,
+};
 use prost::Message as _;
 use proto::admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest};
-use proto::kv::v1::{self as wire, DeleteRequest, DeleteResponse, GetRequest, GetResponse, PutRequest, PutResponse};
+use proto::kv::v1::get_outcome_response::Outcome;
+use proto::kv::v1::{
+    self as wire, DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse,
+    PutRequest, PutResponse,
+};
 use proto::raft::v1::forward_request::Request;
 use proto::raft::v1::forward_response::Response;
 use tonic::Code;
 
 use super::Patience;
-use super::request::{ADMIN_STATUS, DELETE, GET, LIST_MEMBERS, PUT, TRANSFER};
+use super::request::{ADMIN_STATUS, DELETE, GET, GET_OUTCOME, LIST_MEMBERS, PUT, TRANSFER};
 use super::shell::NAME;
 use crate::model::Model;
+
+/// Replicated time on this node: its clock stands still.
+const TIME_MS: u64 = 0;
 
 /// What has to come of a call.
 #[derive(Debug)]
@@ -38,9 +48,10 @@ fn serve(request: &Request, patience: Patience, model: &mut Model) -> Result<Pro
     if patience == Patience::Malformed {
         return invalid("TIMEOUT_MALFORMED");
     }
-    let command = match request {
+    let write = match request {
         Request::Put(request) => Some(put(request)?),
         Request::Delete(request) => Some(delete(request)?),
+        Request::GetOutcome(request) => Some(get_outcome(request)?),
         Request::Get(request) => {
             key(&request.key)?;
             consistency(request)?;
@@ -50,21 +61,53 @@ fn serve(request: &Request, patience: Patience, model: &mut Model) -> Result<Pro
     if patience == Patience::None {
         return Err(Promise::Refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     }
-    let Some(command) = command else { return read(request, model) };
-    // Stamps are the node's own affair, and no answer tells of them.
-    match model.apply(0, &command) {
-        Applied::Put { revision, version } => {
-            Ok(Promise::Answer(Response::Put(PutResponse { revision: revision.get(), version })))
+    let Some(write) = write else { return read(request, model) };
+    let refused = |code, reason| Err(Promise::Refused(code, reason));
+    match model.apply(TIME_MS, &write) {
+        Applied::Put { revision, version } => Ok(Promise::Answer(Response::Put(written(revision, version)))),
+        Applied::Deleted { revision, previous } => Ok(Promise::Answer(Response::Delete(deleted(revision, previous)))),
+        Applied::Rejected(Rejection::KeyExists { .. }) => refused(Code::AlreadyExists, "KEY_EXISTS"),
+        Applied::Rejected(Rejection::KeyNotFound) => refused(Code::NotFound, "KEY_NOT_FOUND"),
+        Applied::Rejected(Rejection::RevisionMismatch { .. }) => refused(Code::FailedPrecondition, "REVISION_MISMATCH"),
+        Applied::Refused(refusal) => match refusal {
+            Refusal::SessionExpired { .. } => refused(Code::FailedPrecondition, "SESSION_EXPIRED"),
+            Refusal::OpenedAhead { .. } => refused(Code::InvalidArgument, "REQUEST_ID_AHEAD"),
+            Refusal::RequestIdReused => refused(Code::InvalidArgument, "REQUEST_ID_REUSED"),
+            Refusal::Fenced => refused(Code::Aborted, "REQUEST_FENCED"),
+            Refusal::ResultForgotten => refused(Code::FailedPrecondition, "RESULT_FORGOTTEN"),
+            Refusal::SessionFull => refused(Code::ResourceExhausted, "SESSION_FULL"),
+        },
+        Applied::Settled(settled) => {
+            let response = GetOutcomeResponse { outcome: Some(outcome(settled)), time_ms: TIME_MS };
+            Ok(Promise::Answer(Response::GetOutcome(response)))
         }
-        Applied::Deleted { revision, previous } => {
-            let response = DeleteResponse { revision: revision.get(), previous: previous.map(key_value) };
-            Ok(Promise::Answer(Response::Delete(response)))
-        }
-        Applied::Rejected(Rejection::KeyExists { .. }) => Err(Promise::Refused(Code::AlreadyExists, "KEY_EXISTS")),
-        Applied::Rejected(Rejection::KeyNotFound) => Err(Promise::Refused(Code::NotFound, "KEY_NOT_FOUND")),
-        Applied::Rejected(Rejection::RevisionMismatch { .. }) => {
-            Err(Promise::Refused(Code::FailedPrecondition, "REVISION_MISMATCH"))
-        }
+    }
+}
+
+fn written(revision: Revision, version: u64) -> PutResponse {
+    PutResponse { revision: revision.get(), version, time_ms: TIME_MS }
+}
+
+fn deleted(revision: Revision, previous: Option<KeyValue>) -> DeleteResponse {
+    DeleteResponse { revision: revision.get(), previous: previous.map(key_value), time_ms: TIME_MS }
+}
+
+/// What became of a write, as the interface tells it.
+fn outcome(settled: Settled) -> Outcome {
+    let rejected = |reason: &str, revision| Outcome::Rejected(wire::Rejected { reason: reason.to_owned(), revision });
+    match settled {
+        Settled::NeverApplied => Outcome::NeverApplied(wire::NeverApplied {}),
+        Settled::Forgotten => Outcome::Forgotten(wire::Forgotten {}),
+        Settled::Result(applied) => match *applied {
+            Applied::Put { revision, version } => Outcome::Put(written(revision, version)),
+            Applied::Deleted { revision, previous } => Outcome::Delete(deleted(revision, previous)),
+            Applied::Rejected(Rejection::KeyExists { mod_revision }) => rejected("KEY_EXISTS", mod_revision.get()),
+            Applied::Rejected(Rejection::KeyNotFound) => rejected("KEY_NOT_FOUND", 0),
+            Applied::Rejected(Rejection::RevisionMismatch { actual, .. }) => {
+                rejected("REVISION_MISMATCH", actual.get())
+            }
+            other => panic!("{other:?} is not what a write does"),
+        },
     }
 }
 
@@ -74,7 +117,7 @@ fn read(request: &Request, model: &Model) -> Result<Promise, Promise> {
         return Err(Promise::Refused(Code::NotFound, "KEY_NOT_FOUND"));
     };
     let (kv, served_by) = (Some(key_value(found)), NAME.to_owned());
-    Ok(Promise::Answer(Response::Get(GetResponse { kv, revision: model.revision, served_by })))
+    Ok(Promise::Answer(Response::Get(GetResponse { kv, revision: model.revision, served_by, time_ms: TIME_MS })))
 }
 
 fn key(key: &str) -> Result<Bytes, Promise> {
@@ -85,7 +128,7 @@ fn key(key: &str) -> Result<Bytes, Promise> {
     }
 }
 
-fn put(request: &PutRequest) -> Result<Command, Promise> {
+fn put(request: &PutRequest) -> Result<kv::Request, Promise> {
     let key = key(&request.key)?;
     if request.value.len() > VALUE_BYTES_MAX {
         return invalid("VALUE_TOO_LARGE");
@@ -104,16 +147,40 @@ fn put(request: &PutRequest) -> Result<Command, Promise> {
         (2, None) => PutMode::Upsert,
         (_, None) => PutMode::Create,
     };
-    Ok(Command::Put { key, value: request.value.clone(), mode })
+    let id = request.request_id.as_ref().map(request_id).transpose()?;
+    Ok(kv::Request { id, command: Command::Put { key, value: request.value.clone(), mode } })
 }
 
-fn delete(request: &DeleteRequest) -> Result<Command, Promise> {
+fn delete(request: &DeleteRequest) -> Result<kv::Request, Promise> {
     let key = key(&request.key)?;
     if request.expected_revision == Some(0) {
         return invalid("EXPECTED_REVISION_ZERO");
     }
     let expected_revision = request.expected_revision.map(Revision::new);
-    Ok(Command::Delete { key, expected_revision, return_previous: request.return_previous })
+    let id = request.request_id.as_ref().map(request_id).transpose()?;
+    let return_previous = request.return_previous;
+    Ok(kv::Request { id, command: Command::Delete { key, expected_revision, return_previous } })
+}
+
+fn get_outcome(request: &GetOutcomeRequest) -> Result<kv::Request, Promise> {
+    let Some(id) = &request.request_id else { return invalid("REQUEST_ID_MISSING") };
+    Ok(kv::Request { id: Some(request_id(id)?), command: Command::Settle })
+}
+
+fn request_id(id: &wire::RequestId) -> Result<kv::RequestId, Promise> {
+    let wire::RequestId { session, opened_at_ms, sequence, acknowledged_below } = id;
+    if session.len() != 16 {
+        return invalid("REQUEST_ID_SESSION_LENGTH");
+    }
+    if *sequence == 0 {
+        return invalid("REQUEST_ID_SEQUENCE_ZERO");
+    }
+    if acknowledged_below > sequence {
+        return invalid("REQUEST_ID_ACKNOWLEDGED_AHEAD");
+    }
+    let session = SessionId::new(session.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)));
+    let (opened_at_ms, sequence, acknowledged_below) = (*opened_at_ms, *sequence, *acknowledged_below);
+    Ok(kv::RequestId { session, opened_at_ms, sequence, acknowledged_below })
 }
 
 fn consistency(request: &GetRequest) -> Result<(), Promise> {
@@ -154,6 +221,7 @@ pub(super) fn read_answer(kind: u8, message: &Bytes) -> Response {
         PUT => PutResponse::decode(message).map(Response::Put),
         GET => GetResponse::decode(message).map(Response::Get),
         DELETE => DeleteResponse::decode(message).map(Response::Delete),
+        GET_OUTCOME => GetOutcomeResponse::decode(message).map(Response::GetOutcome),
         _ => panic!("method {kind} is none of kv.v1"),
     };
     answer.expect("an answer is a message")

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use engine::kv::VALUE_BYTES_MAX;
 use prost::Message as _;
 use proto::admin::v1::TransferLeadershipRequest;
-use proto::kv::v1::{DeleteRequest, GetRequest, PutRequest};
+use proto::kv::v1::{DeleteRequest, GetOutcomeRequest, GetRequest, PutRequest, RequestId};
 use proto::raft::v1::ForwardRequest;
 use proto::raft::v1::forward_request::Request;
 
@@ -13,7 +13,7 @@ use crate::input::Input;
 use crate::model::Model;
 
 /// A call's method is its first byte modulo this.
-pub const METHODS: u8 = 8;
+pub const METHODS: u8 = 9;
 /// `kv.v1.KvService/Put`.
 pub const PUT: u8 = 0;
 /// `kv.v1.KvService/Get`.
@@ -30,6 +30,8 @@ pub const ADMIN_STATUS: u8 = 5;
 pub const LIST_MEMBERS: u8 = 6;
 /// A method that there is not.
 pub const UNKNOWN: u8 = 7;
+/// `kv.v1.KvService/GetOutcome`.
+pub const GET_OUTCOME: u8 = 8;
 
 /// Of a call's form: its message is built from the bytes that follow. Otherwise a length and so many bytes follow.
 pub const BUILT: u8 = 1 << 0;
@@ -50,6 +52,7 @@ pub(super) fn method(kind: u8) -> &'static str {
         GET => "kv.v1.KvService/Get",
         DELETE => "kv.v1.KvService/Delete",
         FORWARD => "raft.v1.RaftService/Forward",
+        GET_OUTCOME => "kv.v1.KvService/GetOutcome",
         TRANSFER => "admin.v1.AdminService/TransferLeadership",
         ADMIN_STATUS => "admin.v1.AdminService/Status",
         LIST_MEMBERS => "admin.v1.AdminService/ListMembers",
@@ -78,12 +81,14 @@ fn build(kind: u8, model: &Model, input: &mut Input<'_>) -> Vec<u8> {
         PUT => put(model, input).encode_to_vec(),
         GET => get(input).encode_to_vec(),
         DELETE => delete(model, input).encode_to_vec(),
+        GET_OUTCOME => get_outcome(model, input).encode_to_vec(),
         FORWARD => {
-            let request = match input.u8() % 4 {
+            let request = match input.u8() % 5 {
                 0 => Some(Request::Put(put(model, input))),
                 1 => Some(Request::Get(get(input))),
                 2 => Some(Request::Delete(delete(model, input))),
-                _ => None,
+                3 => None,
+                _ => Some(Request::GetOutcome(get_outcome(model, input))),
             };
             ForwardRequest { from: key(input.u8()), request }.encode_to_vec()
         }
@@ -106,7 +111,8 @@ fn put(model: &Model, input: &mut Input<'_>) -> PutRequest {
         byte => vec![byte; usize::from(byte)],
     };
     let mode = mode(input.u8());
-    PutRequest { key, value: value.into(), mode, expected_revision: revision(model, input) }
+    let (expected_revision, request_id) = revision(model, input);
+    PutRequest { key, value: value.into(), mode, expected_revision, request_id }
 }
 
 fn get(input: &mut Input<'_>) -> GetRequest {
@@ -115,8 +121,13 @@ fn get(input: &mut Input<'_>) -> GetRequest {
 
 fn delete(model: &Model, input: &mut Input<'_>) -> DeleteRequest {
     let key = key(input.u8());
-    let expected_revision = revision(model, input);
-    DeleteRequest { key, expected_revision, return_previous: input.bool() }
+    let (expected_revision, request_id) = revision(model, input);
+    DeleteRequest { key, expected_revision, return_previous: input.bool(), request_id }
+}
+
+fn get_outcome(model: &Model, input: &mut Input<'_>) -> GetOutcomeRequest {
+    let (_, request_id) = revision(model, input);
+    GetOutcomeRequest { request_id }
 }
 
 /// Few keys, so that requests meet; some at the limits and beyond.
@@ -143,8 +154,20 @@ fn mode(byte: u8) -> i32 {
     }
 }
 
-/// Mostly none, because most modes take none.
-fn revision(model: &Model, input: &mut Input<'_>) -> Option<u64> {
+/// Mostly no revision, because most modes take none; and perhaps a request id: one byte says what follows of both.
+fn revision(model: &Model, input: &mut Input<'_>) -> (Option<u64>, Option<RequestId>) {
     let asks = input.u8();
-    (asks & 1 == 1).then(|| input.number([model.revision, 0, 2, 3]))
+    let revision = (asks & 1 == 1).then(|| input.number([model.revision, 0, 2, 3]));
+    (revision, (asks & 2 == 2).then(|| request_id(input)))
+}
+
+/// Few sessions and sequences, so that requests meet; some ids that no client makes. No time passes for this node.
+fn request_id(input: &mut Input<'_>) -> RequestId {
+    let session = match input.u8() {
+        byte @ 0..0xe0 => vec![byte % 3; 16],
+        byte => vec![byte; usize::from(byte & 31)],
+    };
+    let sequence = input.number([1, 2, 3, u64::MAX]);
+    let acknowledged_below = input.number([sequence, 0, 1, 2]);
+    RequestId { session: session.into(), opened_at_ms: u64::from(input.u8() >> 6), sequence, acknowledged_below }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::disk::{Disk, MemoryDisk};
-use engine::kv::{self, Command};
+use engine::kv;
 use engine::wal::{Executor, WalOptions};
 use engine::{Answer, Engine, EngineOptions, Ticket};
 use http::HeaderMap;
@@ -15,6 +15,7 @@ use quorate_server::api::{Api, ApiOptions, ApiParts, Drain, Node, services};
 use quorate_server::forward::{ForwardError, Forwarder};
 use quorate_server::node::{
     Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, WriteError,
+    WriteResult,
 };
 use quorate_server::telemetry::TraceContext;
 use raft::{Configuration, NodeId};
@@ -30,6 +31,9 @@ pub(super) const NAME: &str = "n1";
 
 /// After so many ticks a cluster of one has a leader.
 const ELECTION_TICKS_MAX: u64 = 100;
+
+/// What the node's clock says.
+const NOW_MS: u64 = 1;
 
 /// How long a forwarded request may take. Nothing here ever waits.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +63,7 @@ impl Led {
         let opened = Engine::open(&disk, options).expect("an empty disk is sound");
         let mut led = Led { engine: opened.engine, executor: opened.executor, ticket_next: 1 };
         for tick in 1..ELECTION_TICKS_MAX {
-            led.engine.tick(tick);
+            led.engine.tick(tick.min(NOW_MS));
             led.settle();
         }
         assert!(led.engine.raft().is_leader(), "a cluster of one elects its only member");
@@ -112,19 +116,25 @@ impl Alone {
 }
 
 impl Node for Alone {
-    async fn write(&self, command: Command, _context: RequestContext) -> Result<kv::Applied, WriteError> {
-        match self.lock().answer(|engine, ticket| engine.write(ticket, &command, ELECTION_TICKS_MAX)) {
-            Answer::Written(applied) => Ok(applied),
+    async fn write(&self, request: kv::Request, _context: RequestContext) -> Result<WriteResult, WriteError> {
+        let mut led = self.lock();
+        // As far as the node knows no time passes after its last tick.
+        match led.answer(|engine, ticket| engine.write(ticket, &request, NOW_MS)) {
+            Answer::Written(applied) => Ok(WriteResult { applied, time_ms: led.engine.store().time_ms() }),
             Answer::Invalid(invalid) => Err(invalid.into()),
             other => panic!("a write is answered with {other:?}"),
         }
     }
 
     async fn read(&self, key: Bytes, _context: RequestContext) -> Result<ReadResult, ReadError> {
-        match self.lock().answer(|engine, ticket| engine.read(ticket, key)) {
-            Answer::Read(result) => {
-                Ok(ReadResult { kv: result.kv, revision: result.revision.get(), served_by: NAME.to_owned() })
-            }
+        let mut led = self.lock();
+        match led.answer(|engine, ticket| engine.read(ticket, key)) {
+            Answer::Read(result) => Ok(ReadResult {
+                kv: result.kv,
+                revision: result.revision.get(),
+                served_by: NAME.to_owned(),
+                time_ms: led.engine.store().time_ms(),
+            }),
             other => panic!("a read is answered with {other:?}"),
         }
     }

@@ -101,6 +101,10 @@ impl Refusal {
             Refusal::Image(ImageError::KeyCount { .. }) => "count",
             Refusal::Image(ImageError::Revisions(_)) => "revisions",
             Refusal::Image(ImageError::Hash { .. }) => "hash",
+            Refusal::Image(ImageError::SectionPlace(_)) => "place",
+            Refusal::Image(ImageError::Session(_)) => "session",
+            Refusal::Image(ImageError::SessionResult(_)) => "session result",
+            Refusal::Image(ImageError::SessionCounts) => "session counts",
             Refusal::Image(ImageError::Truncated | ImageError::KeyLength(_) | ImageError::ValueLength(_)) => "record",
         }
     }
@@ -183,7 +187,7 @@ fn go_on(meta: &Meta, mut store: Store) {
     if store.last_index().get() < u64::MAX - 1 {
         let (before, key) = (store.revision().get(), b"and on".as_slice().into());
         let put = Command::Put { key, value: b"more".as_slice().into(), mode: PutMode::Upsert };
-        let encoded = command::encode(&put, 0).expect("it is within the limits");
+        let encoded = command::encode(&put.into(), 0).expect("it is within the limits");
         store.apply(store.last_index().next(), &encoded).expect("it is of this version");
         assert_eq!(store.revision().get(), before + 1);
         assert_eq!(store.recompute_hash(), store.state_hash());
@@ -210,7 +214,7 @@ fn specimen() -> Vec<u8> {
     for number in 1..=20_u64 {
         let key = format!("key {}", number % 13).into_bytes().into();
         let value = vec![b'v'; usize::try_from(number * 7 % 40).expect("it is small")].into();
-        let encoded = command::encode(&Command::Put { key, value, mode: PutMode::Upsert }, number * 100);
+        let encoded = command::encode(&Command::Put { key, value, mode: PutMode::Upsert }.into(), number * 100);
         store.apply(Index::new(number), &encoded.expect("it is within the limits")).expect("it is of this version");
     }
     let term_starts = [(1, 1), (2, 3), (50, 4)].map(|(index, term)| (Index::new(index), Term::new(term))).to_vec();

@@ -176,7 +176,7 @@ fn put(random: &mut Random, index: usize) -> Payload {
     let value = vec![u8::try_from(index % 251).expect("small"); random.below(160)];
     let key = Bytes::from(format!("key{}", index % 7));
     let command = Command::Put { key, value: value.into(), mode: PutMode::Upsert };
-    Payload::Command(encode(&command, index as u64).expect("it is within the limits"))
+    Payload::Command(encode(&command.into(), index as u64).expect("it is within the limits"))
 }
 
 fn records_of(batch: Batch) -> impl Iterator<Item = Replayed> {
