@@ -183,7 +183,7 @@ fn happening(event: &engine::Event, name: &dyn Fn(raft::NodeId) -> String) -> Ha
         engine::Event::Appended { first, last } => Happening::Appended { first: first.get(), last: last.get() },
         engine::Event::Durable { index } => Happening::Durable { index: index.get() },
         engine::Event::Committed { index } => Happening::Committed { index: index.get() },
-        engine::Event::Applied { index, term, what } => {
+        engine::Event::Applied { index, term, what, .. } => {
             Happening::Applied { index: index.get(), term: term.get(), effect: effect(what) }
         }
     }
@@ -266,7 +266,7 @@ mod tests {
         let appended = Event::Appended { first: Index::new(4), last: Index::new(6) };
         assert_eq!(told(&appended), r#"{"node":"n1","at_us":7,"happening":"appended","first":4,"last":6}"#);
         let put = AppliedKind::Put { key: Bytes::from_static(b"a"), revision: Revision::new(9) };
-        let applied = Event::Applied { index: Index::new(5), term, what: put };
+        let applied = Event::Applied { index: Index::new(5), term, what: put, command: None };
         assert_eq!(
             told(&applied),
             r#"{"node":"n1","at_us":7,"happening":"applied","index":5,"term":2,"effect":{"kind":"put","key":"a","revision":9}}"#
@@ -292,9 +292,14 @@ mod tests {
             Event::Raft(raft::Event::DiskStalled { term }),
             Event::Durable { index },
             Event::Committed { index },
-            Event::Applied { index, term, what: AppliedKind::Noop },
-            Event::Applied { index, term, what: AppliedKind::Rejected { key: key.clone() } },
-            Event::Applied { index, term, what: AppliedKind::Deleted { key, revision: Revision::new(1) } },
+            Event::Applied { index, term, what: AppliedKind::Noop, command: None },
+            Event::Applied { index, term, what: AppliedKind::Rejected { key: key.clone() }, command: None },
+            Event::Applied {
+                index,
+                term,
+                what: AppliedKind::Deleted { key, revision: Revision::new(1) },
+                command: None,
+            },
         ];
         for event in &events {
             assert!(told(event).starts_with(r#"{"node":"n1","at_us":7,"happening":""#));

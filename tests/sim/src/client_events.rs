@@ -1,12 +1,12 @@
 //! What happens to clients: they begin, ask, are answered, try again and give up.
 
-use engine::Answer;
-use engine::kv::Command;
+use engine::kv::{Command, Request as Write};
+use engine::{Answer, Ticket};
 use lincheck::Completion;
 
-use crate::clients::{Attempt, Outcome, Request};
-use crate::history::{Call, Key, Output};
-use crate::node::node_number;
+use crate::clients::{Attempt, Client, Outcome, Request};
+use crate::counter::Counter;
+use crate::history::{Call, Key};
 use crate::queue::Event;
 use crate::violation::Violation;
 use crate::words;
@@ -18,10 +18,12 @@ const BACKOFF_US: (u64, u64) = (5_000, 150_000);
 impl World {
     /// A client's turn.
     pub(crate) fn begin(&mut self, client: usize) {
-        if !self.clients.active || self.clients.clients[client].current.is_some() {
+        let Client { current, counter, .. } = &self.clients.clients[client];
+        let has_to = counter.as_ref().is_some_and(Counter::is_open);
+        if !(self.clients.active || has_to) || current.is_some() {
             return;
         }
-        let (key, call) = self.clients.draw();
+        let (key, call) = self.clients.draw(client);
         self.begin_with(client, key, call);
     }
 
@@ -31,23 +33,68 @@ impl World {
         let floor = self.observer.real_time_order.floor();
         let operation = self.clients.begin(client, key, call, floor);
         let timeout_us = self.clients.settings.timeout_us;
-        self.queue.push(self.now_us + timeout_us, Event::GiveUp { client, operation });
+        if self.clients.clients[client].counter.is_none() {
+            let patience = if self.clients.repeats(client) { self.clients.named.between((1, 4)) } else { 1 };
+            self.queue.push(self.now_us + patience * timeout_us, Event::GiveUp { client, operation });
+        }
         self.ask(client);
     }
 
     fn ask(&mut self, client: usize) {
         let delay_us = self.clients.random.between(self.clients.settings.delay_us);
-        if let Some(request) = self.clients.request(client, self.nodes.len()) {
-            self.queue.push(self.now_us + delay_us, Event::Request(Box::new(request)));
+        let Some(request) = self.clients.request(client, self.nodes.len()) else { return };
+        if self.clients.repeats(client) {
+            let attempt_us = self.clients.named.between(self.clients.sessions.attempt_us);
+            self.queue.push(self.now_us + attempt_us, Event::Resend { attempt: request.attempt });
         }
+        let late_us = if request.is_late { self.clients.named.between(self.clients.sessions.late_us) } else { 0 };
+        self.queue.push(self.now_us + delay_us + late_us, Event::Request(Box::new(request)));
+    }
+
+    /// A client has no answer to an attempt, and tries again: perhaps elsewhere, and with the same name.
+    pub(crate) fn resend(&mut self, attempt: Attempt) {
+        let Some(current) = self.clients.current(attempt) else { return };
+        let ticket = current.ticket;
+        if current.call.is_write() {
+            self.coverage.hit("named write repeated");
+        }
+        self.cancel(ticket);
+        self.clients.clients[attempt.client].leader = None;
+        self.ask(attempt.client);
+    }
+
+    /// Nobody waits for the answer to a ticket any more.
+    fn cancel(&mut self, ticket: Option<(usize, u64, Ticket)>) {
+        let Some((node, life, ticket)) = ticket else { return };
+        let node = &mut self.nodes[node];
+        if node.life == life
+            && node.paused.is_none()
+            && let Some(process) = &mut node.process
+        {
+            process.engine.cancel(ticket);
+        }
+        self.clients.tickets.remove(&ticket);
     }
 
     /// A request reaches its node, whose process is not paused.
     pub(crate) fn request(&mut self, request: Request) -> Result<(), Violation> {
-        let Request { attempt, node, key, command } = request;
+        let Request { attempt, mut node, key, write, is_late } = request;
+        if is_late {
+            // Whom it reaches hands it on to the leader, as servers do.
+            let leader = self.leader().filter(|leader| self.nodes[*leader].is_running());
+            node = leader.unwrap_or(node);
+            self.coverage.hit("late copy of a named write");
+            if self.clients.current(attempt).is_none() {
+                self.coverage.hit("late copy after its client had moved on");
+            }
+            if !self.nodes[node].is_running() {
+                self.refused(attempt, None);
+                return Ok(());
+            }
+        }
         let now_ms = self.nodes[node].clock.now_ms(self.now_us);
         let life = self.nodes[node].life;
-        if self.nodes[node].is_forged && command.is_none() {
+        if self.nodes[node].is_forged && write.is_none() {
             self.refused(attempt, None);
             return Ok(());
         }
@@ -60,10 +107,10 @@ impl World {
         if let Some(current) = self.clients.current(attempt) {
             current.ticket = Some((node, life, ticket));
         }
-        let is_put = matches!(command, Some(Command::Put { .. }));
+        let is_put = matches!(write, Some(Write { command: Command::Put { .. }, .. }));
         self.observer.asked(ticket, is_put, self.observer.views[node].wal_pending_bytes);
-        match command {
-            Some(command) => process.engine.write(ticket, &command.into(), now_ms),
+        match write {
+            Some(write) => process.engine.write(ticket, &write, now_ms),
             None => process.engine.read(ticket, key),
         }
         self.drain(node)
@@ -87,68 +134,14 @@ impl World {
         }
         if let Some(attempt) = self.clients.tickets.remove(&ticket) {
             let delay_us = self.clients.random.between(self.clients.settings.delay_us);
-            self.queue.push(self.now_us + delay_us, Event::Answer { attempt, answer });
+            let time_ms = self.nodes[node].process.as_ref().map_or(0, |process| process.engine.store().time_ms());
+            self.queue.push(self.now_us + delay_us, Event::Answer { attempt, answer, time_ms });
         }
         Ok(())
-    }
-
-    /// An answer reaches its client.
-    pub(crate) fn told(&mut self, attempt: Attempt, answer: &Answer) -> Result<(), Violation> {
-        let Some(current) = self.clients.current(attempt) else { return Ok(()) };
-        let (key, call, floor, id) = (current.key, current.call.clone(), current.floor, current.id);
-        let Some((output, revision)) = Output::of(answer) else {
-            self.not_done(attempt, answer);
-            return Ok(());
-        };
-        if let Some(revision) = revision {
-            self.observer.real_time_order.told(floor, revision, call.is_write())?;
-        }
-        match output {
-            Output::Written { revision, .. } | Output::Found { revision, .. } | Output::Exists { revision } => {
-                self.clients.learn(key, revision);
-            }
-            Output::Mismatch { actual } => {
-                self.coverage.hit("compare failed");
-                self.clients.learn(key, actual);
-            }
-            Output::Deleted { .. } | Output::Missing => {}
-        }
-        let client = attempt.client;
-        self.trace.tell(
-            self.now_us,
-            None,
-            "client",
-            format_args!("c{client} asked for {key}: {}: {}", words::call(&call), words::output(&output)),
-        );
-        self.clients.history.complete(id, Completion::Definite(output));
-        self.end(client, Outcome::Acknowledged);
-        Ok(())
-    }
-
-    /// An answer that says that nothing was done.
-    fn not_done(&mut self, attempt: Attempt, answer: &Answer) {
-        match answer {
-            Answer::NotLeader { leader, .. } => self.refused(attempt, leader.map(node_number)),
-            Answer::Overloaded | Answer::Transferring => {
-                self.coverage.hit("overloaded");
-                self.refused(attempt, self.clients.clients[attempt.client].leader);
-            }
-            Answer::StorageFull => {
-                self.coverage.hit("disk full refused a put");
-                self.refused(attempt, self.clients.clients[attempt.client].leader);
-            }
-            Answer::ReadAborted => {
-                self.coverage.hit("read aborted");
-                self.refused(attempt, None);
-            }
-            // Certain, but a client that was told so does not try again by itself.
-            Answer::Dropped { .. } | Answer::Invalid(_) => self.end_refused(attempt.client),
-            Answer::Proposed { .. } | Answer::Written(_) | Answer::Read(_) => {}
-        }
     }
 
     /// An attempt was certainly not taken: the client may try again.
-    fn refused(&mut self, attempt: Attempt, leader: Option<usize>) {
+    pub(crate) fn refused(&mut self, attempt: Attempt, leader: Option<usize>) {
         let Some(current) = self.clients.current(attempt) else { return };
         current.outstanding = false;
         self.clients.clients[attempt.client].leader = leader;
@@ -169,28 +162,37 @@ impl World {
         if current.operation != operation {
             return;
         }
-        let in_doubt = current.outstanding && current.call.is_write();
-        if let Some((node, life, ticket)) = current.ticket {
-            let node = &mut self.nodes[node];
-            if node.life == life
-                && node.paused.is_none()
-                && let Some(process) = &mut node.process
-            {
-                process.engine.cancel(ticket);
-            }
-            self.clients.tickets.remove(&ticket);
-        }
+        let in_doubt = (current.outstanding || current.unknown) && current.call.is_write();
+        let settles = in_doubt && !current.settling && current.request_id.is_some();
+        let ticket = current.ticket;
+        self.cancel(ticket);
         self.clients.clients[client].leader = None;
-        if in_doubt {
-            self.coverage.hit("write in doubt");
-            self.trace.tell(self.now_us, None, "client", format_args!("c{client} gives up, in doubt"));
-            self.end(client, Outcome::InDoubt);
+        if settles && self.clients.named.chance(self.clients.sessions.settled) {
+            if let Some(current) = &mut self.clients.clients[client].current {
+                (current.settling, current.unknown) = (true, true);
+            }
+            let timeout_us = 2 * self.clients.settings.timeout_us;
+            self.queue.push(self.now_us + timeout_us, Event::GiveUp { client, operation });
+            self.ask(client);
+        } else if in_doubt {
+            self.end_in_doubt(client);
         } else {
             self.end_refused(client);
         }
     }
 
-    fn end_refused(&mut self, client: usize) {
+    /// A client gives up without knowing what became of its write.
+    pub(crate) fn end_in_doubt(&mut self, client: usize) {
+        self.coverage.hit("write in doubt");
+        self.trace.tell(self.now_us, None, "client", format_args!("c{client} gives up, in doubt"));
+        let Client { current, counter, .. } = &mut self.clients.clients[client];
+        if let (Some(current), Some(counter)) = (current, counter) {
+            counter.in_doubt(current.key, current.call.clone());
+        }
+        self.end(client, Outcome::InDoubt);
+    }
+
+    pub(crate) fn end_refused(&mut self, client: usize) {
         let Some(current) = &self.clients.clients[client].current else { return };
         if current.call.is_write() {
             self.coverage.hit("write refused");
@@ -201,7 +203,7 @@ impl World {
         self.end(client, Outcome::Refused);
     }
 
-    fn end(&mut self, client: usize, outcome: Outcome) {
+    pub(crate) fn end(&mut self, client: usize, outcome: Outcome) {
         self.clients.end(client, outcome);
         if client != self.clients.probe() {
             let think_us = self.clients.random.between(self.clients.settings.think_us);

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use engine::Ticket;
-use engine::kv::{Command, PutMode, Revision};
+use engine::kv::{self, Command, PutMode, RequestId, Revision};
 use lincheck::OperationId;
 
+use crate::counter::{COUNTER_SLOTS, Counter};
 use crate::history::{Call, ClientHistory, Key, Mode};
 use crate::random::Random;
-use crate::settings::ClientSettings;
+use crate::sessions::{ClientSession, SessionSettings};
+use crate::settings::{ClientSettings, Settings};
 
 /// After so many writes in doubt a slot gets a new key: each may take effect at any later time, so each makes the
 /// search longer.
@@ -33,7 +35,9 @@ pub(crate) struct Request {
     pub(crate) node: usize,
     pub(crate) key: Bytes,
     /// None for a read.
-    pub(crate) command: Option<Command>,
+    pub(crate) write: Option<kv::Request>,
+    /// It was so long under way that whoever it reaches hands it on to the leader.
+    pub(crate) is_late: bool,
 }
 
 /// What a client is doing.
@@ -45,8 +49,14 @@ pub(crate) struct InFlight {
     pub(crate) id: OperationId,
     /// No answer may show an older revision.
     pub(crate) floor: u64,
-    /// A request has left and was not certainly refused.
+    /// The last request has left and was not certainly refused.
     pub(crate) outstanding: bool,
+    /// The same of an earlier one: whatever is said of later ones, that one may have been run, or may still be.
+    pub(crate) unknown: bool,
+    /// The name of the write, if it has one.
+    pub(crate) request_id: Option<RequestId>,
+    /// The client repeats the write no more, and asks what became of it.
+    pub(crate) settling: bool,
     /// Where the request waits: node, process, ticket.
     pub(crate) ticket: Option<(usize, u64, Ticket)>,
 }
@@ -68,6 +78,14 @@ pub(crate) struct Client {
     pub(crate) leader: Option<usize>,
     pub(crate) current: Option<InFlight>,
     pub(crate) last: Option<Outcome>,
+    /// It gives its writes names, and repeats them until it knows their outcomes.
+    pub(crate) names_writes: bool,
+    /// It does not say which results it needs no more until it must.
+    pub(crate) is_lazy: bool,
+    pub(crate) session: Option<ClientSession>,
+    /// The latest replicated time that it was told of, in milliseconds.
+    pub(crate) time_ms: u64,
+    pub(crate) counter: Option<Counter>,
 }
 
 /// What clients know of a key in use.
@@ -83,6 +101,9 @@ pub(crate) struct Slot {
 /// All clients.
 pub(crate) struct Clients {
     pub(crate) settings: ClientSettings,
+    pub(crate) sessions: SessionSettings,
+    /// Whom clients ask that know of no leader.
+    pub(crate) reach: Vec<usize>,
     /// The last one is the probe of the second phase; it does nothing of its own accord.
     pub(crate) clients: Vec<Client>,
     pub(crate) slots: Vec<Slot>,
@@ -91,6 +112,8 @@ pub(crate) struct Clients {
     /// Whether new operations begin.
     pub(crate) active: bool,
     pub(crate) random: Random,
+    /// The luck of sessions and counters, which is of no concern to the others.
+    pub(crate) named: Random,
     tickets_given: u64,
     values_given: u64,
     operations_begun: u64,
@@ -98,13 +121,26 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn new(settings: ClientSettings, random: Random) -> Clients {
+    pub(crate) fn new(settings: &Settings, random: Random, mut named: Random) -> Clients {
+        let Settings { size, clients: settings, sessions, .. } = settings.clone();
         let count = settings.count + 1;
-        let client = |number: usize| Client { process: number as u64, ..Client::default() };
+        let client = |number: usize| {
+            let counter = (settings.count - sessions.counters..settings.count).contains(&number);
+            Client {
+                process: number as u64,
+                names_writes: number < settings.count && (counter || named.chance(sessions.named)),
+                is_lazy: named.chance(sessions.lazy),
+                counter: counter.then(|| Counter::new(number)),
+                ..Client::default()
+            }
+        };
         Clients {
             clients: (0..count).map(client).collect(),
             slots: vec![Slot::default(); settings.keys],
+            reach: (0..size).collect(),
             settings,
+            sessions,
+            named,
             history: ClientHistory::new(),
             tickets: BTreeMap::new(),
             active: true,
@@ -122,7 +158,14 @@ impl Clients {
     }
 
     /// What a client does next, by chance.
-    pub(crate) fn draw(&mut self) -> (Key, Call) {
+    pub(crate) fn draw(&mut self, client: usize) -> (Key, Call) {
+        if let Some(counter) = &mut self.clients[client].counter {
+            let values_given = &mut self.values_given;
+            return counter.draw(&mut self.named, || {
+                *values_given += 1;
+                *values_given
+            });
+        }
         let slot = self.random.position(self.slots.len());
         let key = self.key(slot);
         let revision = self.slots[slot].revision;
@@ -172,24 +215,60 @@ impl Clients {
         self.operations_begun += 1;
         let operation = self.operations_begun;
         let id = self.history.invoke(self.clients[client].process, key, call.clone());
-        let in_flight = InFlight { operation, attempt: 0, key, call, id, floor, outstanding: false, ticket: None };
-        self.clients[client].current = Some(in_flight);
+        let names = self.clients[client].names_writes && call.is_write();
+        let request_id = names.then(|| self.next_id(client));
+        self.clients[client].current = Some(InFlight {
+            operation,
+            attempt: 0,
+            key,
+            call,
+            id,
+            floor,
+            outstanding: false,
+            unknown: false,
+            request_id,
+            settling: false,
+            ticket: None,
+        });
         operation
+    }
+
+    /// A name for a client's next write, perhaps in a new session.
+    pub(crate) fn next_id(&mut self, client: usize) -> RequestId {
+        let client = &mut self.clients[client];
+        if self.named.chance(self.sessions.fresh) {
+            client.session = None;
+        }
+        let time_ms = client.time_ms;
+        let session = client.session.get_or_insert_with(|| ClientSession::open(time_ms, &mut self.named));
+        session.next_id(client.is_lazy)
+    }
+
+    /// Whether a client asks again when an answer does not come.
+    pub(crate) fn repeats(&self, client: usize) -> bool {
+        let Client { current, counter, .. } = &self.clients[client];
+        counter.is_some() || current.as_ref().is_some_and(|current| current.request_id.is_some())
     }
 
     /// A client's next request, to a node of its choice.
     pub(crate) fn request(&mut self, client: usize, size: usize) -> Option<Request> {
         // Some go astray: to old leaders that do not know that they are, among others.
         let hint = self.clients[client].leader.filter(|_| !self.random.chance(100));
-        let node = hint.unwrap_or_else(|| self.random.position(size));
+        let reach = self.reach.len();
+        let hint = hint.filter(|node| reach == size || self.reach.contains(node));
+        let node = hint.unwrap_or_else(|| self.reach[self.random.position(reach)]);
         let current = self.clients[client].current.as_mut()?;
         current.attempt += 1;
+        current.unknown |= current.outstanding;
         current.outstanding = true;
         current.ticket = None;
         let attempt = Attempt { client, operation: current.operation, number: current.attempt };
-        let (key, call) = (current.key, current.call.clone());
+        let (key, call, id) = (current.key, current.call.clone(), current.request_id);
+        let settles = current.settling.then_some(Command::Settle);
         let (key, command) = self.command(key, &call);
-        Some(Request { attempt, node, key, command })
+        let write = settles.or(command).map(|command| kv::Request { id, command });
+        let is_late = id.is_some() && self.named.chance(self.sessions.late);
+        Some(Request { attempt, node, key, write, is_late })
     }
 
     fn command(&self, key: Key, call: &Call) -> (Bytes, Option<Command>) {
@@ -241,8 +320,9 @@ impl Clients {
 
     /// The revision of a key was told.
     pub(crate) fn learn(&mut self, key: Key, revision: u64) {
-        let slot = &mut self.slots[key.slot];
-        if slot.epoch == key.epoch {
+        if let Some(slot) = self.slots.get_mut(key.slot)
+            && slot.epoch == key.epoch
+        {
             slot.revision = revision;
         }
     }
@@ -255,7 +335,7 @@ impl Clients {
             self.clients[client].process = self.processes;
             self.processes += 1;
             let Key { slot, epoch } = ended.key;
-            if self.slots[slot].epoch == epoch {
+            if slot < COUNTER_SLOTS && self.slots[slot].epoch == epoch {
                 self.slots[slot].doubts += 1;
             }
         }
@@ -264,6 +344,7 @@ impl Clients {
 
     /// How many operations are under way.
     pub(crate) fn under_way(&self) -> usize {
-        self.clients.iter().filter(|client| client.current.is_some()).count()
+        let is_open = |client: &Client| client.counter.as_ref().is_some_and(Counter::is_open);
+        self.clients.iter().filter(|client| client.current.is_some() || is_open(client)).count()
     }
 }

@@ -71,6 +71,9 @@ impl World {
         let lacks_segment = segment_room.lacks_segment(&node.disk).unwrap_or(false);
         self.observer.started(number, &engine, fetches)?;
         self.observer.storage_full.started(number, lacks_segment);
+        if !self.nodes[number].is_forged {
+            self.observer.exactly_once.catch_up(engine.status().applied, &reader)?;
+        }
         self.started_on_disk(number, &damage, newest.as_deref())?;
         self.trace.tell(
             self.now_us,
@@ -189,13 +192,13 @@ impl World {
     /// Something that people are told.
     fn narrated(&mut self, number: usize, event: EngineEvent) -> Result<(), Violation> {
         match event {
-            EngineEvent::Applied { index, term, what } => {
+            EngineEvent::Applied { index, term, what, command } => {
                 self.trace.mix(&[number as u64, index.get(), term.get()]);
                 self.trace.detail(self.now_us, Some(number), "applied", || format!("{index} of term {term}: {what:?}"));
                 if self.observer.views[number].durable < position(index) {
                     self.coverage.hit("applied before its own disk had it");
                 }
-                self.observer.applied(number, (index, term), what)
+                self.observer.applied(number, (index, term), what, command.as_deref())
             }
             EngineEvent::Raft(event) => {
                 self.trace.tell(self.now_us, Some(number), "raft", format_args!("{}", words::event(&event)));

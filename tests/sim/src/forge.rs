@@ -6,7 +6,7 @@
 
 use engine::disk::MemoryDisk;
 use engine::kv::command::encode;
-use engine::kv::{Command, ImageLoader, PutMode, Store};
+use engine::kv::{Command, ImageLoader, PutMode, SessionLimits, Store};
 use engine::snapshot::{self, Meta, Reader, Verification, Writer};
 use raft::Index;
 
@@ -43,7 +43,8 @@ impl World {
             return;
         }
         self.power_off(number, DOWN_US);
-        if forge_newest(&self.nodes[number].disk, Index::new(behind as u64 - 1)).is_none() {
+        let limits = self.settings.sessions.limits;
+        if forge_newest(&self.nodes[number].disk, Index::new(behind as u64 - 1), limits).is_none() {
             return;
         }
         self.coverage.hit("state of a node forged");
@@ -91,9 +92,9 @@ impl World {
 
 /// Replaces the newest snapshot of a disk, if it is that of `index`, by one of the next index and another state. A
 /// later one may be there that its node had not heard of: behind that nothing need be committed.
-fn forge_newest(disk: &MemoryDisk, index: Index) -> Option<()> {
+fn forge_newest(disk: &MemoryDisk, index: Index, limits: SessionLimits) -> Option<()> {
     let newest = snapshot::list(disk).ok()?.pop().filter(|newest| newest.index == index)?;
-    let (meta, mut store) = load(disk, &newest.name)?;
+    let (meta, mut store) = load(disk, &newest.name, limits)?;
     let key = bytes::Bytes::from_static(b"forged");
     let command = Command::Put { key, value: bytes::Bytes::from_static(b"nobody wrote this"), mode: PutMode::Upsert };
     store.apply(meta.index.next(), &encode(&command.into(), store.time_ms()).ok()?).ok()?;
@@ -109,9 +110,9 @@ fn forge_newest(disk: &MemoryDisk, index: Index) -> Option<()> {
     Some(())
 }
 
-fn load(disk: &MemoryDisk, name: &str) -> Option<(Meta, Store)> {
+fn load(disk: &MemoryDisk, name: &str, limits: SessionLimits) -> Option<(Meta, Store)> {
     let mut reader = Reader::open(disk, name).ok()?;
-    let mut loader = ImageLoader::new();
+    let mut loader = ImageLoader::with_limits(limits);
     while let Some(chunk) = reader.next_chunk().ok()? {
         loader.section(chunk.tag, chunk.bytes).ok()?;
     }

@@ -6,6 +6,7 @@ use engine::kv::{Applied, Rejection};
 use engine::{Answer, ReadResult};
 use lincheck::{Budget, History, Model, Verdict};
 
+use crate::counter::COUNTER_SLOTS;
 use crate::violation::Violation;
 use crate::words;
 
@@ -18,7 +19,10 @@ pub(crate) struct Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "k{}.{}", self.slot, self.epoch)
+        match self.slot.checked_sub(COUNTER_SLOTS) {
+            Some(counter) => write!(formatter, "n{counter}/{}", self.epoch),
+            None => write!(formatter, "k{}.{}", self.slot, self.epoch),
+        }
     }
 }
 

@@ -38,9 +38,11 @@
 //! - No node lies.
 
 mod campaign;
+mod client_answers;
 mod client_events;
 mod clients;
 mod clock;
+mod counter;
 mod coverage;
 mod drive;
 mod forge;
@@ -60,6 +62,7 @@ mod queue;
 mod random;
 mod rot;
 mod run;
+mod sessions;
 mod settings;
 mod shrink;
 mod snapshot_jobs;

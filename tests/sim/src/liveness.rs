@@ -57,6 +57,7 @@ impl World {
             self.demand_read(slot, &core, patience_us)?;
         }
         self.keep_leader(&core, &mut random)?;
+        self.check_counters(&core)?;
         let open = self.clients.under_way();
         if open > 0 {
             return Err(Violation::Unanswered { count: open });
@@ -119,6 +120,7 @@ impl World {
             self.heal_node(*node)?;
         }
         self.core.clone_from(&core);
+        self.clients.reach.clone_from(&core);
         Ok(core)
     }
 

@@ -121,7 +121,15 @@ impl World {
     /// disk has got its work, nobody was answered.
     pub(crate) fn crash_in_step(&mut self, number: usize, output: Output) -> Result<(), Violation> {
         self.coverage.hit("crash in a step");
-        let Output { messages, work, snapshot_work, .. } = output;
+        let Output { messages, work, snapshot_work, events, .. } = output;
+        for event in events {
+            // What it applied is committed, although nobody hears of it.
+            if let engine::Event::Applied { index, term, command, .. } = event
+                && !self.nodes[number].is_forged
+            {
+                self.observer.exactly_once.applied(number, (index, term), command.as_deref())?;
+            }
+        }
         let left = self.disk_random.position(messages.len() + 1);
         for message in messages.into_iter().take(left) {
             self.observer.sent(number, &message)?;

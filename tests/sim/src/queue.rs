@@ -44,8 +44,10 @@ pub(crate) enum Event {
     Begin { client: usize },
     /// A client's request reaches a node.
     Request(Box<Request>),
-    /// A node's answer reaches a client.
-    Answer { attempt: Attempt, answer: Answer },
+    /// A node's answer reaches a client, with the replicated time there.
+    Answer { attempt: Attempt, answer: Answer, time_ms: u64 },
+    /// A client has waited long enough for the answer to one attempt.
+    Resend { attempt: Attempt },
     /// A client tries again after a refusal.
     Retry { attempt: Attempt },
     /// A client waits no more.

@@ -94,6 +94,7 @@ fn run_with(seed: u64, options: RunOptions, plan: Vec<Action>) -> Outcome {
     };
     let result = catch_unwind(AssertUnwindSafe(|| phases(&mut world, seed, faults_end_us)))
         .unwrap_or_else(|panic| Err(Violation::Panic { message: message_of(panic.as_ref()) }));
+    world.coverage.merge(&world.observer.exactly_once.coverage);
     let history = &world.clients.history;
     let result = result.and_then(|recovery| history::check(history).map(|()| recovery));
     Outcome {

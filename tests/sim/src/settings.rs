@@ -9,6 +9,7 @@ use raft::{Configuration, NodeId};
 use crate::network::NetworkSettings;
 use crate::node::node_id;
 use crate::random::Random;
+use crate::sessions::SessionSettings;
 
 /// The largest cluster.
 pub(crate) const SIZE_MAX: u64 = 7;
@@ -32,6 +33,7 @@ pub(crate) struct Settings {
     /// What is out of the ordinary in it.
     pub(crate) kind: Kind,
     pub(crate) snapshots: SnapshotSettings,
+    pub(crate) sessions: SessionSettings,
     /// How many bytes may wait for the log before writes are refused.
     pub(crate) wal_pending_bytes_max: usize,
     pub(crate) network: NetworkSettings,
@@ -139,6 +141,9 @@ impl Settings {
             // Hashes that are lost or late are not compared, and who waits writes nothing.
             network = NetworkSettings { spikes: 0, loss: 0, ..network };
         }
+        let segment_bytes = random.pick(&[4 << 10, 16 << 10, 64 << 10]);
+        let disk = draw_disk(random);
+        let clients = draw_clients(kind, random);
         let mut settings = Settings {
             kind,
             snapshots,
@@ -146,11 +151,12 @@ impl Settings {
             voters: count(voters),
             tick_us,
             raft,
-            segment_bytes: random.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            segment_bytes,
             wal_pending_bytes_max: Random::for_purpose(seed, "disk bound").pick(&[1 << 10, 8 << 10, 64 << 10, 1 << 20]),
             network,
-            disk: draw_disk(random),
-            clients: draw_clients(kind, random),
+            disk,
+            sessions: SessionSettings::draw(kind, clients.count, &mut Random::for_purpose(seed, "sessions")),
+            clients,
             uneven_clocks: random.chance(400),
         };
         if matches!(kind, Kind::Forgery | Kind::Overwrites) {
@@ -185,7 +191,7 @@ impl Settings {
             snapshot_log_bytes_min: self.snapshots.log_bytes_min,
             snapshot_chunk_bytes: self.snapshots.chunk_bytes,
             space_reserve_bytes: self.snapshots.reserve_bytes,
-            session_limits: engine::kv::SessionLimits::default(),
+            session_limits: self.sessions.limits,
             state_hash_every_entries: self.snapshots.hash_every_entries,
         }
     }

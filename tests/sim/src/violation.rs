@@ -1,6 +1,7 @@
 //! The ways in which a run can be wrong, each with its evidence.
 
 use engine::AppliedKind;
+use engine::kv::SessionId;
 use raft::{Index, NodeId, Term};
 use thiserror::Error;
 
@@ -105,6 +106,18 @@ pub(crate) enum Violation {
     NewestNotSpare { node: NodeId, newest: Index, reason: String },
     #[error("the recovered state of {node} does not have its hash")]
     HashWrong { node: NodeId },
+    #[error("{node} applied {found} at {index}, and by the rules it is {expected}")]
+    AppliedWrongly { node: NodeId, index: Index, expected: String, found: String },
+    #[error("{node} applied entry {index}, and nobody told of one before it")]
+    AppliedUntold { node: NodeId, index: Index },
+    #[error("write {sequence} of session {session} was run as entry {first} and again as entry {second}")]
+    RanTwice { session: SessionId, sequence: u64, first: Index, second: Index },
+    #[error("the state of {node} after entry {index} is not what the log makes of it")]
+    StateNotModel { node: NodeId, index: Index },
+    #[error("on {node} there are {found}, and the clients counted {expected}")]
+    CounterWrong { node: NodeId, expected: String, found: String },
+    #[error("client {client} kept to the rules, and {how}")]
+    ClientWronged { client: usize, how: String },
     #[error("the history is not linearizable: {explanation}")]
     NotLinearizable { explanation: String },
     #[error("the checker ran out of budget: {explanation}")]

@@ -81,7 +81,11 @@ impl World {
             now_us: 0,
             queue: Queue::default(),
             network: Network::new(size, settings.network.clone(), Random::for_purpose(seed, "network")),
-            clients: Clients::new(settings.clients.clone(), Random::for_purpose(seed, "clients")),
+            clients: Clients::new(
+                &settings,
+                Random::for_purpose(seed, "clients"),
+                Random::for_purpose(seed, "named writes"),
+            ),
             observer: Observer::new(&settings),
             trace: Trace::new(keeps_lines),
             coverage: Coverage::default(),
@@ -179,7 +183,11 @@ impl World {
                 Ok(())
             }
             Event::Request(request) => self.request(*request),
-            Event::Answer { attempt, answer } => self.told(attempt, &answer),
+            Event::Answer { attempt, answer, time_ms } => self.told(attempt, &answer, time_ms),
+            Event::Resend { attempt } => {
+                self.resend(attempt);
+                Ok(())
+            }
             Event::Retry { attempt } => {
                 self.retry(attempt);
                 Ok(())

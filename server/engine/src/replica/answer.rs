@@ -102,7 +102,18 @@ pub enum Event {
         term: Term,
         /// What it did.
         what: AppliedKind,
+        /// The command and its result to the byte, for who checks them; none for a new leader's first entry.
+        command: Option<Box<AppliedCommand>>,
     },
+}
+
+/// A command that was applied, with its result.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppliedCommand {
+    /// The command as it stands in the log.
+    pub encoded: Bytes,
+    /// What whoever asked for it is answered.
+    pub applied: Applied,
 }
 
 /// What an applied entry did to the state.

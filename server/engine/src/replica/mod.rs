@@ -32,7 +32,7 @@ use clock::Clock;
 use parked::Parked;
 use waiters::Waiters;
 
-pub use answer::{Answer, AppliedKind, Event, ReadResult, Ticket};
+pub use answer::{Answer, AppliedCommand, AppliedKind, Event, ReadResult, Ticket};
 
 /// One member of the cluster, without its disk and its network.
 pub struct Replica {
@@ -322,7 +322,8 @@ impl Replica {
             };
             if self.narrating {
                 let what = applied_kind(&payload, applied.as_ref());
-                self.outbox.events.push(Event::Applied { index, term, what });
+                let command = applied_command(&payload, applied.as_ref());
+                self.outbox.events.push(Event::Applied { index, term, what, command });
             }
             self.applied = index;
             self.applied_term = term;
@@ -408,6 +409,12 @@ impl Replica {
     pub fn messages_dropped(&self) -> u64 {
         self.parked.dropped_count()
     }
+}
+
+/// What an entry did, for who checks it.
+fn applied_command(payload: &Payload, applied: Option<&Applied>) -> Option<Box<AppliedCommand>> {
+    let (Payload::Command(encoded), Some(applied)) = (payload, applied) else { return None };
+    Some(Box::new(AppliedCommand { encoded: encoded.clone(), applied: applied.clone() }))
 }
 
 /// What an entry did, for people.

@@ -22,6 +22,7 @@
 //! | Equal logs, equal states | §2 | | `state_hash` |
 //! | Answers are true: once, committed if acknowledged, never if dropped | §8 | | `answers_are_true` |
 //! | Real-time order of revisions over all keys | §8 | | `real_time_order` |
+//! | A request id runs once; what is applied is what the rules make of the log | §6.3 of the dissertation | | `exactly_once` |
 //! | Bounded queues | | | `bounded_queues` |
 //! | A leader with a stalled disk gives way | | | `stalled_leader` |
 //! | A put is refused for want of room if and only if there is too little | | | `storage_full` |
@@ -37,6 +38,7 @@ mod committed_agreement;
 mod committed_is_durable;
 mod disk_use;
 mod election_safety;
+mod exactly_once;
 mod leader_append_only;
 mod leader_commits_own_term;
 mod leader_completeness;
@@ -59,7 +61,7 @@ mod terms_in_order;
 mod view;
 
 use engine::disk::MemoryDisk;
-use engine::{Answer, AppliedKind, Engine, Opened, Ticket};
+use engine::{Answer, AppliedCommand, AppliedKind, Engine, Opened, Ticket};
 use raft::{Body, Index, Message, Term};
 
 use crate::settings::Settings;
@@ -91,6 +93,7 @@ pub(crate) struct Observer {
     disk_bound: bounded_queues::DiskBound,
     pub(crate) storage_full: storage_full::StorageFull,
     pub(crate) real_time_order: RealTimeOrder,
+    pub(crate) exactly_once: exactly_once::ExactlyOnce,
 }
 
 impl Observer {
@@ -119,6 +122,7 @@ impl Observer {
             state_hash: state_hash::StateHash::default(),
             answers_are_true: answers_are_true::AnswersAreTrue::default(),
             real_time_order: RealTimeOrder::default(),
+            exactly_once: exactly_once::ExactlyOnce::new(size, settings.sessions.limits),
         }
     }
 
@@ -127,6 +131,7 @@ impl Observer {
         let before = self.views[node].clone();
         let change = self.views[node].update(node, true, engine.raft(), engine.status());
         self.state_machine_safety.started(node, &self.views[node]);
+        self.exactly_once.started(node, &engine.status());
         self.promises_survive.restarted(node, &before, &self.views[node])?;
         self.recovery.started(node, &before, &self.views[node], self.promises_survive.term(node), fetches);
         if engine.store().recompute_hash() != engine.store().state_hash() {
@@ -241,14 +246,22 @@ impl Observer {
     /// A node took a peer's snapshot of everything up to an index for its state.
     pub(crate) fn installed(&mut self, node: usize, at: Index) {
         self.state_machine_safety.installed(node, at);
+        self.exactly_once.installed(node, at);
     }
 
     /// A node applied an entry.
-    pub(crate) fn applied(&mut self, node: usize, at: (Index, Term), what: AppliedKind) -> Result<(), Violation> {
+    pub(crate) fn applied(
+        &mut self,
+        node: usize,
+        at: (Index, Term),
+        what: AppliedKind,
+        command: Option<&AppliedCommand>,
+    ) -> Result<(), Violation> {
         if self.forged == Some(node) {
             return Ok(());
         }
-        self.state_machine_safety.applied(node, at, what)
+        self.state_machine_safety.applied(node, at, what)?;
+        self.exactly_once.applied(node, at, command)
     }
 
     /// A node was asked for something, perhaps for a put, while so many bytes waited for its log.
