@@ -206,7 +206,7 @@ async fn judge(client: Client, ledger: Arc<Ledger>, key: String, known: Known) {
 
 fn tell(ledger: &Ledger, rounds: usize) {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    println!(
+    eprintln!(
         "{rounds} rounds: {} writes acknowledged, {} certainly not applied, {} unknown at their deadline; of those {} \
          settled as applied, {} as never",
         count(&ledger.acknowledged),

@@ -54,9 +54,8 @@ fn normal(command: &str, line: &str) -> Option<String> {
         let words: Vec<&str> = words.into_iter().map(|word| if digits(word) { "#" } else { word }).collect();
         return Some(words.join(" "));
     }
-    match words[..] {
-        [level, check @ ("role" | "states"), ..] => return Some(format!("{level} {check}")),
-        _ => {}
+    if let [level, check @ ("role" | "states"), ..] = words[..] {
+        return Some(format!("{level} {check}"));
     }
     let status = words.len() > 10 && words[0].starts_with("127.");
     let normal = words.iter().enumerate().map(|(at, word)| {

@@ -113,7 +113,7 @@ fn a_load_ends_early_from_the_keyboard() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it can be run");
-    while node.calls("Put").len() < 5 {
+    while node.calls("Put").len() < 40 {
         assert!(child.try_wait().expect("it is ours").is_none(), "it ended");
         std::thread::yield_now();
     }
@@ -122,5 +122,6 @@ fn a_load_ends_early_from_the_keyboard() {
     let output = child.wait_with_output().expect("it ends");
     let json: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!((output.status.code(), &json["interrupted"]), (Some(0), &true.into()), "{json}");
-    assert!(json["succeeded"].as_u64() >= Some(4), "{json}");
+    // The others are under way, of which there are no more.
+    assert!(json["succeeded"].as_u64() >= Some(40 - 16), "{json}");
 }
