@@ -18,8 +18,8 @@
 //! | \[n\] | key | always | always | never |
 //! | \[n\] | value | always | never | never |
 //!
-//! A request id is the session in 16 bytes, then in 8 bytes each when it was opened, the sequence (1 or above), and what
-//! is acknowledged (at most the sequence).
+//! A request id is the session in 16 bytes, then in 8 bytes each when it was opened, the sequence (1 or above), and
+//! what is acknowledged (at most the sequence).
 //!
 //! Modes: 0 create, 1 upsert, 2 update, 3 compare. Flags: bit 0 expects a revision, bit 1 returns the previous value,
 //! the others are 0. Version 2 is version 1 with a request id.

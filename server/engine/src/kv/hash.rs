@@ -1,9 +1,10 @@
 //! The hash over the state, by which replicas compare themselves.
 //!
 //! It is additive: the wrapping sum, over all keys, of a 128-bit hash of the key with all that is kept for it, plus one
-//! such hash of what the store keeps beside the keys, and those of sessions and their results (`sessions/hash.rs`). So it does not depend on the order of writes, and a write changes
-//! it by taking the old record's hash off and adding the new one's, without a walk over the state. It covers the state
-//! and not its history: two stores that hold the same have the same hash.
+//! such hash of what the store keeps beside the keys, and those of sessions and their results (`sessions/hash.rs`). So
+//! it does not depend on the order of writes, and a write changes it by taking the old record's hash off and adding the
+//! new one's, without a walk over the state. It covers the state and not its history: two stores that hold the same
+//! have the same hash.
 //!
 //! A record is hashed as a fixed number of bytes: the lengths and the hashes of key and value, and the revisions. Fixed
 //! places make the encoding unambiguous, and hashing key and value as they lie in memory needs no copy of a value. The

@@ -27,8 +27,8 @@
 //! | \[16\] | hash of what was asked for; not for kind 7 |
 //! | n | by kind |
 //!
-//! Kinds: 1 put (revision, version), 2 deleted (revision), 3 deleted (revision, then what was removed: length of the key
-//! in 2 bytes, of the value in 4, create revision, mod revision, version, key, value), 4 the key existed (its mod
+//! Kinds: 1 put (revision, version), 2 deleted (revision), 3 deleted (revision, then what was removed: length of the
+//! key in 2 bytes, of the value in 4, create revision, mod revision, version, key, value), 4 the key existed (its mod
 //! revision), 5 the key was missing, 6 another revision (the expected, the actual), 7 fenced. Revisions and versions
 //! take 8 bytes.
 

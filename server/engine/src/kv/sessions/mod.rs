@@ -17,8 +17,8 @@
 //!
 //! **The mark.** Sessions are dropped: when they were idle for long, by replicated time, and the least recently used
 //! first when there are too many or they keep too much. The state remembers the latest last use of all that it dropped.
-//! A session cannot have been used before it was opened, so one that was opened after that mark was never dropped: if it
-//! is unknown, it is new. Any other may have run what it asks for now, and nobody knows any more.
+//! A session cannot have been used before it was opened, so one that was opened after that mark was never dropped: if
+//! it is unknown, it is new. Any other may have run what it asks for now, and nobody knows any more.
 //!
 //! **Settling** asks what became of a sequence. If nothing did, the sequence is *fenced*: a copy of the write that is
 //! still under way somewhere will not be run when it comes, so that the answer "never" stays true.
@@ -189,8 +189,8 @@ impl Sessions {
         }
     }
 
-    /// A request of a session comes at `time_ms`: opens the session if it is new, notes its use, and lets go of what the
-    /// client needs no more.
+    /// A request of a session comes at `time_ms`: opens the session if it is new, notes its use, and lets go of what
+    /// the client needs no more.
     pub(super) fn admit(&mut self, id: &RequestId, time_ms: u64) -> Result<(), Refusal> {
         let before = self.by_id.get(&id.session).copied();
         match before {
