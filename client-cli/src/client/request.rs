@@ -118,7 +118,11 @@ impl<'a> Journey<'a> {
             self.record(&endpoint, &judged);
             let pause = match judged.verdict {
                 Verdict::Repeat { after } => self.tour.pause(after),
-                Verdict::NoSession if self.begin_anew(&judged) => self.tour.pause(None),
+                Verdict::NoSession if self.begin_anew(&judged) => {
+                    // The node is as good as before.
+                    self.tour.heard_of(endpoint);
+                    self.tour.pause(None)
+                }
                 Verdict::GiveUp => return Err(self.exhausted(&judged)),
                 Verdict::NoSession | Verdict::Unknown | Verdict::Refused => {
                     return Err(self.refused(request.key(), judged));
@@ -168,7 +172,7 @@ impl<'a> Journey<'a> {
             return Ok(budget);
         }
         let until = Instant::now() + budget;
-        let probe = self.send(endpoint, &StatusRequest {}, budget.min(self.client.attempt_timeout)).await;
+        let probe = self.send(endpoint, &StatusRequest {}, budget.min(self.patience())).await;
         match probe {
             // A node that answers an error is a node that answers.
             Err(judged) if judged.reason.is_none() => return Err(judged),
@@ -333,14 +337,19 @@ impl<'a> Journey<'a> {
     /// How long an attempt may take. A slow endpoint is left for another, with more patience in each round. Where there
     /// is no other, it is the connection that may be dead, and it gets half the time; a handover has only one attempt.
     fn budget<R: Rpc>(&self, endpoint: &Endpoint) -> Duration {
-        let (remaining, patience) = (self.remaining(), self.client.attempt_timeout);
+        let remaining = self.remaining();
         if R::REPEATS == Repeats::Never {
             return remaining;
         }
         if self.tour.is_only(endpoint) {
-            return if remaining / 2 > patience { remaining / 2 } else { remaining };
+            return if remaining / 2 > self.client.attempt_timeout { remaining / 2 } else { remaining };
         }
-        patience.saturating_mul(1 << self.tour.rounds().min(16)).min(remaining)
+        self.patience().min(remaining)
+    }
+
+    /// How long an endpoint may be silent while there are others: longer in each round, because all may just be slow.
+    fn patience(&self) -> Duration {
+        self.client.attempt_timeout.saturating_mul(1 << self.tour.rounds().min(16))
     }
 
     fn remaining(&self) -> Duration {
