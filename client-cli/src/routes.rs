@@ -59,11 +59,22 @@ pub(crate) struct Routes {
 struct State {
     leader: Option<Leader>,
     nodes: HashMap<Endpoint, Node>,
+    /// How many connections were made.
+    connections: u64,
+}
+
+/// A connection to an endpoint.
+pub(crate) struct Connection {
+    pub(crate) channel: Channel,
+    /// Which one it is. What is learnt on it says nothing of a later one to the same endpoint.
+    pub(crate) number: u64,
 }
 
 #[derive(Debug, Default)]
 struct Node {
     channel: Option<Channel>,
+    /// Which connection that is.
+    number: u64,
     answered: Option<Instant>,
     shunned_until: Option<Instant>,
     /// How often in a row it gave no answer, and when it was counted last.
@@ -91,10 +102,13 @@ impl Routes {
     }
 
     /// The connection to `endpoint`, which is opened by its first call. To be called within a tokio runtime.
-    pub(crate) fn channel(&self, endpoint: &Endpoint) -> Channel {
+    pub(crate) fn connection(&self, endpoint: &Endpoint) -> Connection {
         let mut state = self.state();
-        let node = state.nodes.entry(endpoint.clone()).or_default();
+        let State { nodes, connections, .. } = &mut *state;
+        let node = nodes.entry(endpoint.clone()).or_default();
         let channel = node.channel.get_or_insert_with(|| {
+            *connections += 1;
+            node.number = *connections;
             tonic::transport::Endpoint::from_shared(format!("http://{endpoint}"))
                 .expect("an Endpoint is checked when it is made")
                 .connect_timeout(self.connect_timeout)
@@ -106,27 +120,29 @@ impl Routes {
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .connect_lazy()
         });
-        channel.clone()
+        Connection { channel: channel.clone(), number: node.number }
     }
 
-    /// `endpoint` answered something, be it an error.
-    pub(crate) fn answered(&self, endpoint: &Endpoint) {
-        if let Some(node) = self.state().nodes.get_mut(endpoint) {
+    /// `endpoint` answered something, be it an error, on the connection with this number.
+    pub(crate) fn answered(&self, endpoint: &Endpoint, connection: u64) {
+        if let Some(node) = self.state().nodes.get_mut(endpoint).filter(|node| node.is_on(connection)) {
             node.answered = Some(Instant::now());
             (node.shunned_until, node.failed) = (None, None);
             (node.failures, node.outrun) = (0, 0);
         }
     }
 
-    /// `endpoint` gave no answer: its connection is dropped, and if it was thought to lead, that is forgotten.
-    pub(crate) fn failed(&self, endpoint: &Endpoint) {
+    /// `endpoint` gave no answer on the connection with this number: it is dropped, and if the endpoint was thought to
+    /// lead, that is forgotten. Many requests may have waited on that connection; the next one is not dropped for them.
+    pub(crate) fn failed(&self, endpoint: &Endpoint, connection: u64) {
         self.names.suspect(endpoint);
         let mut state = self.state();
-        let (now, before) = (Instant::now(), state.nodes.get(endpoint));
-        let (failures, failed) = match before.map(|node| (node.failures, node.failed)) {
-            Some((failures, Some(at))) if now < at + FAILURES_APART => (failures, at),
-            Some((failures, _)) => (failures + 1, now),
-            None => (1, now),
+        let now = Instant::now();
+        let (failures, failed) = match state.nodes.get(endpoint) {
+            Some(node) if !node.is_on(connection) => return,
+            Some(Node { failures, failed: Some(at), .. }) if now < *at + FAILURES_APART => (*failures, *at),
+            Some(node) => (node.failures + 1, now),
+            None => return,
         };
         let doublings = failures.saturating_sub(1).min(16);
         let shunned_until = Some(now + SHUNNED_FOR.saturating_mul(1 << doublings).min(SHUNNED_FOR_MAX));
@@ -236,6 +252,10 @@ impl Node {
         self.shunned_until.is_some_and(|until| Instant::now() < until)
     }
 
+    fn is_on(&self, connection: u64) -> bool {
+        self.channel.is_some() && self.number == connection
+    }
+
     fn smooth(&mut self, took: Duration) {
         self.latency = Some(self.latency.map_or(took, |usual| (usual * (SMOOTHING - 1) + took) / SMOOTHING));
     }
@@ -259,14 +279,41 @@ mod tests {
         Routes::new(Names::new(vec![endpoint(1), endpoint(2)], Resolver::System, patience), patience)
     }
 
+    fn fail(routes: &Routes, port: u16) {
+        let at = endpoint(port);
+        routes.failed(&at, routes.connection(&at).number);
+    }
+
+    fn answer(routes: &Routes, port: u16) {
+        let at = endpoint(port);
+        routes.answered(&at, routes.connection(&at).number);
+    }
+
+    #[tokio::test]
+    async fn what_happens_on_a_connection_says_nothing_of_the_next() {
+        let routes = routes();
+        let at = endpoint(1);
+        let old = routes.connection(&at).number;
+        assert_eq!(routes.connection(&at).number, old);
+        routes.failed(&at, old);
+        let new = routes.connection(&at).number;
+        assert_ne!(new, old);
+        routes.answered(&at, old);
+        assert!(!routes.is_proven(&at), "the answer came on the old one");
+        routes.answered(&at, new);
+        routes.failed(&at, old);
+        assert!(routes.is_proven(&at) && !routes.is_shunned(&at), "the old one had failed before");
+        assert_eq!(routes.connection(&at).number, new);
+    }
+
     #[tokio::test]
     async fn a_leader_is_remembered_until_it_gives_no_answer() {
         let routes = routes();
         routes.learn(leader(2));
         assert_eq!(routes.leader(), Some(leader(2)));
-        routes.failed(&endpoint(1));
+        fail(&routes, 1);
         assert_eq!(routes.leader(), Some(leader(2)));
-        routes.failed(&endpoint(2));
+        fail(&routes, 2);
         assert_eq!(routes.leader(), None);
         routes.learn(leader(2));
         assert_eq!(routes.leader(), None, "a stale hint to a dead node is not believed");
@@ -275,19 +322,19 @@ mod tests {
     #[tokio::test]
     async fn only_an_answer_on_the_present_connection_proves_it() {
         let routes = routes();
-        drop(routes.channel(&endpoint(1)));
+        drop(routes.connection(&endpoint(1)));
         assert!(!routes.is_proven(&endpoint(1)));
-        routes.answered(&endpoint(1));
+        answer(&routes, 1);
         assert!(routes.is_proven(&endpoint(1)));
-        routes.failed(&endpoint(1));
+        fail(&routes, 1);
         assert!(!routes.is_proven(&endpoint(1)));
     }
 
     #[tokio::test]
     async fn a_node_that_reached_no_leader_may_become_one() {
         let routes = routes();
-        drop(routes.channel(&endpoint(2)));
-        routes.answered(&endpoint(2));
+        drop(routes.connection(&endpoint(2)));
+        answer(&routes, 2);
         routes.learn(leader(2));
         routes.cut_off(&endpoint(2));
         assert_eq!((routes.leader(), routes.is_shunned(&endpoint(2))), (None, true));
@@ -300,11 +347,11 @@ mod tests {
         let routes = routes();
         for port in 100..200 {
             routes.learn(leader(port));
-            drop(routes.channel(&endpoint(port)));
+            drop(routes.connection(&endpoint(port)));
         }
         assert!(routes.state().nodes.len() <= 2, "{}", routes.state().nodes.len());
         for port in 100..200 {
-            routes.failed(&endpoint(port));
+            fail(&routes, port);
         }
         assert!(routes.state().nodes.len() <= 2 + STRANGERS_MAX, "{}", routes.state().nodes.len());
     }
@@ -321,10 +368,10 @@ mod tests {
             if let Some(node) = routes.state().nodes.get_mut(&endpoint(1)) {
                 node.failed = node.failed.and_then(|at| at.checked_sub(FAILURES_APART));
             }
-            routes.failed(&endpoint(1));
+            fail(&routes, 1);
         };
         for _ in 0..10 {
-            routes.failed(&endpoint(1));
+            fail(&routes, 1);
             assert_eq!(routes.state().nodes[&endpoint(1)].failures, 1, "it is one event");
         }
         let first = shunned_for();
@@ -336,22 +383,22 @@ mod tests {
             fail_later();
         }
         assert!(shunned_for() <= SHUNNED_FOR_MAX);
-        routes.answered(&endpoint(1));
+        answer(&routes, 1);
         assert!(!routes.is_shunned(&endpoint(1)));
-        routes.failed(&endpoint(1));
+        fail(&routes, 1);
         assert!(shunned_for() <= SHUNNED_FOR, "it begins anew");
     }
 
     #[tokio::test]
     async fn an_endpoint_that_others_outrun_is_left_but_its_connection_is_kept() {
         let routes = routes();
-        drop(routes.channel(&endpoint(2)));
-        routes.answered(&endpoint(2));
+        drop(routes.connection(&endpoint(2)));
+        answer(&routes, 2);
         routes.learn(leader(2));
         for _ in 1..OUTRUN_MAX {
             routes.outrun(&endpoint(2), HEDGE_DELAY_MIN);
         }
-        routes.answered(&endpoint(2));
+        answer(&routes, 2);
         assert!(!routes.is_shunned(&endpoint(2)));
         for _ in 0..OUTRUN_MAX {
             assert_eq!(routes.leader(), Some(leader(2)));
@@ -366,7 +413,7 @@ mod tests {
     async fn the_delay_of_a_hedge_follows_the_usual_time_within_bounds() {
         let routes = routes();
         let at = endpoint(1);
-        drop(routes.channel(&at));
+        drop(routes.connection(&at));
         assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_AT_FIRST);
         routes.answered_read(&at, Duration::from_millis(1));
         assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_MIN);

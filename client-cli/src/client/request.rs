@@ -7,7 +7,7 @@ use super::{
     session::Ticket,
     tour::Tour,
 };
-use crate::{Attempt, Endpoint, Error, Failure, Outcome, trace};
+use crate::{Attempt, Endpoint, Error, Failure, Outcome, routes::Connection, trace};
 use proto::admin::v1::StatusRequest;
 use std::{
     pin::pin,
@@ -86,6 +86,8 @@ struct Called<A> {
     /// Whether the request may have left this process.
     left: bool,
     took: Duration,
+    /// The number of the connection.
+    connection: u64,
     span: Span,
 }
 
@@ -272,14 +274,14 @@ impl<'a> Journey<'a> {
         called: Called<R::Answer>,
     ) -> Result<Response<R::Answer>, Judged> {
         let Client { routes, sessions, .. } = self.client;
-        let Called { result, left, took, span } = called;
+        let Called { result, left, took, connection, span } = called;
         let status = match result {
             Ok(response) => {
                 trace::finish(&span, Code::Ok);
                 if let Some(time_ms) = R::time_ms(response.get_ref()) {
                     sessions.hear(time_ms);
                 }
-                self.learn(endpoint, response.metadata(), None);
+                self.learn(endpoint, connection, response.metadata(), None);
                 if R::HEDGED {
                     routes.answered_read(endpoint, took);
                 }
@@ -290,21 +292,21 @@ impl<'a> Journey<'a> {
         let judged = classify::judge(&status, left, R::REPEATS);
         trace::finish(&span, judged.code);
         if judged.reason.is_some() {
-            self.learn(endpoint, status.metadata(), Some(&judged));
+            self.learn(endpoint, connection, status.metadata(), Some(&judged));
             if judged.reason.as_deref() == Some("NO_QUORUM") {
                 routes.cut_off(endpoint);
             }
         } else {
-            routes.failed(endpoint);
+            routes.failed(endpoint, connection);
             self.tour.fell_silent(endpoint);
         }
         Err(judged)
     }
 
     /// A node answered, and perhaps named the leader.
-    fn learn(&mut self, endpoint: &Endpoint, metadata: &MetadataMap, judged: Option<&Judged>) {
+    fn learn(&mut self, endpoint: &Endpoint, connection: u64, metadata: &MetadataMap, judged: Option<&Judged>) {
         self.heard = true;
-        self.client.routes.answered(endpoint);
+        self.client.routes.answered(endpoint, connection);
         let named = classify::leader(metadata);
         let leader = named.or_else(|| judged.and_then(|judged| classify::leader_in_details(&judged.details)));
         if let Some(leader) = leader {
@@ -443,10 +445,11 @@ async fn call<R: Rpc>(
     let (progress, begun) = (Progress::default(), Instant::now());
     // If this future is dropped, what has not left by then must not leave later.
     let _withdrawal = progress.withdraw_on_drop();
-    let call = rpc::call(client.routes.channel(endpoint), message, progress.clone()).instrument(span.clone());
+    let Connection { channel, number } = client.routes.connection(endpoint);
+    let call = rpc::call(channel, message, progress.clone()).instrument(span.clone());
     let result = tokio::time::timeout(budget, call).await;
     let late = |_| Err(Status::deadline_exceeded(format!("no answer within {} ms", budget.as_millis())));
     let result = result.unwrap_or_else(late);
     let left = !progress.withdraw();
-    Called { result, left, took: begun.elapsed(), span }
+    Called { result, left, took: begun.elapsed(), connection: number, span }
 }
