@@ -1,233 +1,174 @@
-//! Writes of the client library while leaders are killed and paused in the middle of calls: no client is ever told that
-//! its own write is in its way, and what stays unknown can be settled.
-//!
-//! ```text
-//! cargo test --release -p tests --test cluster exactly_once -- --ignored --nocapture at_length
-//! ```
+//! A write with a request id runs once, whatever happens between its repeats: they are answered with the first result
+//! after a failover, after a restart of all nodes, and from a state that came out of a snapshot.
 
-use client_cli::{Client, Error, Options, PutMode, RequestId, Settled};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+use crate::snapshots::{options, overwrite, overwrite_until, snapshots};
+use proto::{
+    admin::v1::{TransferLeadershipRequest, admin_service_client::AdminServiceClient},
+    kv::v1::{
+        DeleteRequest, DeleteResponse, PutMode, PutRequest, PutResponse, RequestId, get_outcome_response::Outcome,
+        kv_service_client::KvServiceClient,
     },
-    time::Duration,
 };
-use tests::cluster::Cluster;
-use tokio::{task::JoinSet, time::sleep};
+use tests::{
+    cluster::Cluster,
+    rpc::{self, Failure, failure},
+};
+use tonic::{Code, Status, transport::Channel};
 
-/// Rounds in which a leader is killed or paused.
-const ROUNDS: usize = 10;
-const ROUNDS_AT_LENGTH: usize = 200;
+/// The session of all writes here.
+const SESSION: u8 = 7;
 
-/// Clients that write at once, each one key after the other.
-const WRITERS: usize = 8;
-
-/// Writes that come through between two faults, and while one lasts, at least.
-const WRITES_PER_ROUND: u64 = 20;
-
-/// Every so many rounds the nodes are killed all at once.
-const ALL_AT_ONCE: usize = 10;
-
-/// The deadlines of the clients, in turn: some give up while the fault lasts.
-const TIMEOUTS: [Duration; 4] =
-    [Duration::from_secs(30), Duration::from_millis(300), Duration::from_secs(5), Duration::from_millis(30)];
-
-/// How often something is looked at.
-const POLL: Duration = Duration::from_millis(2);
-
-/// What a writer knows of a key.
-#[derive(Clone, Debug)]
-enum Known {
-    Present,
-    Absent,
-    /// The outcome of this write on it was not learnt; what the key is if it was applied, and if it was not.
-    Open {
-        id: RequestId,
-        applied: bool,
-    },
+/// What was answered at first: to a put, to the removal of another key, and to a put of a key that was there.
+struct First {
+    put: PutResponse,
+    deleted: DeleteResponse,
+    exists: Failure,
 }
 
-/// What all writers did.
-#[derive(Default)]
-struct Ledger {
-    keys: Mutex<BTreeMap<String, Known>>,
-    acknowledged: AtomicU64,
-    not_applied: AtomicU64,
-    unknown: AtomicU64,
-    settled_applied: AtomicU64,
-    settled_never: AtomicU64,
-    stop: AtomicBool,
+async fn put(channel: &Channel, key: &str, mode: PutMode, sequence: u64) -> Result<PutResponse, Status> {
+    let request_id = Some(rpc::request_id(SESSION, sequence));
+    rpc::put_with(channel, PutRequest { mode: mode.into(), request_id, ..rpc::put_request(key, "once") }).await
 }
 
-impl Ledger {
-    fn set(&self, key: &str, known: Known) {
-        // One insertion is all that is ever done under the lock.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), known);
-    }
-
-    fn snapshot(&self) -> BTreeMap<String, Known> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes what became of a write on `key`, which is present afterwards if it was applied and `applied` is set.
-    /// Whether the writer may go on with that key.
-    fn note<T>(&self, key: &str, applied: bool, result: Result<T, Error>) -> bool {
-        match result {
-            Ok(_) => {
-                self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                self.set(key, if applied { Known::Present } else { Known::Absent });
-                true
-            }
-            Err(Error::OutcomeUnknown { request_id: Some(id), .. }) => {
-                self.unknown.fetch_add(1, Ordering::Relaxed);
-                self.set(key, Known::Open { id, applied });
-                false
-            }
-            // Nobody else writes to this key: to be told this is to be told of one's own write.
-            Err(error @ (Error::KeyExists { .. } | Error::KeyNotFound { .. } | Error::RevisionMismatch { .. })) => {
-                panic!("a client met its own write of {key}: {error}")
-            }
-            Err(error @ (Error::NotApplied(_) | Error::DeadlineExceeded(_))) => {
-                assert_eq!(error.outcome(), client_cli::Outcome::NotApplied);
-                self.not_applied.fetch_add(1, Ordering::Relaxed);
-                self.set(key, if applied { Known::Absent } else { Known::Present });
-                false
-            }
-            Err(error) => panic!("{key}: {error:?}"),
-        }
-    }
-
-    async fn progress(&self, writes: u64) {
-        let goal = self.acknowledged.load(Ordering::Relaxed) + writes;
-        while self.acknowledged.load(Ordering::Relaxed) < goal {
-            sleep(POLL).await;
-        }
-    }
-
-    /// Settles what is open of a key: the answer is for good. Returns whether the key is there.
-    async fn settle(&self, client: &Client, key: &str, known: Known) -> bool {
-        let (id, applied) = match known {
-            Known::Present => return true,
-            Known::Absent => return false,
-            Known::Open { id, applied } => (id, applied),
-        };
-        let settled = client.get_outcome(&id).await.unwrap_or_else(|error| panic!("{key}, {id}: {error:?}"));
-        let was_applied = match settled {
-            Settled::Put(_) if applied => true,
-            Settled::Deleted(_) if !applied => true,
-            Settled::NeverApplied => false,
-            other => panic!("{key}, {id}: {other:?}"),
-        };
-        let count = if was_applied { &self.settled_applied } else { &self.settled_never };
-        count.fetch_add(1, Ordering::Relaxed);
-        was_applied == applied
-    }
+async fn delete(channel: &Channel, key: &str, sequence: u64) -> Result<DeleteResponse, Status> {
+    let request_id: Option<RequestId> = Some(rpc::request_id(SESSION, sequence));
+    let request = DeleteRequest { return_previous: true, request_id, ..rpc::delete_request(key) };
+    rpc::bounded(KvServiceClient::new(channel.clone()).delete(request)).await
 }
 
-/// Creates keys that nobody else writes to, and removes every other one.
-async fn write(writer: usize, client: Client, ledger: Arc<Ledger>) {
-    for number in 0_u64.. {
-        if ledger.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let key = format!("{writer}/{number}");
-        let created = client.put(key.as_str(), "v", PutMode::Create).await;
-        if ledger.note(&key, true, created) && number % 2 == 0 {
-            let deleted = client.delete(key.as_str(), None).await;
-            ledger.note(&key, false, deleted);
+impl First {
+    /// Writes for the first time, and then so that each write would have another result if it were run again.
+    async fn of(channel: &Channel) -> First {
+        rpc::put(channel, "removed", "previous").await.expect("the key is new");
+        rpc::put(channel, "in the way", "v").await.expect("the key is new");
+        let put = put(channel, "once", PutMode::Upsert, 1).await.expect("it is valid");
+        let deleted = delete(channel, "removed", 2).await.expect("the key is there");
+        let exists = failure(self::put(channel, "in the way", PutMode::Create, 3).await);
+        exists.expect(Code::AlreadyExists, "KEY_EXISTS");
+        rpc::put(channel, "removed", "another").await.expect("it was removed");
+        rpc::delete(channel, "in the way").await.expect("the key is there");
+        First { put, deleted, exists }
+    }
+
+    /// Panics unless every repeat is answered as the first was, and changes nothing.
+    async fn is_repeated(&self, cluster: &Cluster, node: usize) {
+        let channel = &cluster.nodes[node].channel();
+        let before = cluster.converged().await;
+        let put = put(channel, "once", PutMode::Upsert, 1).await.expect("it was put");
+        assert_eq!((put.revision, put.version), (self.put.revision, self.put.version));
+        let deleted = delete(channel, "removed", 2).await.expect("it was removed");
+        assert_eq!((deleted.revision, &deleted.previous), (self.deleted.revision, &self.deleted.previous));
+        assert_eq!(deleted.previous.expect("it was asked for").value.as_ref(), b"previous");
+        let exists = failure(self::put(channel, "in the way", PutMode::Create, 3).await);
+        assert_eq!((exists.code, &exists.metadata), (self.exists.code, &self.exists.metadata));
+        self.is_settled(channel).await;
+        let after = cluster.converged().await;
+        assert_eq!(
+            (after.revision, after.key_count),
+            (before.revision, before.key_count),
+            "a repeat changed something"
+        );
+        let kv = rpc::get(channel, "once").await.expect("it was put").kv.expect("a get carries the key");
+        assert_eq!((kv.mod_revision, kv.version), (self.put.revision, 1));
+        assert_eq!(rpc::get_text(channel, "removed").await.expect("it was put again"), "another");
+        failure(rpc::get(channel, "in the way").await).expect(Code::NotFound, "KEY_NOT_FOUND");
+    }
+
+    /// Panics unless the outcome of each is told as it was, and that of one that was never sent as never.
+    async fn is_settled(&self, channel: &Channel) {
+        for sequence in 1..=4 {
+            let answer = rpc::get_outcome(channel, rpc::request_id(SESSION, sequence)).await.expect("it is known");
+            match (sequence, answer.outcome.expect("there is one")) {
+                (1, Outcome::Put(put)) => assert_eq!(put.revision, self.put.revision),
+                (2, Outcome::Delete(deleted)) => assert_eq!(deleted.previous, self.deleted.previous),
+                (3, Outcome::Rejected(rejected)) => {
+                    assert_eq!(Some(&rejected.reason), self.exists.reason.as_ref());
+                    assert_eq!(rejected.revision.to_string(), self.exists.metadata["revision"]);
+                }
+                (4, Outcome::NeverApplied(_)) => {}
+                (_, outcome) => panic!("{sequence} became {outcome:?}"),
+            }
         }
     }
 }
 
-fn client(cluster: &Cluster, timeout: Duration) -> Client {
-    let endpoints = cluster.endpoints();
-    Client::connect(Options::new(endpoints.split(',')).expect("they are well formed").timeout(timeout))
-}
-
-/// Rounds of faults, and what came of the writes.
-async fn run(rounds: usize) -> Arc<Ledger> {
+#[tokio::test]
+async fn a_repeat_to_another_leader_has_the_first_result() {
     let mut cluster = Cluster::of_three().await;
-    let ledger = Arc::new(Ledger::default());
-    let mut writers = JoinSet::new();
-    for writer in 0..WRITERS {
-        let client = client(&cluster, TIMEOUTS[writer % TIMEOUTS.len()]);
-        writers.spawn(write(writer, client, Arc::clone(&ledger)));
-    }
-    let patient = client(&cluster, Duration::from_secs(60));
-    for round in 0..rounds {
-        let leader = cluster.ready().await;
-        ledger.progress(WRITES_PER_ROUND).await;
-        match round % 2 {
-            _ if round % ALL_AT_ONCE == ALL_AT_ONCE - 1 => {
-                cluster.nodes.iter_mut().for_each(tests::node::Node::kill);
-                cluster.start_all();
-            }
-            0 => {
-                cluster.nodes[leader].kill();
-                ledger.progress(WRITES_PER_ROUND).await;
-                cluster.nodes[leader].start();
-            }
-            _ => {
-                cluster.nodes[leader].pause();
-                ledger.progress(WRITES_PER_ROUND).await;
-                cluster.nodes[leader].resume();
-            }
-        }
-    }
+    let leader = cluster.leader().await;
+    let first = First::of(&cluster.nodes[leader].channel()).await;
+    cluster.nodes[leader].kill();
+    let successor = cluster.leader().await;
+    first.is_repeated(&cluster, successor).await;
+    cluster.nodes[leader].start();
     cluster.ready().await;
-    ledger.progress(WRITES_PER_ROUND).await;
-    ledger.stop.store(true, Ordering::Relaxed);
-    while let Some(ended) = writers.join_next().await {
-        ended.expect("no client met its own write");
+    // Now through one that has learnt of it from the others, or from its own log.
+    first.is_repeated(&cluster, leader).await;
+}
+
+#[tokio::test]
+async fn a_repeat_after_all_were_killed_has_the_first_result() {
+    let mut cluster = Cluster::of_three().await;
+    let first = First::of(&cluster.nodes[1].channel()).await;
+    for node in &mut cluster.nodes {
+        node.kill();
     }
-    let mut keys = JoinSet::new();
-    for (key, known) in ledger.snapshot() {
-        keys.spawn(judge(patient.clone(), Arc::clone(&ledger), key, known));
+    cluster.start_all();
+    cluster.ready().await;
+    for node in 0..3 {
+        first.is_repeated(&cluster, node).await;
     }
-    while let Some(ended) = keys.join_next().await {
-        ended.expect("each key is as its writer knows it");
+}
+
+#[tokio::test]
+async fn a_repeat_to_nodes_that_have_it_from_their_snapshots_has_the_first_result() {
+    let mut cluster = Cluster::start(options(3)).await;
+    let leader = cluster.ready().await;
+    let first = First::of(&cluster.nodes[leader].channel()).await;
+    let written = cluster.converged().await.applied_index;
+    overwrite_until(&cluster, leader, "every node has let go of the log of it", |statuses| {
+        statuses.len() == 3 && statuses.iter().all(|status| status.first_index > written)
+    })
+    .await;
+    for node in &mut cluster.nodes {
+        node.kill();
     }
+    assert!(cluster.nodes.iter().all(|node| !snapshots(node.directory()).is_empty()));
+    cluster.start_all();
+    cluster.ready().await;
+    first.is_repeated(&cluster, 0).await;
+}
+
+#[tokio::test]
+async fn a_repeat_to_a_leader_that_was_sent_the_state_has_the_first_result() {
+    let mut cluster = Cluster::start(options(3)).await;
+    let leader = cluster.ready().await;
+    let behind = cluster.others(leader)[0];
+    cluster.nodes[behind].kill();
+    let first = First::of(&cluster.nodes[leader].channel()).await;
+    let written = rpc::status(&cluster.nodes[leader].channel()).await.expect("the leader is up").last_index;
+    overwrite_until(&cluster, leader, "both have cut what the third one needs", |statuses| {
+        statuses.iter().all(|status| status.first_index > written)
+    })
+    .await;
+    // A leader that was there all the time would still have it in memory.
+    for other in cluster.others(behind) {
+        cluster.nodes[other].kill();
+        cluster.nodes[other].start();
+    }
+    let leader = cluster.ready().await;
+    cluster.nodes[behind].start();
+    cluster.ready().await;
+    cluster.put(leader, "last", "v").await.expect("a healthy cluster answers");
     cluster.converged().await;
-    ledger
-}
-
-/// Whether a key is as its writer knows it, once what was open is settled.
-async fn judge(client: Client, ledger: Arc<Ledger>, key: String, known: Known) {
-    let expected = ledger.settle(&client, &key, known.clone()).await;
-    let found = match client.get(key.as_str()).await {
-        Ok(_) => true,
-        Err(Error::KeyNotFound { .. }) => false,
-        Err(error) => panic!("{key}: {error:?}"),
-    };
-    assert_eq!(found, expected, "{key}: {known:?}");
-}
-
-fn tell(ledger: &Ledger, rounds: usize) {
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    eprintln!(
-        "{rounds} rounds: {} writes acknowledged, {} certainly not applied, {} unknown at their deadline; of those {} \
-         settled as applied, {} as never",
-        count(&ledger.acknowledged),
-        count(&ledger.not_applied),
-        count(&ledger.unknown),
-        count(&ledger.settled_applied),
-        count(&ledger.settled_never),
-    );
-    assert_eq!(count(&ledger.unknown), count(&ledger.settled_applied) + count(&ledger.settled_never));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_client_meets_its_own_write_while_leaders_are_killed_and_paused() {
-    tell(&*run(ROUNDS).await, ROUNDS);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: the same at length"]
-async fn at_length() {
-    let ledger = run(ROUNDS_AT_LENGTH).await;
-    tell(&ledger, ROUNDS_AT_LENGTH);
-    let unknown = ledger.unknown.load(Ordering::Relaxed);
-    assert!(unknown >= 20, "only {unknown} outcomes had to be settled");
+    let channel = cluster.nodes[behind].channel();
+    let status = rpc::status(&channel).await.expect("it is up");
+    assert!(status.first_index > written, "what it missed came as a snapshot: {status:?}");
+    let request = TransferLeadershipRequest { target: status.name };
+    let mut admin = AdminServiceClient::new(cluster.nodes[leader].channel());
+    rpc::bounded(admin.transfer_leadership(request)).await.expect("it can lead");
+    assert_eq!(cluster.leader().await, behind);
+    first.is_repeated(&cluster, behind).await;
+    overwrite(channel, 1).await;
+    first.is_repeated(&cluster, leader).await;
 }

@@ -1,9 +1,11 @@
 //! Black-box tests: clusters of real processes, driven through gRPC, signals and their command lines only.
 
+mod claim;
 mod command_line;
 mod damage;
 mod data_directory;
 mod durability;
+mod errors;
 mod exactly_once;
 mod foretold;
 mod golden_directories;
@@ -12,6 +14,7 @@ mod hostile;
 mod lifecycle;
 mod load;
 mod operator;
+mod own_writes;
 mod probes;
 mod quorum;
 mod semantics;

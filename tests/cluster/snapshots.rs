@@ -51,7 +51,12 @@ pub(super) async fn overwrite(channel: Channel, number: u64) -> BTreeMap<String,
 }
 
 /// Overwrites through a node until its cluster is as asked.
-async fn overwrite_until(cluster: &Cluster, node: usize, what: &str, is_so: impl Fn(&[StatusResponse]) -> bool) {
+pub(super) async fn overwrite_until(
+    cluster: &Cluster,
+    node: usize,
+    what: &str,
+    is_so: impl Fn(&[StatusResponse]) -> bool,
+) {
     let channel = cluster.nodes[node].channel();
     wait_for(what, async || {
         overwrite(channel.clone(), 0).await;

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod disk;
 pub mod loopback;
 pub mod node;
+pub mod raw;
 pub mod recorder;
 pub mod rpc;
 pub mod slots;

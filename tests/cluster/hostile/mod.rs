@@ -116,7 +116,7 @@ impl Decoder for RawCodec {
 }
 
 /// A unary call of `path` whose message is these bytes.
-async fn call_raw(channel: &Channel, path: &'static str, request: Request<Bytes>) -> Result<Bytes, Status> {
+pub(crate) async fn call_raw(channel: &Channel, path: &'static str, request: Request<Bytes>) -> Result<Bytes, Status> {
     let mut client = Grpc::new(channel.clone());
     client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = http::uri::PathAndQuery::from_static(path);

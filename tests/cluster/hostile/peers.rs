@@ -1,59 +1,24 @@
 //! Peers that are none, or that lie.
 
 use super::{RawCodec, Victim};
+use crate::claim::Claim;
 use bytes::Bytes;
-use proto::{
-    admin::v1::{ListMembersRequest, Member, admin_service_client::AdminServiceClient},
-    raft::v1::{
-        AppendEntriesRequest, ControlRequest, Entry, Heartbeat, Noop, RequestVote, TimeoutNow, control_request, entry,
-        raft_service_client::RaftServiceClient,
-    },
+use proto::raft::v1::{
+    AppendEntriesRequest, ControlRequest, Entry, Heartbeat, Noop, RequestVote, TimeoutNow, control_request, entry,
+    raft_service_client::RaftServiceClient,
 };
 use tests::rpc::{self, failure};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, Streaming, client::Grpc, metadata::MetadataMap};
+use tonic::{Code, Request, Status, Streaming, client::Grpc};
 
 /// Messages that a test sends on one stream, at most.
 const MESSAGES_MAX: usize = 16;
 
-/// What the three metadata entries of a peer stream say.
-#[derive(Clone)]
-struct Claim {
-    cluster_id: String,
-    from: String,
-    to: String,
-}
-
-impl Claim {
-    fn insert(&self, metadata: &mut MetadataMap) {
-        let entries =
-            [("quorate-cluster-id", &self.cluster_id), ("quorate-from", &self.from), ("quorate-to", &self.to)];
-        for (name, value) in entries {
-            metadata.insert(name, value.parse().expect("it is ASCII"));
-        }
-    }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Victim {
-    async fn members(&self) -> Vec<Member> {
-        let mut admin = AdminServiceClient::new(self.channel());
-        rpc::bounded(admin.list_members(ListMembersRequest {})).await.expect("any node answers").members
-    }
-
     /// What the stream of one member to the attacked node says truthfully.
     async fn claim_of(&self, member: usize) -> Claim {
-        let members = self.members().await;
-        let incarnation = |number: usize| format!("{:016x}", members[number].incarnation);
-        Claim {
-            cluster_id: hexadecimal(&self.before.cluster_id),
-            from: incarnation(member),
-            to: incarnation(self.number),
-        }
+        Claim::of(&self.cluster, member, self.number).await
     }
 
     /// The member that neither leads nor is attacked.
