@@ -161,10 +161,7 @@ impl ApiError {
             Self::NotReady { cause } => shape(Code::Unavailable, NOT_READY).with("cause", cause),
             Self::Transferring => shape(Code::Unavailable, TRANSFERRING).retry(RETRY_SOON),
             Self::Draining => shape(Code::Unavailable, DRAINING),
-            Self::Overloaded => {
-                let pushback_ms = RETRY_SOON.as_millis();
-                shape(Code::ResourceExhausted, "OVERLOADED").retry(RETRY_SOON).pushback(pushback_ms)
-            }
+            Self::Overloaded => shape(Code::ResourceExhausted, "OVERLOADED").pushed_back(),
             // No time is told after which it would be worth trying: that is for whoever makes room.
             Self::StorageFull => shape(Code::ResourceExhausted, "STORAGE_FULL")
                 .quota("disk", "the file system of the leader's data directory is almost full".to_owned()),
@@ -175,21 +172,17 @@ impl ApiError {
             Self::SessionExpired { time_ms } => shape(Code::FailedPrecondition, "SESSION_EXPIRED")
                 .unknown()
                 .with("timeMs", time_ms)
-                .precondition("SESSION", "request_id.session", "a new session is needed".to_owned()),
+                .session("request_id.session", "a new session is needed"),
             Self::RequestIdAhead { time_ms } => shape(Code::InvalidArgument, "REQUEST_ID_AHEAD")
                 .with("timeMs", time_ms)
                 .field("request_id.opened_at_ms", format!("the replicated time is {time_ms}")),
             Self::RequestIdReused => shape(Code::InvalidArgument, "REQUEST_ID_REUSED")
                 .field("request_id", "each request has to have its own".to_owned()),
             Self::RequestFenced => shape(Code::Aborted, "REQUEST_FENCED"),
-            Self::ResultForgotten => shape(Code::FailedPrecondition, "RESULT_FORGOTTEN").unknown().precondition(
-                "SESSION",
-                "request_id.sequence",
-                "it must not be below what was acknowledged".to_owned(),
-            ),
-            Self::SessionFull => {
-                shape(Code::ResourceExhausted, "SESSION_FULL").retry(RETRY_SOON).pushback(RETRY_SOON.as_millis())
-            }
+            Self::ResultForgotten => shape(Code::FailedPrecondition, "RESULT_FORGOTTEN")
+                .unknown()
+                .session("request_id.sequence", "it must not be below what was acknowledged"),
+            Self::SessionFull => shape(Code::ResourceExhausted, "SESSION_FULL").pushed_back(),
             Self::OutcomeUnknown { cause, position, deadline_exceeded } => {
                 let code = if *deadline_exceeded { Code::DeadlineExceeded } else { Code::Unknown };
                 shape(code, "OUTCOME_UNKNOWN").unknown().with("cause", cause).position(*position)
@@ -246,6 +239,10 @@ impl Shape {
         self
     }
 
+    fn session(self, field: &str, description: &str) -> Self {
+        self.precondition("SESSION", field, description.to_owned())
+    }
+
     fn quota(mut self, subject: &str, description: String) -> Self {
         self.details.add_quota_failure_violation(subject, description);
         self
@@ -275,6 +272,11 @@ impl Shape {
     fn pushback(mut self, after_ms: u128) -> Self {
         self.pushback_ms = Some(after_ms);
         self
+    }
+
+    /// Too much is under way or kept; some of it ends soon.
+    fn pushed_back(self) -> Self {
+        self.retry(RETRY_SOON).pushback(RETRY_SOON.as_millis())
     }
 
     fn unknown(mut self) -> Self {
