@@ -1,14 +1,16 @@
 //! Gives the errors that the library answers with, before a service sees the call, the same form as our own.
 //!
 //! A request that is too large, cannot be decoded or names an unknown method is refused by tonic with a bare status. As
-//! that happens before the service is called, such a request was certainly not run, and the client may know.
+//! that happens before the service is called, such a request was certainly not run, and the client may know. What does
+//! not even claim to be gRPC is refused in the words of HTTP: tonic would run it.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
@@ -47,14 +49,16 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let kind = if WRITES.contains(&request.uri().path()) { CallKind::Write } else { CallKind::Other };
-        LabelledFuture { inner: self.0.call(request), kind }
+        let inner = is_grpc(request.headers()).then(|| self.0.call(request));
+        LabelledFuture { inner, kind }
     }
 }
 
 /// The call of a [`Labelled`] service.
 #[derive(Debug)]
 pub(super) struct LabelledFuture<F> {
-    inner: F,
+    /// None of a call that is no gRPC.
+    inner: Option<F>,
     kind: CallKind,
 }
 
@@ -65,9 +69,24 @@ where
     type Output = Result<http::Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = std::task::ready!(Pin::new(&mut self.inner).poll(context))?;
-        Poll::Ready(Ok(label(response, self.kind)))
+        let kind = self.kind;
+        let Some(inner) = &mut self.inner else { return Poll::Ready(Ok(unsupported_media_type())) };
+        let response = std::task::ready!(Pin::new(inner).poll(context))?;
+        Poll::Ready(Ok(label(response, kind)))
     }
+}
+
+/// Whether a request says that it is gRPC, of whatever encoding (gRPC over HTTP/2, "Requests").
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let rest = content_type.strip_prefix("application/grpc");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
+}
+
+fn unsupported_media_type() -> http::Response<Body> {
+    let mut response = http::Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
 }
 
 fn label(mut response: http::Response<Body>, kind: CallKind) -> http::Response<Body> {
@@ -131,6 +150,20 @@ mod tests {
             assert_eq!(info.metadata.get("outcome").map(String::as_str), Some("NOT_APPLIED"));
             assert!(status.metadata().contains_key("kv-outcome"));
         }
+    }
+
+    #[test]
+    fn a_request_says_that_it_is_grpc() {
+        let says = |content_type: &'static str| {
+            is_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(content_type))]))
+        };
+        for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(says(content_type), "{content_type}");
+        }
+        for content_type in ["", "application/json", "application/grpc-web", "text/plain"] {
+            assert!(!says(content_type), "{content_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 
     #[test]

@@ -189,6 +189,23 @@ impl Harness {
         Ok((response, headers))
     }
 
+    /// Posts bytes of a content type.
+    pub(super) async fn post(
+        &self,
+        method: &str,
+        content_type: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> http::Response<tonic::body::Body> {
+        let mut request = http::Request::post(format!("/{method}")).header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(axum::body::Body::from(body)).expect("a request");
+        let Ok(response) = self.api.routes.clone().oneshot(request).await;
+        response
+    }
+
     /// Calls `method` with bytes for a body, and returns headers and body of the response.
     pub(super) async fn send(
         &self,
@@ -196,12 +213,7 @@ impl Harness {
         body: Bytes,
         headers: &[(&str, &str)],
     ) -> Result<(HeaderMap, Bytes), Status> {
-        let mut request = http::Request::post(format!("/{method}")).header("content-type", "application/grpc");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(axum::body::Body::from(body)).expect("a request");
-        let Ok(response) = self.api.routes.clone().oneshot(request).await;
+        let response = self.post(method, "application/grpc", body, headers).await;
         let (parts, body) = response.into_parts();
         if let Some(status) = Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
             return Err(status);

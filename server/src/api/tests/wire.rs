@@ -120,6 +120,16 @@ async fn unknown_methods_and_services_are_unimplemented() {
 }
 
 #[tokio::test]
+async fn what_does_not_claim_to_be_grpc_is_not_run() {
+    let harness = harness();
+    for content_type in ["application/json", "text/plain", "application/grpc-web", ""] {
+        let response = harness.post(PUT, content_type, frame(&put().encode_to_vec()), &[]).await;
+        assert_eq!(response.status(), http::StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type}");
+    }
+    assert!(harness.node.requests().is_empty(), "nothing reaches the node");
+}
+
+#[tokio::test]
 async fn a_malformed_timeout_is_refused() {
     let harness = harness();
     for timeout in ["", "soon", "5", "+5S", "-1S", "123456789S", "5s"] {
