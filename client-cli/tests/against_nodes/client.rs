@@ -182,6 +182,17 @@ async fn a_write_is_not_entrusted_to_a_hung_endpoint() {
 }
 
 #[tokio::test]
+async fn a_write_has_more_patience_in_each_round() {
+    let nodes = [Node::start(), Node::start()];
+    let endpoints = nodes.each_ref().map(Node::endpoint);
+    for node in &nodes {
+        node.is_slow(SHORT * 2);
+    }
+    let client = Client::connect(options(&[&endpoints[0], &endpoints[1]]).attempt_timeout(SHORT));
+    client.put("a", "1", PutMode::Create).await.expect("slow is not away");
+}
+
+#[tokio::test]
 async fn a_write_that_found_only_hung_endpoints_is_certainly_not_applied() {
     let (_kept, hung) = hung();
     let client = Client::connect(options(&[&hung]).timeout(SHORT));

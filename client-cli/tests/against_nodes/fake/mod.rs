@@ -12,6 +12,7 @@ use std::{
     future,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 use store::Store;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
@@ -41,6 +42,7 @@ struct State {
     names: Vec<kv::RequestId>,
     leader: Option<(String, String)>,
     status: Option<admin::StatusResponse>,
+    status_after: Duration,
     members: Vec<admin::Member>,
 }
 
@@ -104,6 +106,12 @@ impl Node {
 
     pub(crate) fn has_status(&self, status: admin::StatusResponse) -> &Node {
         self.state().status = Some(status);
+        self
+    }
+
+    /// Tells its status only after a while.
+    pub(crate) fn is_slow(&self, status_after: Duration) -> &Node {
+        self.state().status_after = status_after;
         self
     }
 
@@ -317,7 +325,11 @@ impl kv_server::KvService for Service {
 #[tonic::async_trait]
 impl admin_server::AdminService for Service {
     async fn status(&self, request: Request<admin::StatusRequest>) -> Result<Response<admin::StatusResponse>, Status> {
-        let status = self.state.lock().expect("no holder panics").status.clone();
+        let (status, after) = {
+            let state = self.state.lock().expect("no holder panics");
+            (state.status.clone(), state.status_after)
+        };
+        tokio::time::sleep(after).await;
         let run = |store: &mut Store, _| {
             let led = || admin::StatusResponse { leader_name: "n1".to_owned(), ..Default::default() };
             Ok(admin::StatusResponse { time_ms: store.time_ms, ..status.unwrap_or_else(led) })
