@@ -81,7 +81,7 @@ impl World {
                     if let Some(current) = self.clients.current(attempt) {
                         current.request_id = Some(request_id);
                     }
-                    self.refused(attempt, self.clients.clients[client].leader);
+                    self.refused_session(attempt);
                 }
             }
             Refusal::SessionFull => {

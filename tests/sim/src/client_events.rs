@@ -15,6 +15,15 @@ use crate::world::World;
 /// How long a client waits before it tries again, in microseconds.
 const BACKOFF_US: (u64, u64) = (5_000, 150_000);
 
+/// How long it waits if its session was refused.
+const SESSION_BACKOFF_US: (u64, u64) = (100_000, 900_000);
+
+/// So often a client doubles its patience with an attempt.
+const ATTEMPT_DOUBLINGS: u64 = 3;
+
+/// How long a client waits for the answer to an attempt when the network is well: connections that end are noticed.
+const HEALTHY_ATTEMPT_US: (u64, u64) = (1_000_000, 2_000_000);
+
 impl World {
     /// A client's turn.
     pub(crate) fn begin(&mut self, client: usize) {
@@ -44,7 +53,13 @@ impl World {
         let delay_us = self.clients.random.between(self.clients.settings.delay_us);
         let Some(request) = self.clients.request(client, self.nodes.len()) else { return };
         if self.clients.repeats(client) {
-            let attempt_us = self.clients.named.between(self.clients.sessions.attempt_us);
+            // The longer it takes the more patient the client gets: each repeat is one more entry in the log.
+            let patience = 1 << request.attempt.number.saturating_sub(1).min(ATTEMPT_DOUBLINGS);
+            let attempt_us = if self.faults {
+                patience * self.clients.named.between(self.clients.sessions.attempt_us)
+            } else {
+                self.clients.named.between(HEALTHY_ATTEMPT_US)
+            };
             self.queue.push(self.now_us + attempt_us, Event::Resend { attempt: request.attempt });
         }
         let late_us = if request.is_late { self.clients.named.between(self.clients.sessions.late_us) } else { 0 };
@@ -61,6 +76,18 @@ impl World {
         self.cancel(ticket);
         self.clients.clients[attempt.client].leader = None;
         self.ask(attempt.client);
+    }
+
+    /// Connections are made anew: whoever waits for the answer to a named write on an old one asks again.
+    pub(crate) fn reconnect(&mut self) {
+        self.clients.sessions.late = 0;
+        for client in 0..self.clients.clients.len() {
+            let Some(current) = &self.clients.clients[client].current else { continue };
+            let attempt = Attempt { client, operation: current.operation, number: current.attempt };
+            if self.clients.repeats(client) {
+                self.queue.push(self.now_us + BACKOFF_US.1, Event::Resend { attempt });
+            }
+        }
     }
 
     /// Nobody waits for the answer to a ticket any more.
@@ -147,6 +174,15 @@ impl World {
         self.clients.clients[attempt.client].leader = leader;
         let backoff_us = self.clients.random.between(BACKOFF_US);
         self.queue.push(self.now_us + backoff_us, Event::Retry { attempt });
+    }
+
+    /// The same, of an attempt in a session that was refused: time has to pass before a new one is not.
+    pub(crate) fn refused_session(&mut self, attempt: Attempt) {
+        if let Some(current) = self.clients.current(attempt) {
+            current.outstanding = false;
+            let backoff_us = self.clients.named.between(SESSION_BACKOFF_US);
+            self.queue.push(self.now_us + backoff_us, Event::Retry { attempt });
+        }
     }
 
     /// A client tries again.

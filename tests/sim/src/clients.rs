@@ -123,12 +123,12 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(settings: &Settings, random: Random, mut named: Random) -> Clients {
         let Settings { size, clients: settings, sessions, .. } = settings.clone();
-        let count = settings.count + 1;
+        let count = settings.count + sessions.counters + 1;
         let client = |number: usize| {
-            let counter = (settings.count - sessions.counters..settings.count).contains(&number);
+            let counter = (settings.count..count - 1).contains(&number);
             Client {
                 process: number as u64,
-                names_writes: number < settings.count && (counter || named.chance(sessions.named)),
+                names_writes: counter || (number < settings.count && named.chance(sessions.named)),
                 is_lazy: named.chance(sessions.lazy),
                 counter: counter.then(|| Counter::new(number)),
                 ..Client::default()

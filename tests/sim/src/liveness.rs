@@ -121,6 +121,7 @@ impl World {
         }
         self.core.clone_from(&core);
         self.clients.reach.clone_from(&core);
+        self.reconnect();
         Ok(core)
     }
 

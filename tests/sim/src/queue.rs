@@ -107,11 +107,15 @@ impl Queue {
         self.events[place].take().map(|event| (at_us, event))
     }
 
-    /// All messages that are under way between nodes get lost.
+    /// All messages that are under way between nodes get lost, and the requests of clients that are late.
     pub(crate) fn lose_messages(&mut self) {
         let Queue { heap, events, free, .. } = self;
         heap.retain(|planned| {
-            let lost = matches!(events[planned.place], Some(Event::Deliver(_) | Event::DeliverSide(_)));
+            let lost = match &events[planned.place] {
+                Some(Event::Deliver(_) | Event::DeliverSide(_)) => true,
+                Some(Event::Request(request)) => request.is_late,
+                _ => false,
+            };
             if lost {
                 events[planned.place] = None;
                 free.push(planned.place);

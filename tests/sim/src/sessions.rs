@@ -12,7 +12,7 @@ pub(crate) struct SessionSettings {
     pub(crate) limits: SessionLimits,
     /// How many clients name their writes.
     pub(crate) named: u64,
-    /// How many clients keep a counter; they are among the others, from the last one down.
+    /// How many clients keep a counter, beside the others.
     pub(crate) counters: usize,
     /// How many clients do not say which results they need no more until they must.
     pub(crate) lazy: u64,
@@ -28,8 +28,8 @@ pub(crate) struct SessionSettings {
 }
 
 impl SessionSettings {
-    /// The settings of a run of this kind with so many clients.
-    pub(crate) fn draw(kind: Kind, clients: usize, random: &mut Random) -> SessionSettings {
+    /// The settings of a run of this kind.
+    pub(crate) fn draw(kind: Kind, random: &mut Random) -> SessionSettings {
         let small = random.chance(650);
         let limits = SessionLimits {
             idle_ms: random.pick(&[1_000, 2_000, 5_000]),
@@ -38,11 +38,10 @@ impl SessionSettings {
             session_bytes_max: random.pick(&[500, 2_000, 1 << 20]),
             bytes_max: random.pick(&[1_200, 3_000, 64 << 20]),
         };
-        let most = clients.saturating_sub(1).min(2);
         let mut settings = SessionSettings {
             limits: if small { limits } else { SessionLimits::default() },
             named: random.pick(&[0, 500, 1000]),
-            counters: random.pick(&[0, 1, 1, 2]).min(most),
+            counters: random.pick(&[0, 0, 1, 1, 2]),
             lazy: random.pick(&[0, 500]),
             fresh: random.pick(&[0, 20, 100]),
             late: random.pick(&[0, 20, 100]),

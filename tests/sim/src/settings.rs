@@ -141,9 +141,6 @@ impl Settings {
             // Hashes that are lost or late are not compared, and who waits writes nothing.
             network = NetworkSettings { spikes: 0, loss: 0, ..network };
         }
-        let segment_bytes = random.pick(&[4 << 10, 16 << 10, 64 << 10]);
-        let disk = draw_disk(random);
-        let clients = draw_clients(kind, random);
         let mut settings = Settings {
             kind,
             snapshots,
@@ -151,12 +148,12 @@ impl Settings {
             voters: count(voters),
             tick_us,
             raft,
-            segment_bytes,
+            segment_bytes: random.pick(&[4 << 10, 16 << 10, 64 << 10]),
             wal_pending_bytes_max: Random::for_purpose(seed, "disk bound").pick(&[1 << 10, 8 << 10, 64 << 10, 1 << 20]),
             network,
-            disk,
-            sessions: SessionSettings::draw(kind, clients.count, &mut Random::for_purpose(seed, "sessions")),
-            clients,
+            disk: draw_disk(random),
+            clients: draw_clients(kind, random),
+            sessions: SessionSettings::draw(kind, &mut Random::for_purpose(seed, "sessions")),
             uneven_clocks: random.chance(400),
         };
         if matches!(kind, Kind::Forgery | Kind::Overwrites) {

@@ -1,7 +1,8 @@
 //! Requests of clients, other nodes and operators: valid ones, wrong ones, and bytes that are none.
 
 use fuzz::client_rpc::{
-    ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, LIST_MEMBERS, PUT, TIMED, TRANSFER, UNKNOWN,
+    ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, GET_OUTCOME, LIST_MEMBERS, PUT, TIMED, TRANSFER,
+    UNKNOWN,
 };
 
 use super::Seed;
@@ -12,6 +13,15 @@ pub(crate) const MARKS: &[&str] = &[
     "kv.v1.KvService/Put",
     "kv.v1.KvService/Get",
     "kv.v1.KvService/Delete",
+    "kv.v1.KvService/GetOutcome",
+    "REQUEST_ID_AHEAD",
+    "REQUEST_ID_REUSED",
+    "REQUEST_ID_SESSION_LENGTH",
+    "REQUEST_ID_SEQUENCE_ZERO",
+    "REQUEST_ID_ACKNOWLEDGED_AHEAD",
+    "REQUEST_ID_MISSING",
+    "REQUEST_FENCED",
+    "RESULT_FORGOTTEN",
     "admin.v1.AdminService/Status",
     "admin.v1.AdminService/ListMembers",
     "KEY_EXISTS",
@@ -47,6 +57,10 @@ const UNKNOWN_MODE: u8 = 0xff;
 /// Whether a revision follows.
 const NONE: u8 = 0;
 const SOME: u8 = 1;
+/// Whether a request id follows.
+const NAMED: u8 = 2;
+/// A request id from the future.
+const AHEAD: u8 = 0xff;
 
 fn put(key: u8, value: u8, mode: u8) -> [u8; 6] {
     [PUT, BUILT, key, value, mode, NONE]
@@ -54,6 +68,21 @@ fn put(key: u8, value: u8, mode: u8) -> [u8; 6] {
 
 fn put_expecting(mode: u8, revision: u8) -> [u8; 7] {
     [PUT, BUILT, 0, 1, mode, SOME, revision]
+}
+
+/// What a request id is built of: its session, its sequence, what is acknowledged, and whether it is from the future.
+type Name = [u8; 4];
+
+fn named_put(mode: u8, name: Name) -> Vec<u8> {
+    [&[PUT, BUILT, 0, 1, mode, NAMED], &name[..]].concat()
+}
+
+fn named_delete(name: Name) -> Vec<u8> {
+    [&[DELETE, BUILT, 0, NAMED], &name[..], &[1]].concat()
+}
+
+fn outcome(name: Name) -> Vec<u8> {
+    [&[GET_OUTCOME, BUILT, NAMED], &name[..]].concat()
 }
 
 fn get(key: u8) -> [u8; 4] {
@@ -114,6 +143,42 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("length_field_damaged", raw(PUT, &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
         ("varint_without_end", raw(GET, &[0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80])),
         ("group_without_end", raw(DELETE, &[0x0b, 0x0b, 0x0b, 0x0b, 0x0b])),
+        (
+            "repeats",
+            [
+                named_put(CREATE, [1, 1, 0, 0]),
+                named_put(CREATE, [1, 1, 0, 0]),
+                named_put(UPSERT, [1, 1, 0, 0]),
+                named_put(CREATE, [1, 2, 0, 0]),
+                named_delete([1, 3, 0, 0]),
+                named_delete([1, 3, 0, 0]),
+                named_put(UPDATE, [1, 4, 0, 0]),
+                (1..5).flat_map(|sequence| outcome([1, sequence, 0, 0])).collect(),
+                named_put(CREATE, [1, 5, 5, 0]),
+                named_put(CREATE, [1, 1, 0, 0]),
+                outcome([1, 1, 0, 0]),
+            ]
+            .concat(),
+        ),
+        ("settled_first", [outcome([2, 1, 0, 0]), named_put(UPSERT, [2, 1, 0, 0]), outcome([2, 1, 0, 0])].concat()),
+        ("opened_ahead", [named_put(UPSERT, [1, 1, 0, AHEAD]), outcome([1, 1, 0, AHEAD])].concat()),
+        (
+            "malformed_names",
+            [
+                named_put(UPSERT, [1, 0, 0, 0]),
+                named_put(UPSERT, [1, 1, 2, 0]),
+                named_delete([0xe5, 1, 0, 0]),
+                named_delete([0xff, 1, 0, 0]),
+                outcome([0xe0, 1, 0, 0]),
+                vec![GET_OUTCOME, BUILT, NONE],
+            ]
+            .concat(),
+        ),
+        (
+            "forwarded_names",
+            [&[FORWARD, BUILT, 4, NAMED, 1, 1, 0, 0, 0][..], &[FORWARD, BUILT, 0, 0, 1, UPSERT, NAMED, 1, 1, 0, 0, 0]]
+                .concat(),
+        ),
         ("bytes_of_a_put_replaced", vec![PUT, BUILT | DAMAGED, 0, 9, UPSERT, NONE, 2, 0, 0x12, 4, 0xff]),
     ]
 }

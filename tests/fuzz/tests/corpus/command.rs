@@ -1,6 +1,6 @@
 //! Commands of every kind, effect and damage.
 
-use fuzz::command::{DAMAGED, LARGE, RESIZED, VERBATIM};
+use fuzz::command::{DAMAGED, LARGE, RESIZED, SETTLES, VERBATIM, WITH_ID};
 
 use super::Seed;
 use super::bytes::{MAX, near};
@@ -14,6 +14,15 @@ pub(crate) const MARKS: &[&str] = &[
     "key_exists",
     "key_not_found",
     "revision_mismatch",
+    "session_expired",
+    "opened_ahead",
+    "request_id_reused",
+    "fenced",
+    "result_forgotten",
+    "session_full",
+    "settled",
+    "never_applied",
+    "forgotten",
     "version",
     "operation",
     "mode",
@@ -22,6 +31,10 @@ pub(crate) const MARKS: &[&str] = &[
     "key_length",
     "value_length",
     "trailing_bytes",
+    "detail",
+    "sequence_zero",
+    "acknowledged_ahead",
+    "nothing_to_settle",
 ];
 
 const BUILT: u8 = 0;
@@ -49,6 +62,16 @@ fn put(kind: u8, expected: u8) -> [u8; 5] {
 
 fn delete(kind: u8, expected: u8) -> [u8; 4] {
     [kind, 1, 0, expected]
+}
+
+/// A put of one byte under key `a` at a time below 128 ms, in a session that was opened at the beginning.
+fn named_put(kind: u8, time_ms: u8, session: u8, [sequence, acknowledged]: [u8; 2]) -> Vec<u8> {
+    // The key and the revision are read before the name, the value behind it.
+    [BUILT, WITH_ID | kind, time_ms, 0, 0, session, sequence, 0, acknowledged, 1].to_vec()
+}
+
+fn settled(time_ms: u8, session: u8, [sequence, acknowledged]: [u8; 2]) -> Vec<u8> {
+    [BUILT, WITH_ID | SETTLES, time_ms, 0, 0, session, sequence, 0, acknowledged].to_vec()
 }
 
 fn built(command: &[u8]) -> Vec<u8> {
@@ -108,6 +131,47 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ),
         ("cut_off", [-1, -2, -6, -8, -17, -18, -19].map(resized).concat()),
         ("goes_on", [1, 2, 300].map(resized).concat()),
+        (
+            "repeats",
+            [
+                named_put(CREATE, 1, 1, [1, 0]),
+                named_put(CREATE, 2, 1, [1, 0]),
+                named_put(UPSERT, 2, 1, [1, 0]),
+                named_put(CREATE, 2, 1, [2, 0]),
+                named_put(CREATE, 2, 1, [2, 2]),
+                named_put(CREATE, 2, 1, [1, 0]),
+                settled(2, 1, [1, 0]),
+                settled(2, 1, [2, 0]),
+                settled(2, 1, [3, 0]),
+                named_put(UPSERT, 2, 1, [3, 0]),
+                settled(3, 1, [3, 3]),
+            ]
+            .concat(),
+        ),
+        (
+            "sessions_come_and_go",
+            [
+                (0..6).flat_map(|session| named_put(UPSERT, 3, session, [1, 0])).collect::<Vec<u8>>(),
+                named_put(UPSERT, 3, 0, [1, 0]),
+                // Two and some seconds later, near an anchor: all are idle.
+                named_put(UPSERT, near(2, 4), 4, [2, 0]),
+                named_put(UPSERT, near(3, 0), 4, [3, 0]),
+            ]
+            .concat(),
+        ),
+        ("session_full", (1..8).flat_map(|sequence| named_put(UPSERT, 1, 1, [sequence, 0])).collect()),
+        ("opened_ahead", [BUILT, WITH_ID | UPSERT, 1, 0, 0, 1, 1, 2, 0, 1].to_vec()),
+        (
+            "malformed_names",
+            [
+                named_put(CREATE, 1, 1, [0, 0]),
+                named_put(CREATE, 1, 1, [1, 2]),
+                named_put(CREATE, 1, 1, [1, MAX]),
+                [BUILT, SETTLES, 1, 0, 0].to_vec(),
+                [BUILT, WITH_ID | SETTLES | 1, 1, 0, 0, 1, 1, 0, 0].to_vec(),
+            ]
+            .concat(),
+        ),
         ("as_it_stands", [&[VERBATIM, 19, 0, 1, 1, 0], &[0; 8][..], &[1, 0, 1, 0, 0, 0, b'k', b'v']].concat()),
     ]
 }

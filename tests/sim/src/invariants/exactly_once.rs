@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use engine::kv::command::decode;
-use engine::kv::{Applied, Refusal, Request, RequestId, SessionLimits, Settled, Store};
+use engine::kv::{Applied, Refusal, RequestId, SessionLimits, Settled, Store};
 use engine::wal::Reader;
 use engine::{AppliedCommand, EngineStatus};
 use fuzz::model::Model;
@@ -25,14 +26,22 @@ const READ_BYTES: usize = 64 << 10;
 /// The model, and what it did at each index.
 pub(crate) struct ExactlyOnce {
     model: Model,
-    /// By position, from entry 1 on; none for an entry without a command.
-    applied: Vec<Option<Applied>>,
+    /// By position, from entry 1 on.
+    applied: Vec<Expected>,
     /// Where each request id was run: at which index, in which term.
     run: BTreeMap<(u128, u64), (usize, Term)>,
     /// The sessions that ran anything.
     sessions: BTreeSet<u128>,
     nodes: Vec<Origin>,
     pub(crate) coverage: Coverage,
+}
+
+/// What an entry does.
+struct Expected {
+    /// None without a command.
+    applied: Option<Applied>,
+    /// Of a repeat that has its first result: where that is from.
+    first: Option<usize>,
 }
 
 /// Where a node has the beginning of its state from: everything up to these positions.
@@ -84,17 +93,21 @@ impl ExactlyOnce {
             return Err(Violation::AppliedUntold { node: node_id(node), index: at });
         }
         if place == self.applied.len() + 1 {
-            let expected = command.map(|command| self.apply(at, term, &command.encoded)).transpose()?;
-            self.applied.push(expected);
+            self.apply(at, term, command.map(|command| &command.encoded))?;
         }
         let found = command.map(|command| &command.applied);
-        let expected = self.applied[place - 1].as_ref();
-        if found != expected {
+        let Expected { applied: expected, first } = &self.applied[place - 1];
+        if found != expected.as_ref() {
             let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
             return Err(Violation::AppliedWrongly { node: node_id(node), index: at, expected, found });
         }
-        if let Some(command) = command {
-            self.note_origin(node, place, command);
+        // A repeat whose first run a node has from a snapshot shows that results are in there.
+        let Origin { started, installed } = self.nodes[node];
+        if first.is_some_and(|first| first <= started) {
+            self.coverage.hit("repeat answered after a restart from a snapshot");
+        }
+        if first.is_some_and(|first| first <= installed) {
+            self.coverage.hit("repeat answered by a node with a peer's snapshot");
         }
         Ok(())
     }
@@ -112,15 +125,18 @@ impl ExactlyOnce {
                     Payload::Command(encoded) => Some(encoded),
                     Payload::Noop => None,
                 };
-                let expected = encoded.map(|encoded| self.apply(entry.index, entry.term, &encoded)).transpose()?;
-                self.applied.push(expected);
+                self.apply(entry.index, entry.term, encoded.as_ref())?;
             }
         }
         Ok(())
     }
 
-    /// The model applies the next command.
-    fn apply(&mut self, at: Index, term: Term, encoded: &bytes::Bytes) -> Result<Applied, Violation> {
+    /// The model applies the next entry.
+    fn apply(&mut self, at: Index, term: Term, encoded: Option<&Bytes>) -> Result<(), Violation> {
+        let Some(encoded) = encoded else {
+            self.applied.push(Expected { applied: None, first: None });
+            return Ok(());
+        };
         let unknown = |_| Violation::AppliedUntold { node: node_id(0), index: at };
         let (time_ms, request) = decode(encoded).map_err(unknown)?;
         let dropped_before = self.model.sessions.dropped;
@@ -133,14 +149,14 @@ impl ExactlyOnce {
         ] {
             (before..after).for_each(|_| self.coverage.hit(name));
         }
-        if let Some(id) = &request.id {
-            self.once(id, (position(at), term), &applied)?;
-        }
-        Ok(applied)
+        let id = request.id.as_ref();
+        let first = id.map(|id| self.once(id, (position(at), term), &applied)).transpose()?.flatten();
+        self.applied.push(Expected { applied: Some(applied), first });
+        Ok(())
     }
 
-    /// A request id is run once, and its repeats show that.
-    fn once(&mut self, id: &RequestId, place: (usize, Term), applied: &Applied) -> Result<(), Violation> {
+    /// A request id is run once. Returns where, if this is a repeat that has its result.
+    fn once(&mut self, id: &RequestId, place: (usize, Term), applied: &Applied) -> Result<Option<usize>, Violation> {
         let name = (id.session.get(), id.sequence);
         if self.model.has_run {
             self.sessions.insert(name.0);
@@ -149,11 +165,14 @@ impl ExactlyOnce {
                 let (first, second) = (index(first), index(place.0));
                 return Err(Violation::RanTwice { session, sequence, first, second });
             }
-            return Ok(());
+            return Ok(None);
         }
+        let first = self.run.get(&name).copied();
+        let mut repeated = None;
         let what = match applied {
             Applied::Put { .. } | Applied::Deleted { .. } | Applied::Rejected(_) => {
-                if self.run.get(&(id.session.get(), id.sequence)).is_some_and(|(_, term)| *term != place.1) {
+                repeated = first.map(|(at, _)| at);
+                if first.is_some_and(|(_, term)| term != place.1) {
                     self.coverage.hit("repeat answered after a leader change");
                 }
                 "repeat answered from the kept result"
@@ -161,7 +180,7 @@ impl ExactlyOnce {
             Applied::Refused(Refusal::SessionExpired { .. }) if !self.sessions.contains(&name.0) => {
                 "mark refused a new session"
             }
-            Applied::Refused(Refusal::SessionExpired { .. }) if self.run.contains_key(&name) => {
+            Applied::Refused(Refusal::SessionExpired { .. }) if first.is_some() => {
                 "repeat refused: its session had expired"
             }
             Applied::Refused(Refusal::SessionExpired { .. }) => "expired session refused",
@@ -174,24 +193,7 @@ impl ExactlyOnce {
             Applied::Settled(Settled::Forgotten) => "settled as forgotten",
         };
         self.coverage.hit(what);
-        Ok(())
-    }
-
-    /// A repeat whose first run a node has from a snapshot shows that results are in there.
-    fn note_origin(&mut self, node: usize, place: usize, command: &AppliedCommand) {
-        let is_result = matches!(command.applied, Applied::Put { .. } | Applied::Deleted { .. } | Applied::Rejected(_));
-        let Ok((_, Request { id: Some(id), .. })) = decode(&command.encoded) else { return };
-        let Some((first, _)) = self.run.get(&(id.session.get(), id.sequence)).copied() else { return };
-        let Origin { started, installed } = self.nodes[node];
-        if !is_result || first == place {
-            return;
-        }
-        if first <= started {
-            self.coverage.hit("repeat answered after a restart from a snapshot");
-        }
-        if first <= installed {
-            self.coverage.hit("repeat answered by a node with a peer's snapshot");
-        }
+        Ok(repeated)
     }
 
     /// A node's state is what the model is, if it has applied as much.
@@ -213,14 +215,14 @@ impl ExactlyOnce {
 mod tests {
     use super::*;
     use engine::kv::command::encode;
-    use engine::kv::{Command, PutMode, Revision, SessionId};
+    use engine::kv::{Command, PutMode, Request, Revision, SessionId};
 
     const LIMITS: SessionLimits =
         SessionLimits { idle_ms: 1_000, sessions_max: 9, results_max: 9, session_bytes_max: 9_999, bytes_max: 99_999 };
 
     fn put(sequence: u64, time_ms: u64, applied: Applied) -> AppliedCommand {
         let id = RequestId { session: SessionId::new(7), opened_at_ms: 0, sequence, acknowledged_below: 0 };
-        let (key, value) = (bytes::Bytes::from_static(b"k"), bytes::Bytes::new());
+        let (key, value) = (Bytes::from_static(b"k"), Bytes::new());
         let command = Command::Put { key, value, mode: PutMode::Upsert };
         let encoded = encode(&Request { id: Some(id), command }, time_ms).expect("it is valid");
         AppliedCommand { encoded, applied }
