@@ -1,5 +1,6 @@
 //! Black-box tests: clusters of real processes, driven through gRPC, signals and their command lines only.
 
+mod bad_input;
 mod claim;
 mod command_line;
 mod damage;

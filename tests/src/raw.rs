@@ -49,6 +49,8 @@ impl Connection {
     /// Connects to a node.
     pub async fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).await.expect("the node listens");
+        // Else each small frame waits for the acknowledgement of the one before it.
+        stream.set_nodelay(true).expect("a connection has this option");
         let mut builder = client::Builder::new();
         builder.max_header_list_size(HEADER_LIST_BYTES_MAX).initial_window_size(1 << 20);
         let (sender, connection) = builder.handshake(stream).await.expect("the node speaks HTTP/2");
