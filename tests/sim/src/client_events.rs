@@ -21,6 +21,9 @@ const SESSION_BACKOFF_US: (u64, u64) = (100_000, 900_000);
 /// So often a client doubles its patience with an attempt.
 const ATTEMPT_DOUBLINGS: u64 = 3;
 
+/// A counter settles a write instead of repeating it in one of so many cases in which others would at their end.
+const COUNTERS_SETTLE: u64 = 6;
+
 /// How long a client waits for the answer to an attempt when the network is well: connections that end are noticed.
 const HEALTHY_ATTEMPT_US: (u64, u64) = (1_000_000, 2_000_000);
 
@@ -68,10 +71,16 @@ impl World {
 
     /// A client has no answer to an attempt, and tries again: perhaps elsewhere, and with the same name.
     pub(crate) fn resend(&mut self, attempt: Attempt) {
+        let settles = self.clients.named.chance(self.clients.sessions.settled / COUNTERS_SETTLE);
+        let counts = self.clients.clients[attempt.client].counter.is_some();
         let Some(current) = self.clients.current(attempt) else { return };
         let ticket = current.ticket;
         if current.call.is_write() {
             self.coverage.hit("named write repeated");
+            // The others settle when their patience is at its end, which that of counters never is.
+            if counts && settles {
+                (current.settling, current.unknown) = (true, true);
+            }
         }
         self.cancel(ticket);
         self.clients.clients[attempt.client].leader = None;

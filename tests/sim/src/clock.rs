@@ -12,12 +12,14 @@ pub(crate) struct NodeClock {
     changed_at_us: u64,
     /// What it showed then.
     reading_us: u64,
+    /// The most that it had shown when it jumped back.
+    most_us: u64,
 }
 
 impl NodeClock {
     /// A clock that is right in its rate and shows `reading_us` at the beginning.
     pub(crate) fn new(reading_us: u64) -> NodeClock {
-        NodeClock { rate: TRUE_RATE, changed_at_us: 0, reading_us }
+        NodeClock { rate: TRUE_RATE, changed_at_us: 0, reading_us, most_us: 0 }
     }
 
     fn reading_us(&self, now_us: u64) -> u64 {
@@ -31,13 +33,20 @@ impl NodeClock {
 
     /// Changes the rate.
     pub(crate) fn set_rate(&mut self, now_us: u64, rate: u64) {
-        *self = NodeClock { rate, changed_at_us: now_us, reading_us: self.reading_us(now_us) };
+        *self = NodeClock { rate, changed_at_us: now_us, reading_us: self.reading_us(now_us), ..*self };
     }
 
     /// Jumps ahead or back, never below zero.
     pub(crate) fn jump(&mut self, now_us: u64, by_us: i64) {
         let reading_us = self.reading_us(now_us).saturating_add_signed(by_us);
-        *self = NodeClock { rate: self.rate, changed_at_us: now_us, reading_us };
+        let most_us = self.most_us.max(self.reading_us(now_us));
+        *self = NodeClock { changed_at_us: now_us, reading_us, most_us, ..*self };
+    }
+
+    /// Ends what a jump back has led to: it shows no less than it ever did.
+    pub(crate) fn catch_up(&mut self, now_us: u64) {
+        let reading_us = self.reading_us(now_us).max(self.most_us);
+        *self = NodeClock { changed_at_us: now_us, reading_us, ..*self };
     }
 
     /// How long `span_us` of this clock takes in the world's time.
@@ -61,5 +70,10 @@ mod tests {
         assert_eq!(clock.now_ms(3_000_000), 5_000);
         clock.jump(3_000_000, i64::MIN);
         assert_eq!(clock.now_ms(3_000_000), 0);
+        clock.catch_up(4_000_000);
+        assert_eq!(clock.now_ms(4_000_000), 7_000);
+        clock.jump(4_000_000, 1_000_000);
+        clock.catch_up(4_000_000);
+        assert_eq!(clock.now_ms(4_000_000), 8_000);
     }
 }

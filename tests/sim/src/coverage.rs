@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 100] = [
+pub(crate) const DEMANDED: [(&str, u64); 120] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -110,6 +110,26 @@ pub(crate) const DEMANDED: [(&str, u64); 100] = [
     ("segment rolled", 100),
     ("applied before its own disk had it", 20),
     ("deaf to a leader that is well", 100),
+    ("named write repeated", 1000),
+    ("late copy after its client had moved on", 1000),
+    ("repeat answered from the kept result", 1000),
+    ("repeat answered after a leader change", 200),
+    ("repeat answered after a restart from a snapshot", 50),
+    ("repeat answered by a node with a peer's snapshot", 10),
+    ("repeat refused: its session had expired", 100),
+    ("expired session refused", 1000),
+    ("mark refused a new session", 1000),
+    ("another session opened after one was refused", 1000),
+    ("session expired with a write in doubt", 300),
+    ("late copy refused: it was acknowledged", 300),
+    ("late copy refused: it was fenced", 10),
+    ("settled with a result", 50),
+    ("settled as never applied", 50),
+    ("session full", 500),
+    ("session dropped: idle", 300),
+    ("session dropped: too many", 300),
+    ("session dropped: too many bytes", 300),
+    ("counter was exact", 500),
 ];
 
 impl Coverage {

@@ -18,6 +18,11 @@
 //! nodes stay down or cut off in some way, and the majority has to elect a leader, to serve, to become equal, and then
 //! to keep its leader, all in bounded time. In the end the history of all clients has to be linearizable.
 //!
+//! Some clients name their writes and repeat them until they know what became of them: through crashes and partitions,
+//! late copies, snapshots, and sessions that expire, of which in most runs little is kept. To the history a write is
+//! one operation however often it was sent. Some keep counters, which have to be exact in the end. The rules of the store
+//! and its sessions run beside, as plain maps, and whatever any replica applies is compared with them.
+//!
 //! # The fault model
 //!
 //! - Messages may be lost, doubled, delayed and reordered; they are not damaged or made up.
@@ -35,6 +40,8 @@
 //! - Commits, preparations and reads end in any order; a read sees the log as it was at any time in between.
 //! - A process may end or stand still between any two of its steps; it is never between two calls of one input.
 //! - A node's clock may have any rate from half to double, and jump by up to an hour in both directions.
+//! - A request of a client may be so late that its client has given it up, repeated it, settled it or opened another
+//!   session since; it is not doubled.
 //! - No node lies.
 
 mod campaign;

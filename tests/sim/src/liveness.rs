@@ -136,6 +136,9 @@ impl World {
             self.clear_out(number, full);
         }
         self.nodes[number].clock.set_rate(self.now_us, TRUE_RATE);
+        // Replicated time stands still while the leader's clock is behind what it showed once, and until time goes on
+        // no session is opened in the second in which one was dropped.
+        self.nodes[number].clock.catch_up(self.now_us);
         self.nodes[number].doomed_in = None;
         self.nodes[number].doomed_snapshot_in = None;
         if self.nodes[number].expects_disk_error {

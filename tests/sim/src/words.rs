@@ -100,8 +100,9 @@ pub(crate) fn output(output: &Output) -> String {
 }
 
 /// What kind of run it is.
-pub(crate) fn settings(settings: &Settings) -> [String; 4] {
-    let Settings { voters, size, tick_us, raft, segment_bytes, network, disk, clients, snapshots, .. } = settings;
+pub(crate) fn settings(settings: &Settings) -> [String; 5] {
+    let Settings { voters, size, tick_us, raft, segment_bytes, network, disk, clients, snapshots, sessions, .. } =
+        settings;
     let timeouts = [raft.election_timeout_ticks_min, raft.election_timeout_ticks_max];
     let [shortest, longest] = timeouts.map(|ticks| u64::from(ticks) * tick_us / 1000);
     [
@@ -128,6 +129,11 @@ pub(crate) fn settings(settings: &Settings) -> [String; 4] {
         format!(
             "a snapshot every {} bytes of log, in pieces of {}; states compared every {} entries; {:?}",
             snapshots.log_bytes_min, snapshots.chunk_bytes, snapshots.hash_every_entries, settings.kind
+        ),
+        format!(
+            "of a thousand clients {} name their writes, {} keep counters; attempts wait {:?} us, {} are late; \
+             {:?}",
+            sessions.named, sessions.counters, sessions.attempt_us, sessions.late, sessions.limits
         ),
     ]
 }

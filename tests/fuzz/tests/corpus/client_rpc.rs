@@ -98,7 +98,54 @@ fn raw(method: u8, message: &[u8]) -> Vec<u8> {
     [&[method, 0, u8::try_from(message.len()).expect("short")], message].concat()
 }
 
+/// The corpus.
 pub(crate) fn seeds() -> Vec<Seed> {
+    [usual(), named()].concat()
+}
+
+/// Requests with names, and what there is to settle.
+fn named() -> Vec<Seed> {
+    vec![
+        (
+            "repeats",
+            [
+                named_put(CREATE, [1, 1, 0, 0]),
+                named_put(CREATE, [1, 1, 0, 0]),
+                named_put(UPSERT, [1, 1, 0, 0]),
+                named_put(CREATE, [1, 2, 0, 0]),
+                named_delete([1, 3, 0, 0]),
+                named_delete([1, 3, 0, 0]),
+                named_put(UPDATE, [1, 4, 0, 0]),
+                (1..5).flat_map(|sequence| outcome([1, sequence, 0, 0])).collect(),
+                named_put(CREATE, [1, 5, 5, 0]),
+                named_put(CREATE, [1, 1, 0, 0]),
+                outcome([1, 1, 0, 0]),
+            ]
+            .concat(),
+        ),
+        ("settled_first", [outcome([2, 1, 0, 0]), named_put(UPSERT, [2, 1, 0, 0]), outcome([2, 1, 0, 0])].concat()),
+        ("opened_ahead", [named_put(UPSERT, [1, 1, 0, AHEAD]), outcome([1, 1, 0, AHEAD])].concat()),
+        (
+            "malformed_names",
+            [
+                named_put(UPSERT, [1, 0, 0, 0]),
+                named_put(UPSERT, [1, 1, 2, 0]),
+                named_delete([0xe5, 1, 0, 0]),
+                named_delete([0xff, 1, 0, 0]),
+                outcome([0xe0, 1, 0, 0]),
+                vec![GET_OUTCOME, BUILT, NONE],
+            ]
+            .concat(),
+        ),
+        (
+            "forwarded_names",
+            [&[FORWARD, BUILT, 4, NAMED, 1, 1, 0, 0, 0][..], &[FORWARD, BUILT, 0, 0, 1, UPSERT, NAMED, 1, 1, 0, 0, 0]]
+                .concat(),
+        ),
+    ]
+}
+
+fn usual() -> Vec<Seed> {
     let life: [&[u8]; 12] = [
         &put(0, 9, CREATE),
         &put(0, 9, CREATE),
@@ -143,42 +190,6 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("length_field_damaged", raw(PUT, &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
         ("varint_without_end", raw(GET, &[0x10, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80])),
         ("group_without_end", raw(DELETE, &[0x0b, 0x0b, 0x0b, 0x0b, 0x0b])),
-        (
-            "repeats",
-            [
-                named_put(CREATE, [1, 1, 0, 0]),
-                named_put(CREATE, [1, 1, 0, 0]),
-                named_put(UPSERT, [1, 1, 0, 0]),
-                named_put(CREATE, [1, 2, 0, 0]),
-                named_delete([1, 3, 0, 0]),
-                named_delete([1, 3, 0, 0]),
-                named_put(UPDATE, [1, 4, 0, 0]),
-                (1..5).flat_map(|sequence| outcome([1, sequence, 0, 0])).collect(),
-                named_put(CREATE, [1, 5, 5, 0]),
-                named_put(CREATE, [1, 1, 0, 0]),
-                outcome([1, 1, 0, 0]),
-            ]
-            .concat(),
-        ),
-        ("settled_first", [outcome([2, 1, 0, 0]), named_put(UPSERT, [2, 1, 0, 0]), outcome([2, 1, 0, 0])].concat()),
-        ("opened_ahead", [named_put(UPSERT, [1, 1, 0, AHEAD]), outcome([1, 1, 0, AHEAD])].concat()),
-        (
-            "malformed_names",
-            [
-                named_put(UPSERT, [1, 0, 0, 0]),
-                named_put(UPSERT, [1, 1, 2, 0]),
-                named_delete([0xe5, 1, 0, 0]),
-                named_delete([0xff, 1, 0, 0]),
-                outcome([0xe0, 1, 0, 0]),
-                vec![GET_OUTCOME, BUILT, NONE],
-            ]
-            .concat(),
-        ),
-        (
-            "forwarded_names",
-            [&[FORWARD, BUILT, 4, NAMED, 1, 1, 0, 0, 0][..], &[FORWARD, BUILT, 0, 0, 1, UPSERT, NAMED, 1, 1, 0, 0, 0]]
-                .concat(),
-        ),
         ("bytes_of_a_put_replaced", vec![PUT, BUILT | DAMAGED, 0, 9, UPSERT, NONE, 2, 0, 0x12, 4, 0xff]),
     ]
 }

@@ -87,7 +87,59 @@ fn resized(change: i16) -> Vec<u8> {
     [&[RESIZED], &put(CREATE, 0)[..], &change.to_le_bytes()].concat()
 }
 
+/// The corpus.
 pub(crate) fn seeds() -> Vec<Seed> {
+    [usual(), named()].concat()
+}
+
+/// Requests with names, and what there is to settle.
+fn named() -> Vec<Seed> {
+    vec![
+        (
+            "repeats",
+            [
+                named_put(CREATE, 1, 1, [1, 0]),
+                named_put(CREATE, 2, 1, [1, 0]),
+                named_put(UPSERT, 2, 1, [1, 0]),
+                named_put(CREATE, 2, 1, [2, 0]),
+                named_put(CREATE, 2, 1, [2, 2]),
+                named_put(CREATE, 2, 1, [1, 0]),
+                settled(2, 1, [1, 0]),
+                settled(2, 1, [2, 0]),
+                settled(2, 1, [3, 0]),
+                named_put(UPSERT, 2, 1, [3, 0]),
+                settled(3, 1, [3, 3]),
+            ]
+            .concat(),
+        ),
+        (
+            "sessions_come_and_go",
+            [
+                (0..6).flat_map(|session| named_put(UPSERT, 3, session, [1, 0])).collect::<Vec<u8>>(),
+                named_put(UPSERT, 3, 0, [1, 0]),
+                // Two and some seconds later, near an anchor: all are idle.
+                named_put(UPSERT, near(2, 4), 4, [2, 0]),
+                named_put(UPSERT, near(3, 0), 4, [3, 0]),
+            ]
+            .concat(),
+        ),
+        ("session_full", (1..8).flat_map(|sequence| named_put(UPSERT, 1, 1, [sequence, 0])).collect()),
+        ("opened_ahead", [BUILT, WITH_ID | UPSERT, 1, 0, 0, 1, 1, 2, 0, 1].to_vec()),
+        (
+            "malformed_names",
+            [
+                named_put(CREATE, 1, 1, [0, 0]),
+                named_put(CREATE, 1, 1, [1, 2]),
+                named_put(CREATE, 1, 1, [1, MAX]),
+                [BUILT, SETTLES, 1, 0, 0].to_vec(),
+                [BUILT, WITH_ID | SETTLES | 1, 1, 0, 0, 1, 1, 0, 0].to_vec(),
+            ]
+            .concat(),
+        ),
+    ]
+}
+
+fn usual() -> Vec<Seed> {
     let life = [
         built(&put(CREATE, 0)),
         built(&put(CREATE, 0)),
@@ -131,47 +183,6 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ),
         ("cut_off", [-1, -2, -6, -8, -17, -18, -19].map(resized).concat()),
         ("goes_on", [1, 2, 300].map(resized).concat()),
-        (
-            "repeats",
-            [
-                named_put(CREATE, 1, 1, [1, 0]),
-                named_put(CREATE, 2, 1, [1, 0]),
-                named_put(UPSERT, 2, 1, [1, 0]),
-                named_put(CREATE, 2, 1, [2, 0]),
-                named_put(CREATE, 2, 1, [2, 2]),
-                named_put(CREATE, 2, 1, [1, 0]),
-                settled(2, 1, [1, 0]),
-                settled(2, 1, [2, 0]),
-                settled(2, 1, [3, 0]),
-                named_put(UPSERT, 2, 1, [3, 0]),
-                settled(3, 1, [3, 3]),
-            ]
-            .concat(),
-        ),
-        (
-            "sessions_come_and_go",
-            [
-                (0..6).flat_map(|session| named_put(UPSERT, 3, session, [1, 0])).collect::<Vec<u8>>(),
-                named_put(UPSERT, 3, 0, [1, 0]),
-                // Two and some seconds later, near an anchor: all are idle.
-                named_put(UPSERT, near(2, 4), 4, [2, 0]),
-                named_put(UPSERT, near(3, 0), 4, [3, 0]),
-            ]
-            .concat(),
-        ),
-        ("session_full", (1..8).flat_map(|sequence| named_put(UPSERT, 1, 1, [sequence, 0])).collect()),
-        ("opened_ahead", [BUILT, WITH_ID | UPSERT, 1, 0, 0, 1, 1, 2, 0, 1].to_vec()),
-        (
-            "malformed_names",
-            [
-                named_put(CREATE, 1, 1, [0, 0]),
-                named_put(CREATE, 1, 1, [1, 2]),
-                named_put(CREATE, 1, 1, [1, MAX]),
-                [BUILT, SETTLES, 1, 0, 0].to_vec(),
-                [BUILT, WITH_ID | SETTLES | 1, 1, 0, 0, 1, 1, 0, 0].to_vec(),
-            ]
-            .concat(),
-        ),
         ("as_it_stands", [&[VERBATIM, 19, 0, 1, 1, 0], &[0; 8][..], &[1, 0, 1, 0, 0, 0, b'k', b'v']].concat()),
     ]
 }

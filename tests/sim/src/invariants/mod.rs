@@ -22,7 +22,7 @@
 //! | Equal logs, equal states | §2 | | `state_hash` |
 //! | Answers are true: once, committed if acknowledged, never if dropped | §8 | | `answers_are_true` |
 //! | Real-time order of revisions over all keys | §8 | | `real_time_order` |
-//! | A request id runs once; what is applied is what the rules make of the log | §6.3 of the dissertation | | `exactly_once` |
+//! | A request id runs once, and all is applied by the rules | §6.3 of the dissertation | | `exactly_once` |
 //! | Bounded queues | | | `bounded_queues` |
 //! | A leader with a stalled disk gives way | | | `stalled_leader` |
 //! | A put is refused for want of room if and only if there is too little | | | `storage_full` |
