@@ -1,4 +1,7 @@
 //! What is wrong with a request id in view of what the cluster remembers of its session.
+//!
+//! A session expires here because others need its room. That an idle one does so after an hour of replicated time is
+//! shown where an hour takes no time: in server/engine/tests/kv_sessions.rs.
 
 use super::{Call, expect};
 use proto::kv::v1::{
