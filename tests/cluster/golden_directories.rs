@@ -2,6 +2,7 @@
 //! and goes on. `tests/data_directories/README.md` says what they are and how to add one.
 
 use super::data_directory::{exit, json, look};
+use proto::kv::v1::{PutRequest, RequestId};
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -21,7 +22,10 @@ struct Golden {
     nodes: [(&'static str, [u64; 5], &'static str); 3],
 }
 
-const GOLDEN: [Golden; 2] = [
+/// The one with sessions in its state.
+const WITH_SESSIONS: &str = "format_2_sessions";
+
+const GOLDEN: [Golden; 3] = [
     Golden {
         folder: "format_1",
         cluster: "5b5ab6f2eab1e441fd67329545530f11",
@@ -38,6 +42,15 @@ const GOLDEN: [Golden; 2] = [
             ("0e2787a048d80897", [64, 105, 104, 102, 91], "ff7f1b27435e919ee43451b071cdd883"),
             ("1979546a24f9c0c5", [92, 105, 104, 102, 103], "ff7f1b27435e919ee43451b071cdd883"),
             ("523f54e227c7e1b8", [79, 105, 104, 102, 102], "ff7f1b27435e919ee43451b071cdd883"),
+        ],
+    },
+    Golden {
+        folder: WITH_SESSIONS,
+        cluster: "a25fa0c884d1cbc9ebbee92d2e9e4856",
+        nodes: [
+            ("a79a437d97162a0a", [89, 106, 105, 102, 100], "e03d682df622dc908a0d8d77d79fb14a"),
+            ("af5e5bd2e893dcf5", [78, 106, 105, 102, 97], "e03d682df622dc908a0d8d77d79fb14a"),
+            ("139c4b78791eb88e", [63, 106, 105, 102, 88], "e03d682df622dc908a0d8d77d79fb14a"),
         ],
     },
 ];
@@ -167,6 +180,15 @@ async fn directories_of_earlier_versions_hold_the_same_state_and_their_clusters_
                 rpc::failure(cluster.get(number, gone).await).expect(tonic::Code::NotFound, "KEY_NOT_FOUND");
             }
             cluster.put(number, &format!("new {number}"), "v").await.expect("the key is new");
+            // It was settled when there were sessions already; before, nobody had heard of it.
+            let request_id = Some(RequestId { session: (0..16).collect(), sequence: 7, ..RequestId::default() });
+            let channel = cluster.nodes[number].channel();
+            let put = rpc::put_with(&channel, PutRequest { request_id, ..rpc::put_request("fenced", "v") }).await;
+            if folder == WITH_SESSIONS {
+                rpc::failure(put).expect(tonic::Code::Aborted, "REQUEST_FENCED");
+            } else {
+                assert_eq!(put.expect("it is run, and then repeated").version, 1, "{folder}");
+            }
         }
         cluster.converged().await;
     }
