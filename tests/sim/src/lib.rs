@@ -20,8 +20,8 @@
 //!
 //! Some clients name their writes and repeat them until they know what became of them: through crashes and partitions,
 //! late copies, snapshots, and sessions that expire, of which in most runs little is kept. To the history a write is
-//! one operation however often it was sent. Some keep counters, which have to be exact in the end. The rules of the store
-//! and its sessions run beside, as plain maps, and whatever any replica applies is compared with them.
+//! one operation however often it was sent. Some keep counters, which have to be exact in the end. The rules of the
+//! store and its sessions run beside, as plain maps, and whatever any replica applies is compared with them.
 //!
 //! # The fault model
 //!
