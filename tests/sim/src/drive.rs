@@ -110,6 +110,7 @@ impl World {
 
     /// Carries out what a node's engine asks for, then looks at it.
     pub(crate) fn drain(&mut self, number: usize) -> Result<(), Violation> {
+        self.observer.views[number].disk_fails = self.nodes[number].expects_disk_error;
         let Some(process) = &mut self.nodes[number].process else { return Ok(()) };
         let mut output = match process.engine.output() {
             Ok(output) => output,
@@ -151,7 +152,8 @@ impl World {
         if !node.rot.is_empty() || node.is_forged {
             return Ok(());
         }
-        if view.snapshot != change.snapshot {
+        let unreadable = view.disk_fails && view.snapshot < change.snapshot;
+        if view.snapshot != change.snapshot && !unreadable {
             self.coverage.hit("snapshot taken or installed");
             self.observer.snapshot_changed(number, &node.disk)?;
         }

@@ -34,6 +34,8 @@ pub(crate) struct View {
     pub(crate) snapshot_bytes: u64,
     /// How much waits for its log, in bytes.
     pub(crate) wal_pending_bytes: usize,
+    /// Its disk fails, or is about to.
+    pub(crate) disk_fails: bool,
 }
 
 /// What a node was before a step.
@@ -75,6 +77,7 @@ impl View {
             snapshot: 0,
             snapshot_bytes: 0,
             wal_pending_bytes: 0,
+            disk_fails: false,
         }
     }
 
