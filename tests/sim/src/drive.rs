@@ -47,17 +47,16 @@ impl World {
         let before = if node.rot.is_empty() { Untouched::default() } else { Untouched::of(&node.disk) };
         let segment_room = SegmentRoom::of(&node.disk);
         let durable = self.observer.views[number].durable;
-        let newest = snapshot::list(&node.disk).ok().and_then(|mut stored| stored.pop()).map(|stored| stored.name);
+        let newest = snapshot::list(&node.disk).ok().and_then(|mut stored| stored.pop());
         let Opened { mut engine, executor, reader, snapshot_executor, snapshot_index, report, damage, .. } =
             match Engine::open(&disk, options) {
                 Ok(opened) => opened,
-                Err(error) if self.is_expected(number, &error) => {
-                    self.coverage.hit(if is_full(&error) { "disk full at start" } else { "crash during recovery" });
-                    return self.stopped_by_disk(number, &error);
-                }
-                Err(error) if self.nodes[number].is_rotten() => return self.refused_to_start(number, &error, &before),
                 Err(error) => {
-                    return Err(Violation::CannotStart { node: node_id(number), reason: chain(&error) });
+                    // It may have begun to reset the log to a snapshot that is ahead of it.
+                    if let Some(ahead) = newest.filter(|newest| position(newest.index) > durable) {
+                        node.alone_up_to = ahead.index;
+                    }
+                    return self.did_not_start(number, &error, &before);
                 }
             };
         engine.narrate(true);
@@ -74,7 +73,7 @@ impl World {
         if !self.nodes[number].is_forged {
             self.observer.exactly_once.catch_up(engine.status().applied, &reader)?;
         }
-        self.started_on_disk(number, &damage, newest.as_deref())?;
+        self.started_on_disk(number, &damage, newest.as_ref().map(|newest| newest.name.as_str()))?;
         self.trace.tell(
             self.now_us,
             Some(number),
@@ -106,6 +105,18 @@ impl World {
         let first_us = self.now_us + self.boot_random.below(self.settings.tick_us);
         self.queue.push(first_us, Event::Tick { node: number, life });
         self.drain(number)
+    }
+
+    /// A start came to an end.
+    fn did_not_start(&mut self, number: usize, error: &EngineError, before: &Untouched) -> Result<(), Violation> {
+        if self.is_expected(number, error) {
+            self.coverage.hit(if is_full(error) { "disk full at start" } else { "crash during recovery" });
+            self.stopped_by_disk(number, error)
+        } else if self.nodes[number].is_rotten() {
+            self.refused_to_start(number, error, before)
+        } else {
+            Err(Violation::CannotStart { node: node_id(number), reason: chain(error) })
+        }
     }
 
     /// Carries out what a node's engine asks for, then looks at it.
