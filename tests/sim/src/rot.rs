@@ -145,6 +145,10 @@ impl World {
         }
         let disk = &self.nodes[number].disk;
         let image = LogImage::read(disk);
+        // The log is read up to what is damaged already: nobody sees what counts behind that.
+        if !counts && self.nodes[number].rot.iter().any(|rot| matches!(rot.hit, Hit::Record(_))) {
+            return;
+        }
         // What the log had written before a part of it was cut off, and comes back, is damage for all that it can tell.
         if !counts && kind == RotKind::LostWrite && self.nodes[number].was_cut {
             return;

@@ -163,13 +163,14 @@ impl Settings {
     }
 
     /// Nothing is so slow or so small that it would keep clients from writing, or followers so far behind that there is
-    /// no majority whose states could be compared.
+    /// no majority whose states could be compared; nor are there so few writes that they are not compared again.
     fn hurry(&mut self) {
         self.network.delay_us = self.network.delay_us.min((200, 5_000));
         self.disk.commit_us = self.disk.commit_us.min((500, 5_000));
         self.disk.read_us = self.disk.read_us.min((50, 500));
         self.snapshots.work_us = self.snapshots.work_us.min((1_000, 20_000));
         self.snapshots.chunk_bytes = self.snapshots.chunk_bytes.max(1 << 10);
+        self.snapshots.hash_every_entries = self.snapshots.hash_every_entries.min(8);
         self.clients.delay_us = (50, 300);
         self.raft.append_bytes_max = self.raft.append_bytes_max.max(1 << 10);
         self.raft.inflight_messages_max = self.raft.inflight_messages_max.max(8);
