@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use engine::kv::Refusal;
+use proto::kv::v1::RequestId;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -128,6 +129,19 @@ impl ApiError {
     /// The status of this error.
     pub(super) fn to_status(&self, kind: CallKind) -> Status {
         self.shape().into_status(self.to_string(), kind)
+    }
+
+    /// The status of this error as the end of a request with this id: where the outcome is not known, with what
+    /// GetOutcome needs to settle it.
+    pub(super) fn to_status_of(&self, kind: CallKind, id: Option<&RequestId>) -> Status {
+        let shape = match (self, id) {
+            (Self::OutcomeUnknown { .. }, Some(RequestId { session, sequence, .. })) => {
+                let digits: String = session.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.shape().with("sessionId", &digits).with("sequence", sequence)
+            }
+            _ => self.shape(),
+        };
+        shape.into_status(self.to_string(), kind)
     }
 
     /// The table of errors.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proto::kv::v1::kv_service_server::KvService;
 use proto::kv::v1::{
     DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, PutRequest,
-    PutResponse,
+    PutResponse, RequestId,
 };
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use tonic::metadata::MetadataMap;
@@ -48,7 +48,7 @@ impl<N: Node> KvApi<N> {
         request: Request,
     ) -> Result<Response<Answer>, Status> {
         let span = telemetry::server_span(metadata, method);
-        let kind = kind(&request);
+        let (kind, id) = (kind(&request), request_id(&request));
         match self.admit_and_run(metadata, request, &span).await {
             Ok(answer) => {
                 span.end(Code::Ok);
@@ -58,7 +58,7 @@ impl<N: Node> KvApi<N> {
             }
             Err(failure) => {
                 let mut status = match failure {
-                    Failure::Own(error) => error.to_status(kind),
+                    Failure::Own(error) => error.to_status_of(kind, id.as_ref()),
                     Failure::Passed(status) => *status,
                 };
                 span.end(status.code());
@@ -106,6 +106,16 @@ impl<N: Node> KvApi<N> {
 fn parts<T>(call: Call<T>, kind: impl FnOnce(T) -> Request) -> (MetadataMap, Request) {
     let (metadata, _, message) = call.into_parts();
     (metadata, kind(message))
+}
+
+/// The name of a request, if it has one.
+fn request_id(request: &Request) -> Option<RequestId> {
+    match request {
+        Request::Put(request) => request.request_id.clone(),
+        Request::Delete(request) => request.request_id.clone(),
+        Request::GetOutcome(request) => request.request_id.clone(),
+        Request::Get(_) => None,
+    }
 }
 
 /// What a request is to the store.
@@ -167,6 +177,7 @@ impl<N: Node> ForwardTarget for KvApi<N> {
             Some(trace) => telemetry::child_span(trace, FORWARD_METHOD, SpanKind::Server).with_method(FORWARD_METHOD),
             None => RequestSpan::NONE,
         };
+        let id = request.request.as_ref().and_then(request_id);
         let (kind, result) = match request.request {
             Some(request) => (kind(&request), self.admit_and_run_forwarded(request, deadline, &span).await),
             // Whatever was meant, it was not run.
@@ -178,7 +189,7 @@ impl<N: Node> ForwardTarget for KvApi<N> {
                 Ok(ForwardResponse { response: Some(answer) })
             }
             Err(error) => {
-                let mut status = error.to_status(kind);
+                let mut status = error.to_status_of(kind, id.as_ref());
                 span.end(status.code());
                 self.leader.add_to(status.metadata_mut());
                 Err(status)

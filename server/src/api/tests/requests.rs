@@ -197,12 +197,15 @@ async fn a_write_without_an_outcome_says_so_before_the_deadline() {
     harness.node.will_write(Write::Wait);
     let sent = std::time::Instant::now();
     let headers = [("grpc-timeout", "400m")];
-    let status = harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect_err("no majority");
+    let request = PutRequest { request_id: Some(request_id()), ..put() };
+    let status = harness.call_with::<_, PutResponse>(PUT, &request, &headers).await.expect_err("no majority");
     assert!(sent.elapsed() >= std::time::Duration::from_millis(370), "it waited as long as it could");
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(reason(&status), ("OUTCOME_UNKNOWN".to_owned(), "UNKNOWN".to_owned()));
     let info = status.get_details_error_info().expect("an ErrorInfo");
     assert_eq!((&info.metadata["term"][..], &info.metadata["index"][..]), ("2", "9"));
+    // What it takes to settle it.
+    assert_eq!((&info.metadata["sessionId"][..], &info.metadata["sequence"][..]), (&"01".repeat(16)[..], "7"));
 }
 
 #[tokio::test]
