@@ -163,6 +163,6 @@ fn peer_progress(peer: PeerStatus) -> PeerProgress {
 }
 
 fn member(member: MemberStatus) -> Member {
-    let MemberStatus { name, incarnation, peer_address, client_address, voter } = member;
+    let MemberStatus { name, incarnation, peer_address, client_address, voter, reachable: _ } = member;
     Member { name, incarnation, peer_address, client_address: client_address.unwrap_or_default(), voter }
 }

@@ -70,7 +70,7 @@ pub(super) enum ApiError {
     #[error("this node does not lead")]
     NotLeader { leader: Option<Leader>, term: u64 },
     #[error("no leader could be reached in time: {cause}")]
-    NoQuorum { cause: String, voters: usize, term: u64 },
+    NoQuorum { cause: String, voters: usize, reachable: usize, term: u64 },
     #[error("this node is not ready: {cause}")]
     NotReady { cause: String },
     #[error("leadership is being handed over")]
@@ -167,8 +167,9 @@ impl ApiError {
             Self::NotLeader { leader, term } => {
                 shape(Code::Unavailable, NOT_LEADER).leader(leader.as_ref()).with("term", term).pushback(0)
             }
-            Self::NoQuorum { cause, voters, term } => shape(Code::Unavailable, "NO_QUORUM")
+            Self::NoQuorum { cause, voters, reachable, term } => shape(Code::Unavailable, "NO_QUORUM")
                 .with("cause", cause)
+                .with("reachable", reachable)
                 .with("needed", &(voters / 2 + 1))
                 .with("term", term)
                 .retry(RETRY_WITHOUT_LEADER),

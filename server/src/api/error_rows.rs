@@ -140,12 +140,12 @@ fn unavailable() -> Vec<Row> {
             &[("term", "4")],
         ),
         (
-            ApiError::NoQuorum { cause: cause(), voters: 5, term: 4 },
+            ApiError::NoQuorum { cause: cause(), voters: 5, reachable: 2, term: 4 },
             Code::Unavailable,
             "NO_QUORUM",
             "no leader could be reached in time: why",
             false,
-            &[("cause", "why"), ("needed", "3"), ("term", "4")],
+            &[("cause", "why"), ("reachable", "2"), ("needed", "3"), ("term", "4")],
         ),
         (
             ApiError::NotReady { cause: cause() },

@@ -164,8 +164,9 @@ impl<N: Node> Router<N> {
 
     fn no_quorum(&self, cause: String) -> ApiError {
         let status = self.status.borrow();
-        let voters = status.members.iter().filter(|member| member.voter).count();
-        ApiError::NoQuorum { cause, voters, term: status.term }
+        let voters = status.members.iter().filter(|member| member.voter);
+        let reachable = voters.clone().filter(|member| member.reachable).count();
+        ApiError::NoQuorum { cause, voters: voters.count(), reachable, term: status.term }
     }
 }
 

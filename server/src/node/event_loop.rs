@@ -400,7 +400,8 @@ impl EventLoop {
             self.storage_full = status.storage_full;
             tell_storage(self.storage_full);
         }
-        let new = self.parts.roster.status(&status, &self.parts.board, self.ready, &self.dropped);
+        let Parts { roster, board, links, .. } = &self.parts;
+        let new = roster.status(&status, board, links, self.ready, &self.dropped);
         for answer in self.asked_for_status.drain(..) {
             // A caller that has gone away wants no answer.
             let _ = answer.send(new.clone());

@@ -8,7 +8,7 @@ use raft::{NodeId, Role as RaftRole, Status};
 use tracing::{info, warn};
 
 use super::status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};
-use crate::transport::Board;
+use crate::transport::{Board, Links};
 
 /// The members of the cluster, seen from one of them.
 #[derive(Clone, Debug)]
@@ -70,6 +70,7 @@ impl Roster {
         &self,
         engine: &EngineStatus,
         board: &Board,
+        links: &Links,
         ready: bool,
         dropped: &BTreeMap<String, u64>,
     ) -> NodeStatus {
@@ -92,7 +93,7 @@ impl Roster {
             state_hash: engine.state_hash,
             not_ready: not_ready(engine, ready).map(str::to_owned),
             peers: self.peers(raft),
-            members: self.members(raft, board),
+            members: self.members(raft, board, links),
             dropped_messages: dropped.clone(),
             first_index: engine.first_index.get(),
             snapshot_index: engine.snapshot_index.get(),
@@ -115,13 +116,14 @@ impl Roster {
         others.map(peer).collect()
     }
 
-    fn members(&self, raft: &Status, board: &Board) -> Vec<MemberStatus> {
+    fn members(&self, raft: &Status, board: &Board, links: &Links) -> Vec<MemberStatus> {
         let member = |member: &engine::identity::Member| MemberStatus {
             name: member.name.clone(),
             incarnation: member.incarnation.get(),
             peer_address: self.addresses.get(&member.name).cloned().unwrap_or_default(),
             client_address: board.client_address(&member.name),
             voter: raft.configuration.is_voter(member.incarnation),
+            reachable: member.incarnation == self.own || links.reaches(member.incarnation),
         };
         self.cluster.members().iter().map(member).collect()
     }

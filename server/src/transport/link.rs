@@ -1,6 +1,7 @@
 //! The lanes to each peer, and the choice of the lane for a message.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::side::SideMessage;
@@ -111,6 +112,9 @@ pub(super) struct Link {
     pub(super) control_responses: Slot<Result<ControlResponse, Status>>,
     pub(super) side_requests: Slot<SideRequest>,
     pub(super) side_responses: Slot<Result<SideResponse, Status>>,
+    /// Whether the peer has accepted the control stream that we opened. A lane is open before that: while its stream is
+    /// being opened, messages wait in it already.
+    reached: AtomicBool,
 }
 
 impl Link {
@@ -122,7 +126,14 @@ impl Link {
             control_responses: Slot::new(LANE_MESSAGES_MAX),
             side_requests: Slot::new(SIDE_LANE_MESSAGES_MAX),
             side_responses: Slot::new(SIDE_LANE_MESSAGES_MAX),
+            reached: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that the peer has accepted our control stream, or that there is none any more.
+    pub(super) fn note_reached(&self, reached: bool) {
+        // Nothing else is read by it.
+        self.reached.store(reached, Ordering::Relaxed);
     }
 }
 
@@ -173,6 +184,14 @@ impl Links {
         if sent { Ok(()) } else { Err(Undelivered { to, lane }) }
     }
 
+    /// Whether `peer` can be reached right now: it has accepted the control stream that this node opened, as the
+    /// incarnation that it was opened for, and the stream has not ended. A peer that stands still counts until its
+    /// connection is given up.
+    #[must_use]
+    pub fn reaches(&self, peer: NodeId) -> bool {
+        self.by_node.get(&peer).is_some_and(|link| link.reached.load(Ordering::Relaxed))
+    }
+
     pub(super) fn get(&self, peer: NodeId) -> Option<&Link> {
         self.by_node.get(&peer)
     }
@@ -207,6 +226,19 @@ mod tests {
         let stranger = NodeId::new(3).expect("not zero");
         let undelivered = Err(Undelivered { to: stranger, lane: Lane::ControlResponses });
         assert_eq!(links.send(heartbeat(stranger), Vec::new()), undelivered);
+    }
+
+    #[test]
+    fn a_peer_is_reached_once_it_accepted_a_stream_and_not_while_it_is_asked() {
+        let (peer, stranger) = (NodeId::new(2).expect("not zero"), NodeId::new(3).expect("not zero"));
+        let links = Links::new([peer]);
+        let link = links.get(peer).expect("it is a peer");
+        let _requests = link.control_requests.open();
+        assert!(!links.reaches(peer));
+        link.note_reached(true);
+        assert_eq!((links.reaches(peer), links.reaches(stranger)), (true, false));
+        link.note_reached(false);
+        assert!(!links.reaches(peer));
     }
 
     #[test]

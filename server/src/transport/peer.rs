@@ -138,6 +138,7 @@ impl Session {
         let requests = ReceiverStream::new(link.control_requests.open());
         let answers = client(channel).control(self.introduced(requests)).await.map_err(broken)?;
         self.note_open(Kind::Control, opened);
+        link.note_reached(true);
         let (peer, own) = (self.peer.member.incarnation, self.own);
         let to_inbound = |answer| Inbound::of(control_response_message(peer, own, answer));
         self.read_answers(answers.into_inner(), Lane::ControlResponses, to_inbound).await
@@ -211,7 +212,10 @@ impl Session {
         let Some(link) = self.links.get(self.peer.member.incarnation) else { return };
         match kind {
             Kind::Append => link.append_requests.close(),
-            Kind::Control => link.control_requests.close(),
+            Kind::Control => {
+                link.note_reached(false);
+                link.control_requests.close();
+            }
             Kind::Side => link.side_requests.close(),
         }
     }

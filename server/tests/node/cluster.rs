@@ -8,7 +8,7 @@ use bytes::Bytes;
 use engine::identity::FILE_NAME as IDENTITY;
 use proto::raft::v1::raft_service_client::RaftServiceClient;
 use proto::raft::v1::{AppendEntriesRequest, ControlRequest, Heartbeat, control_request};
-use quorate_server::node::{Role, TransferError, Unavailable, WriteError};
+use quorate_server::node::{NodeStatus, Role, TransferError, Unavailable, WriteError};
 use tempfile::TempDir;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -114,6 +114,9 @@ async fn empty_nodes_found_one_cluster_that_goes_on_after_a_kill() {
         assert_eq!(names, NAMES);
         assert!(status.members.iter().all(|member| member.voter));
     }
+    for member in three.running.values() {
+        member.until("reach", |status| status.members.iter().all(|member| member.reachable)).await;
+    }
     three.write("a").await;
     three.until_equal(1).await;
 
@@ -131,6 +134,11 @@ async fn empty_nodes_found_one_cluster_that_goes_on_after_a_kill() {
 
     let killed = three.leader().await;
     three.kill(killed).await;
+    for member in three.running.values() {
+        let reaches_the_others =
+            |status: &NodeStatus| status.members.iter().all(|member| member.reachable == (member.name != killed));
+        member.until("the loss of the killed", reaches_the_others).await;
+    }
     three.write("b").await;
     let restarted = three.restart(killed).await;
     restarted.until("readiness", |status| status.not_ready.is_none()).await;

@@ -300,6 +300,8 @@ async fn streams_come_back_after_the_peer() {
 
     let peer = PeerAddress { member: second.clone(), address: address.clone() };
     let _tasks = spawn_peers(&cluster(), here.own, vec![peer], &here.board, &here.links, &here.inbox);
+    let reached = || here.links.reaches(second.incarnation);
+    assert!(!reached());
     let mut listener = Some(listener);
     for round in 1..=3 {
         let runtime = runtime();
@@ -313,6 +315,7 @@ async fn streams_come_back_after_the_peer() {
         arrives(&here.links, append(), &mut there.arrivals.append).await;
         let answer = message(2, 1, Body::HeartbeatResponse { round });
         arrives(&there.links, answer, &mut here.arrivals.control).await;
+        assert!(reached());
 
         runtime.shutdown_background();
         let unreachable = async {
@@ -324,5 +327,11 @@ async fn streams_come_back_after_the_peer() {
             }
         };
         assert_eq!(in_time("the loss of the streams", unreachable).await, second.incarnation);
+        let out_of_reach = async {
+            while reached() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        in_time("the loss of the stream of control messages", out_of_reach).await;
     }
 }

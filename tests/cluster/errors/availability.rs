@@ -68,7 +68,7 @@ async fn a_node_without_a_majority_says_so() {
     })
     .await;
     let metadata = expect(rpc::put(&channel, "k", "v").await, Call::Write, Code::Unavailable, "NO_QUORUM");
-    assert_eq!(metadata["needed"], "2");
+    assert_eq!((&metadata["reachable"][..], &metadata["needed"][..]), ("1", "2"), "it reaches only itself");
     expect(rpc::delete(&channel, "k").await, Call::Write, Code::Unavailable, "NO_QUORUM");
     expect(rpc::get(&channel, "k").await, Call::Other, Code::Unavailable, "NO_QUORUM");
     expect(rpc::get_outcome(&channel, rpc::request_id(1, 1)).await, Call::Other, Code::Unavailable, "NO_QUORUM");

@@ -109,7 +109,7 @@ const ROWS: [Row; 41] = {
         row("RESULT_FORGOTTEN", FailedPrecondition, Outcome::Unknown, &[], Precondition("SESSION")),
         with_pushback(row("SESSION_FULL", ResourceExhausted, NotApplied, &[], Retry), "100"),
         with_pushback(row("NOT_LEADER", Unavailable, NotApplied, &["leaderId", "leaderAddress", "term"], Nothing), "0"),
-        row("NO_QUORUM", Unavailable, NotApplied, &["cause", "needed", "term"], Retry),
+        row("NO_QUORUM", Unavailable, NotApplied, &["cause", "reachable", "needed", "term"], Retry),
         row("NOT_READY", Unavailable, NotApplied, &["cause"], Nothing),
         row("LEADERSHIP_TRANSFERRING", Unavailable, NotApplied, &[], Retry),
         row("DRAINING", Unavailable, NotApplied, &[], Nothing),

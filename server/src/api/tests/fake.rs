@@ -232,7 +232,7 @@ pub(super) fn frame(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// The status of node n1 in a cluster of three that is led by `leader`.
+/// The status of node n1 in a cluster of three that is led by `leader`. Without one it reaches only itself.
 pub(super) fn led_by(leader: Option<&str>) -> NodeStatus {
     let member = |name: &str| MemberStatus {
         name: name.to_owned(),
@@ -240,6 +240,7 @@ pub(super) fn led_by(leader: Option<&str>) -> NodeStatus {
         peer_address: format!("{name}:7001"),
         client_address: Some(format!("{name}:7000")),
         voter: true,
+        reachable: name == "n1" || leader.is_some(),
     };
     NodeStatus {
         name: "n1".to_owned(),

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::fake::{Harness, TIME_MS, Write, led_by, not_leader, reason, written};
 use crate::api::error::{ApiError, CallKind};
 use crate::forward::ForwardError;
-use crate::node::{NodeStatus, Role};
+use crate::node::{MemberStatus, NodeStatus, Role};
 
 const PUT: &str = "kv.v1.KvService/Put";
 const GET: &str = "kv.v1.KvService/Get";
@@ -46,6 +46,12 @@ fn not_sent() -> Result<ForwardResponse, ForwardError> {
 
 fn lost(deadline_exceeded: bool) -> Result<ForwardResponse, ForwardError> {
     Err(ForwardError::Lost { leader: "n2".to_owned(), cause: "reset".to_owned(), deadline_exceeded })
+}
+
+/// How many voters an error says that the node reaches, and how many it needs.
+fn reachable_and_needed(status: &Status) -> (String, String) {
+    let metadata = status.get_details_error_info().expect("one of ours").metadata;
+    (metadata["reachable"].clone(), metadata["needed"].clone())
 }
 
 #[tokio::test]
@@ -161,9 +167,22 @@ async fn without_a_leader_the_write_is_certainly_not_applied() {
     let status = harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect_err("no leader");
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(reason(&status), ("NO_QUORUM".to_owned(), "NOT_APPLIED".to_owned()));
+    assert_eq!(reachable_and_needed(&status), ("1".to_owned(), "2".to_owned()));
     assert!(!status.metadata().contains_key("quorate-leader-name"));
     let status = harness.call_with::<_, GetResponse>(GET, &get(), &headers).await.expect_err("no leader");
     assert_eq!(reason(&status), ("NO_QUORUM".to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn only_voters_count_for_a_quorum() {
+    let mut status = led_by(None);
+    status.members[1].reachable = true;
+    let observer = MemberStatus { name: "n4".to_owned(), voter: false, reachable: true, ..status.members[1].clone() };
+    status.members.push(observer);
+    let harness = Harness::new(status);
+    let headers = [("grpc-timeout", "100m")];
+    let status = harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect_err("no leader");
+    assert_eq!(reachable_and_needed(&status), ("2".to_owned(), "2".to_owned()));
 }
 
 #[tokio::test]

@@ -273,6 +273,7 @@ fn status() -> NodeStatus {
     let client_address = Some("n1:7000".to_owned());
     let (name, peer_address) = (NAME.to_owned(), "n1:7001".to_owned());
     let leader = Leader { name: name.clone(), client_address: client_address.clone(), is_self: true };
-    let member = MemberStatus { name: name.clone(), incarnation: 1, peer_address, client_address, voter: true };
+    let member =
+        MemberStatus { name: name.clone(), incarnation: 1, peer_address, client_address, voter: true, reachable: true };
     NodeStatus { name, role: Role::Leader, term: 1, leader: Some(leader), members: vec![member], ..Default::default() }
 }
