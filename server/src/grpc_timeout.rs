@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
 /// The metadata entry that carries it.
@@ -19,7 +20,12 @@ pub(crate) struct Malformed {
 
 /// Reads the entry; none if there is none.
 pub(crate) fn of_metadata(metadata: &MetadataMap) -> Result<Option<Duration>, Malformed> {
-    let Some(value) = metadata.get(GRPC_TIMEOUT) else { return Ok(None) };
+    of_headers(metadata.as_ref())
+}
+
+/// The same of a call that is still HTTP.
+pub(crate) fn of_headers(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
     match parse(value.as_bytes()) {
         Some(timeout) => Ok(Some(timeout)),
         None => Err(Malformed { value: String::from_utf8_lossy(value.as_bytes()).into_owned() }),

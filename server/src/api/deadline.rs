@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use tonic::metadata::MetadataMap;
 
 use super::error::ApiError;
@@ -12,6 +13,9 @@ use crate::grpc_timeout;
 /// drops the call and answers without saying what became of the write, and the client may have stopped waiting: an
 /// answer that says it has to be on its way before.
 const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(20);
+
+/// The shortest such time. Timers have this resolution: of two that are closer, either may come first.
+const ANSWER_MARGIN_MIN: Duration = Duration::from_millis(1);
 
 /// The part of a short deadline that is kept for the answer.
 const ANSWER_MARGIN_DIVISOR: u32 = 10;
@@ -28,7 +32,14 @@ pub(super) fn of_request(metadata: &MetadataMap, default: Duration, now: Instant
 /// When the answer has to be on its way so that it arrives by `deadline`.
 pub(super) fn answer_by(now: Instant, deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(now);
-    deadline - (left / ANSWER_MARGIN_DIVISOR).min(ANSWER_MARGIN_MAX)
+    let margin = (left / ANSWER_MARGIN_DIVISOR).clamp(ANSWER_MARGIN_MIN, ANSWER_MARGIN_MAX);
+    deadline - margin.min(left)
+}
+
+/// Whether a call leaves no time for anything but its answer. That is found before its message is waited for: whatever
+/// has to be waited for, the library's own answer would come first.
+pub(super) fn is_too_short(headers: &HeaderMap) -> bool {
+    matches!(grpc_timeout::of_headers(headers), Ok(Some(timeout)) if timeout <= ANSWER_MARGIN_MIN)
 }
 
 #[cfg(test)]
@@ -48,9 +59,30 @@ mod tests {
         assert_eq!(of_request(&metadata, default, now).expect("long"), longest);
         metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("50m"));
         assert_eq!(of_request(&metadata, default, now).expect("short"), now + Duration::from_millis(45));
-        metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("0m"));
-        assert_eq!(of_request(&metadata, default, now).expect("passed"), now);
+        metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("5m"));
+        assert_eq!(of_request(&metadata, default, now).expect("shorter"), now + Duration::from_millis(4));
+        for passed in ["0m", "1n", "1m"] {
+            metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static(passed));
+            assert_eq!(of_request(&metadata, default, now).expect("passed"), now, "{passed}");
+        }
         metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("soon"));
         assert!(matches!(of_request(&metadata, default, now), Err(ApiError::TimeoutMalformed { .. })));
+    }
+
+    #[test]
+    fn a_deadline_that_leaves_time_for_the_answer_alone_is_too_short() {
+        let says = |timeout| {
+            is_too_short(&HeaderMap::from_iter([(
+                http::HeaderName::from_static(GRPC_TIMEOUT),
+                http::HeaderValue::from_static(timeout),
+            )]))
+        };
+        for timeout in ["0S", "0n", "1n", "999u", "1000u", "1m"] {
+            assert!(says(timeout), "{timeout}");
+        }
+        for timeout in ["1001u", "2m", "1S", "99999999H", "soon"] {
+            assert!(!says(timeout), "{timeout}");
+        }
+        assert!(!is_too_short(&HeaderMap::new()), "there is a default");
     }
 }

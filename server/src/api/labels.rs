@@ -3,6 +3,10 @@
 //! A request that is too large, cannot be decoded or names an unknown method is refused by tonic with a bare status. As
 //! that happens before the service is called, such a request was certainly not run, and the client may know. What does
 //! not even claim to be gRPC is refused in the words of HTTP: tonic would run it.
+//!
+//! Outside of all that is ours, tonic has a timer for each call's deadline, which ends the call with a bare status. It
+//! asks the call before the timer, each time: what is answered here without waiting for anything comes first, so a
+//! deadline that leaves no time is answered here.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,6 +20,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
+use super::deadline;
 use super::error::{ApiError, CallKind};
 use super::limits::MESSAGE_BYTES_MAX;
 
@@ -49,16 +54,38 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let kind = if WRITES.contains(&request.uri().path()) { CallKind::Write } else { CallKind::Other };
-        let inner = is_grpc(request.headers()).then(|| self.0.call(request));
+        let headers = request.headers();
+        let inner = if !is_grpc(headers) {
+            Err(Refusal::NoGrpc)
+        } else if deadline::is_too_short(headers) {
+            Err(Refusal::TooLate)
+        } else {
+            Ok(self.0.call(request))
+        };
         LabelledFuture { inner, kind }
+    }
+}
+
+/// Why a call is not passed on to the service.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    NoGrpc,
+    TooLate,
+}
+
+impl Refusal {
+    fn response(self, kind: CallKind) -> http::Response<Body> {
+        match self {
+            Self::NoGrpc => unsupported_media_type(),
+            Self::TooLate => ApiError::DeadlineExceeded.to_status(kind).into_http(),
+        }
     }
 }
 
 /// The call of a [`Labelled`] service.
 #[derive(Debug)]
 pub(super) struct LabelledFuture<F> {
-    /// None of a call that is no gRPC.
-    inner: Option<F>,
+    inner: Result<F, Refusal>,
     kind: CallKind,
 }
 
@@ -70,7 +97,10 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let kind = self.kind;
-        let Some(inner) = &mut self.inner else { return Poll::Ready(Ok(unsupported_media_type())) };
+        let inner = match &mut self.inner {
+            Ok(inner) => inner,
+            Err(refusal) => return Poll::Ready(Ok(refusal.response(kind))),
+        };
         let response = std::task::ready!(Pin::new(inner).poll(context))?;
         Poll::Ready(Ok(label(response, kind)))
     }
@@ -130,6 +160,7 @@ fn overwrite(headers: &mut HeaderMap, status: &Status) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Waker;
     use tonic_types::StatusExt as _;
 
     fn labelled(status: Status, kind: CallKind) -> Status {
@@ -150,6 +181,25 @@ mod tests {
             assert_eq!(info.metadata.get("outcome").map(String::as_str), Some("NOT_APPLIED"));
             assert!(status.metadata().contains_key("kv-outcome"));
         }
+    }
+
+    #[test]
+    fn a_deadline_that_leaves_no_time_is_answered_when_the_call_is_first_asked() {
+        let silent = |_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, Infallible>>();
+        let mut service = Labelled(tower::service_fn(silent));
+        let mut first_asked = |timeout| {
+            let request = http::Request::post(WRITES[0]).header(CONTENT_TYPE, "application/grpc");
+            let request = request.header("grpc-timeout", timeout).body(Body::empty()).expect("a request");
+            Pin::new(&mut service.call(request)).poll(&mut Context::from_waker(Waker::noop()))
+        };
+        for timeout in ["0m", "1n", "1m"] {
+            let Poll::Ready(Ok(response)) = first_asked(timeout) else { panic!("{timeout}: it is not answered") };
+            let status = Status::from_header_map(response.headers()).expect("a status");
+            let info = status.get_details_error_info().expect("labelled");
+            assert_eq!((status.code(), &info.reason[..]), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), "{timeout}");
+            assert_eq!(info.metadata.get("outcome").map(String::as_str), Some("NOT_APPLIED"), "{timeout}");
+        }
+        assert!(first_asked("2m").is_pending());
     }
 
     #[test]
