@@ -240,7 +240,8 @@ impl Client {
     pub async fn get_outcome(&self, id: &RequestId) -> Result<Settled, Error> {
         use kv::get_outcome_response::Outcome;
         let request = kv::GetOutcomeRequest { request_id: Some(id.to_wire(0)) };
-        // Whatever failed here, it does not say that the write was not applied.
+        // Whatever failed here, it does not say that the write was not applied; and a question whose answer was lost
+        // may have seen to it that it never is.
         let unknown = |failure| Error::OutcomeUnknown { request_id: Some(*id), failure };
         let response = request::run(self, "get_outcome", request).await.map_err(|error| match error {
             Error::NotApplied(failure) | Error::DeadlineExceeded(failure) | Error::Refused(failure) => unknown(failure),

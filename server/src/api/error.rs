@@ -114,7 +114,7 @@ pub(super) enum ApiError {
 pub(super) enum CallKind {
     /// It changes the store: its error says what became of the change.
     Write,
-    /// It changes nothing in the store.
+    /// It is no write of a client's: its error has no outcome of its own to tell.
     Other,
 }
 

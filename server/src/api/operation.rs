@@ -10,7 +10,7 @@ use proto::kv::v1::{
 pub(super) use proto::raft::v1::forward_request::Request;
 pub(super) use proto::raft::v1::forward_response::Response as Answer;
 
-use super::error::{ApiError, CallKind, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
+use super::error::{ApiError, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
 use crate::node::{RequestContext, WriteResult};
@@ -41,12 +41,12 @@ impl Operation {
         }
     }
 
-    /// What the operation is to the store.
-    pub(super) fn kind(&self) -> CallKind {
+    /// Whether the operation is a command through the log: it may have changed the store though no answer came back. To
+    /// settle what became of a write is one too: it may have seen to it that the write never runs.
+    pub(super) fn is_command(&self) -> bool {
         match self {
-            // What is asked for once more is the same answer.
-            Self::Write(kv::Request { command: kv::Command::Settle, .. }) | Self::Read { .. } => CallKind::Other,
-            Self::Write(_) => CallKind::Write,
+            Self::Write(_) => true,
+            Self::Read { .. } => false,
         }
     }
 

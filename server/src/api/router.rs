@@ -1,8 +1,9 @@
 //! Where a request is run: here if this node leads, at the leader otherwise.
 //!
 //! A request is tried again only when it is certain that it was not run: the leader could not be reached, or the node
-//! that was taken for the leader said that it is none. Then better knowledge is waited for, within bounds. Once a write
-//! may have been proposed there is no second attempt: whatever follows, its outcome is what the one attempt says.
+//! that was taken for the leader said that it is none. Then better knowledge is waited for, within bounds. Once a
+//! command may have been proposed there is no second attempt: whatever follows, its outcome is what the one attempt
+//! says. To settle what became of a write is such a command; whoever asked may ask again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::error::{ApiError, CallKind, DOMAIN, OUTCOME_TRAILER, PUSHBACK_TRAILER, RUN_ELSEWHERE};
+use super::error::{ApiError, DOMAIN, OUTCOME_TRAILER, PUSHBACK_TRAILER, RUN_ELSEWHERE};
 use super::leader::{LEADER_ADDRESS, LEADER_NAME};
 use super::limits::{ATTEMPTS_MAX, LEADER_WAIT_MAX, RETRY_PAUSE};
 use super::node::Node;
@@ -187,14 +188,13 @@ fn answered(operation: &Operation, leader: &str, status: Box<Status>) -> Attempt
     }
 }
 
-/// What it means that no answer came back: a write may have been run; a read may have been too, but is just run again.
+/// What it means that no answer came back: a command may have been run, and if it was to settle a write, what became of
+/// that one is as unknown as before; a read may have been run too, but is just run again.
 fn lost(operation: &Operation, cause: String, deadline_exceeded: bool) -> Attempt {
-    match (operation.kind(), deadline_exceeded) {
-        (CallKind::Write, _) => {
-            Attempt::Done(Err(ApiError::OutcomeUnknown { cause, position: None, deadline_exceeded }.into()))
-        }
-        (CallKind::Other, true) => Attempt::Done(Err(ApiError::DeadlineExceeded.into())),
-        (CallKind::Other, false) => Attempt::NotRun(cause),
+    match (operation.is_command(), deadline_exceeded) {
+        (true, _) => Attempt::Done(Err(ApiError::OutcomeUnknown { cause, position: None, deadline_exceeded }.into())),
+        (false, true) => Attempt::Done(Err(ApiError::DeadlineExceeded.into())),
+        (false, false) => Attempt::NotRun(cause),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Requests on a node that does not lead.
 
 use bytes::Bytes;
-use proto::kv::v1::{GetRequest, GetResponse, KeyValue, PutRequest, PutResponse};
+use proto::kv::v1::{
+    GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, KeyValue, PutRequest, PutResponse, RequestId,
+};
 use proto::raft::v1::forward_request::Request;
 use proto::raft::v1::forward_response::Response as Answer;
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
@@ -12,10 +14,11 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::fake::{Harness, TIME_MS, Write, led_by, not_leader, reason, written};
 use crate::api::error::{ApiError, CallKind};
 use crate::forward::ForwardError;
-use crate::node::{MemberStatus, NodeStatus, Role};
+use crate::node::{MemberStatus, NodeStatus, Role, WriteError};
 
 const PUT: &str = "kv.v1.KvService/Put";
 const GET: &str = "kv.v1.KvService/Get";
+const GET_OUTCOME: &str = "kv.v1.KvService/GetOutcome";
 
 fn put() -> PutRequest {
     PutRequest { key: "a".to_owned(), value: Bytes::from_static(b"v"), mode: 2, ..Default::default() }
@@ -210,6 +213,35 @@ async fn a_write_whose_answer_was_lost_is_never_sent_again() {
         assert_eq!(status.code(), code);
         assert_eq!(reason(&status), ("OUTCOME_UNKNOWN".to_owned(), "UNKNOWN".to_owned()));
         assert_eq!(harness.forwarded_to(), ["n2"]);
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_without_an_answer_leaves_the_write_unknown_at_a_follower_as_at_the_leader() {
+    let id = RequestId { session: vec![1; 16].into(), opened_at_ms: 5, sequence: 7, acknowledged_below: 7 };
+    let request = GetOutcomeRequest { request_id: Some(id) };
+    let ask = async |harness: &Harness| {
+        let headers = [("grpc-timeout", "100m")];
+        let answer = harness.call_with::<_, GetOutcomeResponse>(GET_OUTCOME, &request, &headers).await;
+        let status = answer.expect_err("no answer");
+        let metadata = status.get_details_error_info().expect("one of ours").metadata;
+        // It is no write, so nothing is said of an outcome of its own; but which write is meant.
+        assert_eq!(reason(&status), ("OUTCOME_UNKNOWN".to_owned(), String::new()));
+        assert_eq!((&metadata["sessionId"][..], &metadata["sequence"][..]), (&"01".repeat(16)[..], "7"));
+        status.code()
+    };
+    for (deadline_exceeded, code) in [(false, Code::Unknown), (true, Code::DeadlineExceeded)] {
+        let follower = Harness::new(led_by(Some("n2")));
+        follower.will_forward(move |node| {
+            node.learns(led_by(Some("n3")));
+            lost(deadline_exceeded)
+        });
+        assert_eq!(ask(&follower).await, code);
+        assert_eq!(follower.forwarded_to(), ["n2"]);
+
+        let leader = Harness::new(led_by(Some("n1")));
+        leader.node.will_write(if deadline_exceeded { Write::Wait } else { Write::Answer(Err(WriteError::Stopped)) });
+        assert_eq!(ask(&leader).await, code);
     }
 }
 
