@@ -7,6 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::{self, SendRequest};
 use http::{HeaderMap, Request, StatusCode};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tonic::Status;
 
@@ -62,7 +63,12 @@ impl Connection {
     /// Posts `body` to `path` with these headers and no others, and waits for the answer. A connection that the server
     /// closes is opened anew.
     pub async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
-        match tokio::time::timeout(BOUND, self.exchange(path, headers, body)).await {
+        self.call_late(path, headers, body, Duration::ZERO).await
+    }
+
+    /// The same, with a body that comes `late` after its head.
+    pub async fn call_late(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes, late: Duration) -> Answer {
+        match tokio::time::timeout(BOUND, self.exchange(path, headers, body, late)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
                 *self = Connection::open(self.address).await;
@@ -72,7 +78,13 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Answer, h2::Error> {
+    async fn exchange(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        late: Duration,
+    ) -> Result<Answer, h2::Error> {
         let mut request = Request::post(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -81,7 +93,7 @@ impl Connection {
         let mut sender = self.sender.clone().ready().await?;
         let (response, stream) = sender.send_request(request, false)?;
         // The server may have answered, and reset the stream, before it has read everything.
-        let upload = tokio::spawn(upload(stream, body));
+        let upload = tokio::spawn(upload(stream, body, late));
         let answer = read(response).await;
         upload.abort();
         answer
@@ -89,7 +101,10 @@ impl Connection {
 }
 
 /// Sends a body in pieces, as the server makes room.
-async fn upload(mut stream: h2::SendStream<Bytes>, mut body: Bytes) -> Result<(), h2::Error> {
+async fn upload(mut stream: h2::SendStream<Bytes>, mut body: Bytes, late: Duration) -> Result<(), h2::Error> {
+    if !late.is_zero() {
+        tokio::time::sleep(late).await;
+    }
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
         let Some(room) = std::future::poll_fn(|context| stream.poll_capacity(context)).await else { return Ok(()) };

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
-use super::deadline;
+use super::deadline::{self, Arrival};
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
@@ -31,8 +31,12 @@ pub(super) struct AdminApi<N> {
 }
 
 impl<N: Node> AdminApi<N> {
-    async fn transfer(&self, metadata: &MetadataMap, target: String) -> Result<TransferLeadershipResponse, ApiError> {
-        let deadline = deadline::of_request(metadata, self.request_timeout, Instant::now())?;
+    async fn transfer(
+        &self,
+        (arrival, metadata): (Arrival, &MetadataMap),
+        target: String,
+    ) -> Result<TransferLeadershipResponse, ApiError> {
+        let deadline = deadline::of_request(metadata, self.request_timeout, arrival, Instant::now())?;
         if self.drain.is_draining() {
             return Err(ApiError::Draining);
         }
@@ -79,8 +83,8 @@ impl<N: Node> AdminService for AdminApi<N> {
         request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
         let span = telemetry::server_span(request.metadata(), "admin.v1.AdminService/TransferLeadership");
-        let (metadata, _, message) = request.into_parts();
-        let result = self.transfer(&metadata, message.target).await;
+        let (metadata, extensions, message) = request.into_parts();
+        let result = self.transfer((Arrival::of(&extensions), &metadata), message.target).await;
         self.finish(span, result)
     }
 }

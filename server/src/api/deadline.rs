@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tonic::metadata::MetadataMap;
 
 use super::error::ApiError;
@@ -20,13 +20,35 @@ const ANSWER_MARGIN_MIN: Duration = Duration::from_millis(1);
 /// The part of a short deadline that is kept for the answer.
 const ANSWER_MARGIN_DIVISOR: u32 = 10;
 
+/// When a call reached this node: before its message, which may come much later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Arrival(Instant);
+
+impl Arrival {
+    /// Notes among a call's extensions that it has come.
+    pub(super) fn note(extensions: &mut Extensions) {
+        extensions.insert(Self(Instant::now()));
+    }
+
+    /// What was noted.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or_else(|| Self(Instant::now()))
+    }
+}
+
 /// When work on a request ends: what its metadata asks for, at most [`REQUEST_TIMEOUT_MAX`], or else `default`; a
-/// little earlier than that, so that the answer arrives in time.
-pub(super) fn of_request(metadata: &MetadataMap, default: Duration, now: Instant) -> Result<Instant, ApiError> {
+/// little earlier than that, so that the answer arrives in time. What the client asks for counts from the call's
+/// arrival, as the library counts it; the default from `now`.
+pub(super) fn of_request(
+    metadata: &MetadataMap,
+    default: Duration,
+    Arrival(arrival): Arrival,
+    now: Instant,
+) -> Result<Instant, ApiError> {
     let asked =
         grpc_timeout::of_metadata(metadata).map_err(|error| ApiError::TimeoutMalformed { value: error.value })?;
-    let timeout = asked.unwrap_or(default);
-    Ok(answer_by(now, now + timeout.min(REQUEST_TIMEOUT_MAX)))
+    let (begin, timeout) = asked.map_or((now, default), |asked| (arrival, asked));
+    Ok(answer_by(begin, begin + timeout.min(REQUEST_TIMEOUT_MAX)))
 }
 
 /// When the answer has to be on its way so that it arrives by `deadline`.
@@ -53,20 +75,34 @@ mod tests {
         let now = Instant::now();
         let default = Duration::from_secs(5);
         let mut metadata = MetadataMap::new();
-        assert_eq!(of_request(&metadata, default, now).expect("absent"), now + default - ANSWER_MARGIN_MAX);
+        assert_eq!(
+            of_request(&metadata, default, Arrival(now), now).expect("absent"),
+            now + default - ANSWER_MARGIN_MAX
+        );
         metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("99999999H"));
         let longest = now + REQUEST_TIMEOUT_MAX - ANSWER_MARGIN_MAX;
-        assert_eq!(of_request(&metadata, default, now).expect("long"), longest);
+        assert_eq!(of_request(&metadata, default, Arrival(now), now).expect("long"), longest);
         metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("50m"));
-        assert_eq!(of_request(&metadata, default, now).expect("short"), now + Duration::from_millis(45));
+        assert_eq!(of_request(&metadata, default, Arrival(now), now).expect("short"), now + Duration::from_millis(45));
         metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("5m"));
-        assert_eq!(of_request(&metadata, default, now).expect("shorter"), now + Duration::from_millis(4));
+        assert_eq!(of_request(&metadata, default, Arrival(now), now).expect("shorter"), now + Duration::from_millis(4));
         for passed in ["0m", "1n", "1m"] {
             metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static(passed));
-            assert_eq!(of_request(&metadata, default, now).expect("passed"), now, "{passed}");
+            assert_eq!(of_request(&metadata, default, Arrival(now), now).expect("passed"), now, "{passed}");
         }
         metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("soon"));
-        assert!(matches!(of_request(&metadata, default, now), Err(ApiError::TimeoutMalformed { .. })));
+        assert!(matches!(of_request(&metadata, default, Arrival(now), now), Err(ApiError::TimeoutMalformed { .. })));
+    }
+
+    #[test]
+    fn a_deadline_of_the_client_s_counts_from_the_arrival_of_the_call() {
+        let (arrival, default) = (Instant::now(), Duration::from_secs(5));
+        let now = arrival + Duration::from_secs(1);
+        let mut metadata = MetadataMap::new();
+        let of_request = |metadata: &MetadataMap| of_request(metadata, default, Arrival(arrival), now);
+        assert_eq!(of_request(&metadata).expect("absent"), now + default - ANSWER_MARGIN_MAX);
+        metadata.insert(GRPC_TIMEOUT, MetadataValue::from_static("3S"));
+        assert_eq!(of_request(&metadata).expect("asked"), arrival + Duration::from_secs(3) - ANSWER_MARGIN_MAX);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request as Call, Response, Status};
 
-use super::deadline;
+use super::deadline::{self, Arrival};
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
@@ -44,12 +44,12 @@ impl<N: Node> KvApi<N> {
     async fn serve(
         &self,
         method: &'static str,
-        metadata: &MetadataMap,
+        (arrival, metadata): (Arrival, &MetadataMap),
         request: Request,
     ) -> Result<Response<Answer>, Status> {
         let span = telemetry::server_span(metadata, method);
         let (kind, id) = (kind(&request), request_id(&request));
-        match self.admit_and_run(metadata, request, &span).await {
+        match self.admit_and_run((arrival, metadata), request, &span).await {
             Ok(answer) => {
                 span.end(Code::Ok);
                 let mut response = Response::new(answer);
@@ -70,11 +70,11 @@ impl<N: Node> KvApi<N> {
 
     async fn admit_and_run(
         &self,
-        metadata: &MetadataMap,
+        (arrival, metadata): (Arrival, &MetadataMap),
         request: Request,
         span: &RequestSpan,
     ) -> Result<Answer, Failure> {
-        let deadline = deadline::of_request(metadata, self.request_timeout, Instant::now())?;
+        let deadline = deadline::of_request(metadata, self.request_timeout, arrival, Instant::now())?;
         let operation = Operation::new(request).map_err(ApiError::Invalid)?;
         if self.drain.is_draining() {
             return Err(ApiError::Draining.into());
@@ -103,9 +103,9 @@ impl<N: Node> KvApi<N> {
 }
 
 /// The call in parts, and its message as a request of `kind`.
-fn parts<T>(call: Call<T>, kind: impl FnOnce(T) -> Request) -> (MetadataMap, Request) {
-    let (metadata, _, message) = call.into_parts();
-    (metadata, kind(message))
+fn parts<T>(call: Call<T>, kind: impl FnOnce(T) -> Request) -> (Arrival, MetadataMap, Request) {
+    let (metadata, extensions, message) = call.into_parts();
+    (Arrival::of(&extensions), metadata, kind(message))
 }
 
 /// The name of a request, if it has one.
@@ -129,8 +129,8 @@ fn kind(request: &Request) -> CallKind {
 #[tonic::async_trait]
 impl<N: Node> KvService for KvApi<N> {
     async fn put(&self, call: Call<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let (metadata, request) = parts(call, Request::Put);
-        let answer = self.serve(PUT, &metadata, request).await?;
+        let (arrival, metadata, request) = parts(call, Request::Put);
+        let answer = self.serve(PUT, (arrival, &metadata), request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::Put(response) => response,
             _ => unreachable!("an answer is of its request's kind"),
@@ -138,8 +138,8 @@ impl<N: Node> KvService for KvApi<N> {
     }
 
     async fn get(&self, call: Call<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let (metadata, request) = parts(call, Request::Get);
-        let answer = self.serve(GET, &metadata, request).await?;
+        let (arrival, metadata, request) = parts(call, Request::Get);
+        let answer = self.serve(GET, (arrival, &metadata), request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::Get(response) => response,
             _ => unreachable!("an answer is of its request's kind"),
@@ -147,8 +147,8 @@ impl<N: Node> KvService for KvApi<N> {
     }
 
     async fn delete(&self, call: Call<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let (metadata, request) = parts(call, Request::Delete);
-        let answer = self.serve(DELETE, &metadata, request).await?;
+        let (arrival, metadata, request) = parts(call, Request::Delete);
+        let answer = self.serve(DELETE, (arrival, &metadata), request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::Delete(response) => response,
             _ => unreachable!("an answer is of its request's kind"),
@@ -156,8 +156,8 @@ impl<N: Node> KvService for KvApi<N> {
     }
 
     async fn get_outcome(&self, call: Call<GetOutcomeRequest>) -> Result<Response<GetOutcomeResponse>, Status> {
-        let (metadata, request) = parts(call, Request::GetOutcome);
-        let answer = self.serve(GET_OUTCOME, &metadata, request).await?;
+        let (arrival, metadata, request) = parts(call, Request::GetOutcome);
+        let answer = self.serve(GET_OUTCOME, (arrival, &metadata), request).await?;
         Ok(answer.map(|answer| match answer {
             Answer::GetOutcome(response) => response,
             _ => unreachable!("an answer is of its request's kind"),

@@ -20,7 +20,7 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::deadline;
+use super::deadline::{self, Arrival};
 use super::error::{ApiError, CallKind};
 use super::limits::MESSAGE_BYTES_MAX;
 
@@ -52,7 +52,7 @@ where
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let kind = if WRITES.contains(&request.uri().path()) { CallKind::Write } else { CallKind::Other };
         let headers = request.headers();
         let inner = if !is_grpc(headers) {
@@ -60,6 +60,7 @@ where
         } else if deadline::is_too_short(headers) {
             Err(Refusal::TooLate)
         } else {
+            Arrival::note(request.extensions_mut());
             Ok(self.0.call(request))
         };
         LabelledFuture { inner, kind }

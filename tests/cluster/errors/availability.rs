@@ -1,6 +1,7 @@
 //! What a node says that cannot do what it is asked, whatever it is: without a majority, without room, at its end.
 
 use super::{Call, expect};
+use prost::Message as _;
 use proto::{
     admin::v1::StatusResponse,
     kv::v1::{PutRequest, PutResponse, kv_service_client::KvServiceClient},
@@ -8,6 +9,7 @@ use proto::{
 use std::time::Duration;
 use tests::{
     cluster::{Cluster, Options},
+    raw::{self, Answer, Connection, frame},
     rpc::{self, Failure},
     wait::wait_for,
 };
@@ -97,6 +99,23 @@ async fn a_write_that_no_majority_has_in_time_is_unknown() {
     let metadata = expect(answer, Call::Write, Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
     assert_eq!(metadata["term"], before.term.to_string());
     assert_eq!(metadata["index"], (before.last_index + 1).to_string());
+}
+
+#[tokio::test]
+async fn a_write_whose_message_comes_late_is_answered_before_the_library_ends_it() {
+    let (cluster, leader) = alone(&PATIENT).await;
+    let mut connection = Connection::open(cluster.nodes[leader].address()).await;
+    let [content_type, trailers] = raw::HEADERS;
+    let headers = [content_type, trailers, ("grpc-timeout", "1000m")];
+    let body = frame(&rpc::put_request("k", "v").encode_to_vec());
+    // A message that is held up for longer than was meant comes after the library's end.
+    let answer = wait_for("the message comes before the deadline", async || {
+        let late = Duration::from_millis(500);
+        let answer = connection.call_late("/kv.v1.KvService/Put", &headers, body.clone(), late).await;
+        let Answer::Status(status, _) = answer else { panic!("not a status: {answer:?}") };
+        (status.code() != Code::Cancelled).then_some(status)
+    });
+    expect::<()>(Err(answer.await), Call::Write, Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
 }
 
 #[tokio::test]
