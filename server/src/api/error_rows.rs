@@ -325,7 +325,13 @@ fn violations() -> Vec<Row> {
             "the request id is out of bounds: acknowledged_below is 4, above the request's own sequence 3",
             &[("sequence", "3"), ("acknowledgedBelow", "4")],
         ),
-        row(Violation::RequestMissing, "REQUEST_MISSING", "the forwarded request is missing", &[]),
+        row(Violation::RequestMissing, "REQUEST_MISSING", "the request is missing", &[]),
+        row(
+            Violation::TagReused { tag: 7 },
+            "TAG_REUSED",
+            "another request with the tag 7 is under way on the stream",
+            &[("tag", "7")],
+        ),
     ]
 }
 

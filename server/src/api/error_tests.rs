@@ -24,6 +24,7 @@ fn number(error: &ApiError) -> usize {
             Violation::RevisionNotAllowed => 9,
             Violation::RevisionZero => 10,
             Violation::RequestMissing => 11,
+            Violation::TagReused { .. } => 40,
             Violation::RequestIdMissing => 30,
             Violation::SessionLength { .. } => 31,
             Violation::RequestId(InvalidRequestId::SequenceZero) => 32,
@@ -56,7 +57,7 @@ fn number(error: &ApiError) -> usize {
     }
 }
 
-const CASES: usize = 40;
+const CASES: usize = 41;
 
 #[test]
 fn every_case_has_a_row() {

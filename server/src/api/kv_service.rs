@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use proto::kv::v1::kv_service_server::KvService;
 use proto::kv::v1::{
-    DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, PutRequest,
-    PutResponse, RequestId,
+    DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, PipelineRequest,
+    PipelineResponse, PutRequest, PutResponse, RequestId,
 };
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request as Call, Response, Status};
+use tonic::{Code, Request as Call, Response, Status, Streaming};
 
 use super::deadline::{self, Arrival};
 use super::drain::Drain;
@@ -19,20 +20,22 @@ use super::leader::LeaderHint;
 use super::limits::InFlight;
 use super::node::Node;
 use super::operation::{Answer, Operation, Request};
+use super::pipeline::{self, Pipelines};
 use super::router::{FORWARD_METHOD, Failure, Router};
 use super::validate::Violation;
 use crate::forward::ForwardTarget;
 use crate::telemetry::{self, RequestSpan, SpanKind, TraceContext};
 
-const PUT: &str = "kv.v1.KvService/Put";
-const GET: &str = "kv.v1.KvService/Get";
-const DELETE: &str = "kv.v1.KvService/Delete";
-const GET_OUTCOME: &str = "kv.v1.KvService/GetOutcome";
+/// The methods' full names.
+pub(super) const PUT: &str = "kv.v1.KvService/Put";
+pub(super) const GET: &str = "kv.v1.KvService/Get";
+pub(super) const DELETE: &str = "kv.v1.KvService/Delete";
+pub(super) const GET_OUTCOME: &str = "kv.v1.KvService/GetOutcome";
 
 /// The kv.v1 service of a node.
 pub(super) struct KvApi<N> {
-    pub(super) router: Router<N>,
-    pub(super) leader: LeaderHint,
+    pub(super) router: Arc<Router<N>>,
+    pub(super) leader: Arc<LeaderHint>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) drain: Drain,
     /// How long a request may take whose client sets no deadline.
@@ -119,7 +122,7 @@ fn request_id(request: &Request) -> Option<RequestId> {
 }
 
 /// What a request is to the store.
-fn kind(request: &Request) -> CallKind {
+pub(super) fn kind(request: &Request) -> CallKind {
     match request {
         Request::Put(_) | Request::Delete(_) => CallKind::Write,
         Request::Get(_) | Request::GetOutcome(_) => CallKind::Other,
@@ -128,6 +131,8 @@ fn kind(request: &Request) -> CallKind {
 
 #[tonic::async_trait]
 impl<N: Node> KvService for KvApi<N> {
+    type PipelineStream = ReceiverStream<Result<PipelineResponse, Status>>;
+
     async fn put(&self, call: Call<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let (arrival, metadata, request) = parts(call, Request::Put);
         let answer = self.serve(PUT, (arrival, &metadata), request).await?;
@@ -162,6 +167,19 @@ impl<N: Node> KvService for KvApi<N> {
             Answer::GetOutcome(response) => response,
             _ => unreachable!("an answer is of its request's kind"),
         }))
+    }
+
+    async fn pipeline(&self, call: Call<Streaming<PipelineRequest>>) -> Result<Response<Self::PipelineStream>, Status> {
+        let shared = Pipelines {
+            router: Arc::clone(&self.router),
+            leader: Arc::clone(&self.leader),
+            in_flight: Arc::clone(&self.in_flight),
+            drain: self.drain.clone(),
+            request_timeout: self.request_timeout,
+        };
+        let mut response = Response::new(pipeline::open(shared, call.into_inner()));
+        self.leader.add_to(response.metadata_mut());
+        Ok(response)
     }
 }
 

@@ -134,7 +134,7 @@ fn label(mut response: http::Response<Body>, kind: CallKind) -> http::Response<B
 }
 
 /// Which of our errors a status of the library's is, if it is one that a client's request leads to.
-fn library_error(status: &Status) -> Option<ApiError> {
+pub(super) fn library_error(status: &Status) -> Option<ApiError> {
     let cause = status.message().to_owned();
     match status.code() {
         Code::OutOfRange => Some(ApiError::MessageTooLarge { limit_bytes: MESSAGE_BYTES_MAX, cause }),

@@ -33,6 +33,11 @@ impl LeaderHint {
         Self { status, ready: RwLock::default() }
     }
 
+    /// The leader, if it is another node than this.
+    pub(super) fn elsewhere(&self) -> Option<Leader> {
+        self.status.borrow().leader.as_ref().filter(|leader| !leader.is_self).cloned()
+    }
+
     /// Adds the entries to `metadata`, unless whoever answered named the leader already.
     pub(super) fn add_to(&self, metadata: &mut MetadataMap) {
         if metadata.contains_key(LEADER_NAME) {

@@ -51,6 +51,29 @@ pub const IN_FLIGHT_UNITS_MAX: usize = 16_384;
 /// requests under way, or 252 with values of a mebibyte, and never more than 256 MiB of them.
 pub const IN_FLIGHT_UNIT_BYTES: usize = 16 << 10;
 
+/// How many requests of one stream may be under way, or answered and not taken by the client: as many as calls on one
+/// connection. While there are so many nothing is read from the stream.
+pub const STREAM_REQUESTS_MAX: usize = CONCURRENT_STREAMS_MAX as usize;
+
+/// How much the requests of one stream may hold before nothing more is read from it, counted in
+/// [`IN_FLIGHT_UNIT_BYTES`]: a quarter of what all may hold, so that one stream that is full of large values waits for
+/// its own answers and leaves the others room.
+pub const STREAM_UNITS_MAX: usize = IN_FLIGHT_UNITS_MAX / 4;
+
+/// How many answers one frame of a stream holds at most: enough that its own cost vanishes among theirs.
+pub const FRAME_ANSWERS_MAX: usize = 1024;
+
+/// When so many bytes of answers are in a frame, the frame is full. It and one answer more, with the largest value, are
+/// well below the 4 MiB that a client reads by default.
+pub const FRAME_BYTES_MAX: usize = 256 << 10;
+
+/// How many frames of answers may wait for the client to take them: one that is on its way out, and the next.
+pub const FRAMES_WAITING_MAX: usize = 2;
+
+/// How often the deadlines of a stream's requests are looked at. An answer that says that a deadline has passed is due
+/// up to 20 ms earlier than the client's own clock says so.
+pub const STREAM_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
+
 /// How many connections the HTTP listener of the probes serves at once.
 pub const PROBE_CONNECTIONS_MAX: usize = 64;
 
@@ -71,6 +94,11 @@ pub fn configure(server: Server) -> Server {
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .timeout(CALL_TIMEOUT)
+}
+
+/// What a request with a value of `value_bytes` holds, in [`IN_FLIGHT_UNIT_BYTES`].
+pub(super) fn in_flight_units(value_bytes: usize) -> usize {
+    1 + value_bytes / IN_FLIGHT_UNIT_BYTES
 }
 
 /// The requests under way, all connections together.
@@ -95,9 +123,20 @@ impl InFlight {
         self.units.available_permits() == self.units_max
     }
 
+    /// Takes `units` of room, to be [given back](Self::give_back); false if there is not so much.
+    pub(super) fn take(&self, units: usize) -> bool {
+        let permit = u32::try_from(units).ok().and_then(|units| self.units.try_acquire_many(units).ok());
+        permit.map(SemaphorePermit::forget).is_some()
+    }
+
+    /// Gives back what was [taken](Self::take).
+    pub(super) fn give_back(&self, units: usize) {
+        self.units.add_permits(units);
+    }
+
     /// Takes a request in until the permit is dropped, or refuses it at once: a queue would only hide the overload.
     pub(super) fn admit(&self, value_bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
-        let units = u32::try_from(1 + value_bytes / IN_FLIGHT_UNIT_BYTES).unwrap_or(u32::MAX);
+        let units = u32::try_from(in_flight_units(value_bytes)).unwrap_or(u32::MAX);
         self.units.try_acquire_many(units).map_err(|_| ApiError::Overloaded)
     }
 }

@@ -19,6 +19,7 @@ mod leader;
 pub mod limits;
 mod node;
 mod operation;
+mod pipeline;
 mod reflection;
 mod router;
 mod validate;
@@ -103,11 +104,11 @@ fn services_of<N: Node + Clone>(
     let status = node.subscribe();
     let request_timeout = options.request_timeout;
     let probes = Probes::new(status.clone(), drain.clone(), vitals);
-    let router = Router { node: node.clone(), name: options.name.clone(), status: status.clone(), forwarder };
+    let router = Arc::new(Router { node: node.clone(), name: options.name.clone(), status: status.clone(), forwarder });
     let in_flight = Arc::new(InFlight::new());
     let kv = Arc::new(KvApi {
         router,
-        leader: LeaderHint::new(status.clone()),
+        leader: Arc::new(LeaderHint::new(status.clone())),
         in_flight: Arc::clone(&in_flight),
         drain: drain.clone(),
         request_timeout,

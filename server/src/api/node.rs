@@ -8,7 +8,8 @@ use engine::kv;
 use tokio::sync::watch;
 
 use crate::node::{
-    Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, WriteError, WriteResult,
+    Batch, Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, Unavailable,
+    WriteError, WriteResult,
 };
 
 /// A node, as [`NodeHandle`] describes it.
@@ -22,6 +23,13 @@ pub trait Node: Send + Sync + 'static {
 
     /// See [`NodeHandle::read`].
     fn read(&self, key: Bytes, context: RequestContext) -> impl Future<Output = Result<ReadResult, ReadError>> + Send;
+
+    /// See [`NodeHandle::submit_batch`].
+    ///
+    /// # Errors
+    ///
+    /// None of the operations was run, or ever will be: why, and the batch.
+    fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)>;
 
     /// See [`NodeHandle::transfer_leadership`].
     fn transfer_leadership(
@@ -44,6 +52,10 @@ impl Node for NodeHandle {
 
     async fn read(&self, key: Bytes, context: RequestContext) -> Result<ReadResult, ReadError> {
         NodeHandle::read(self, key, context).await
+    }
+
+    fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)> {
+        NodeHandle::submit_batch(self, batch)
     }
 
     async fn transfer_leadership(

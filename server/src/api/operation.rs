@@ -13,7 +13,7 @@ pub(super) use proto::raft::v1::forward_response::Response as Answer;
 use super::error::{ApiError, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
-use crate::node::{RequestContext, WriteResult};
+use crate::node::{Action, ReadResult, RequestContext, WriteResult};
 
 /// A valid request. A clone shares key and value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,15 +75,27 @@ impl Operation {
         match self {
             Self::Write(request) => {
                 let key = request.command.key().cloned().unwrap_or_default();
-                let WriteResult { applied, time_ms } = node.write(request, context).await?;
-                written(&key, applied, time_ms)
+                written(&key, node.write(request, context).await?)
             }
-            Self::Read { key } => {
-                let result = node.read(key.clone(), context).await?;
-                let Some(kv) = result.kv else { return Err(ApiError::KeyNotFound { key: text(&key) }) };
-                let (revision, served_by, time_ms) = (result.revision, result.served_by, result.time_ms);
-                Ok(Answer::Get(GetResponse { kv: Some(key_value(kv)), revision, served_by, time_ms }))
-            }
+            Self::Read { key } => read(&key, node.read(key.clone(), context).await?),
+        }
+    }
+}
+
+impl From<Operation> for Action {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Write(request) => Self::Write(request),
+            Operation::Read { key } => Self::Read { key },
+        }
+    }
+}
+
+impl From<Action> for Operation {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Write(request) => Self::Write(request),
+            Action::Read { key } => Self::Read { key },
         }
     }
 }
@@ -110,14 +122,16 @@ fn write_request(request_id: Option<RequestId>, command: &kv::Command) -> Reques
     }
 }
 
-fn request_id(id: &kv::RequestId) -> RequestId {
+/// The name of a request as kv.v1 has it.
+pub(super) fn request_id(id: &kv::RequestId) -> RequestId {
     let kv::RequestId { session, opened_at_ms, sequence, acknowledged_below } = *id;
     let session = Bytes::copy_from_slice(&session.get().to_be_bytes());
     RequestId { session, opened_at_ms, sequence, acknowledged_below }
 }
 
 /// The answer to a write that was applied, which may have been to reject it.
-fn written(key: &Bytes, applied: kv::Applied, time_ms: u64) -> Result<Answer, ApiError> {
+pub(super) fn written(key: &Bytes, result: WriteResult) -> Result<Answer, ApiError> {
+    let WriteResult { applied, time_ms } = result;
     match applied {
         kv::Applied::Put { revision, version } => {
             Ok(Answer::Put(PutResponse { revision: revision.get(), version, time_ms }))
@@ -144,6 +158,13 @@ fn written(key: &Bytes, applied: kv::Applied, time_ms: u64) -> Result<Answer, Ap
             Ok(Answer::GetOutcome(GetOutcomeResponse { outcome, time_ms }))
         }
     }
+}
+
+/// The answer to a read.
+pub(super) fn read(key: &Bytes, result: ReadResult) -> Result<Answer, ApiError> {
+    let ReadResult { kv, revision, served_by, time_ms } = result;
+    let Some(kv) = kv else { return Err(ApiError::KeyNotFound { key: text(key) }) };
+    Ok(Answer::Get(GetResponse { kv: Some(key_value(kv)), revision, served_by, time_ms }))
 }
 
 /// What became of a write, as kv.v1 has it.

@@ -75,6 +75,11 @@ impl Target {
 }
 
 impl<N: Node> Router<N> {
+    /// Whether this node leads, as far as it knows.
+    pub(super) fn leads_here(&self) -> bool {
+        self.status.borrow().leader.as_ref().is_some_and(|leader| leader.is_self)
+    }
+
     /// Runs `operation`, and answers by `deadline`.
     pub(super) async fn run(
         &self,

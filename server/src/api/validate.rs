@@ -37,8 +37,10 @@ pub(super) enum Violation {
     SessionLength { actual_bytes: usize },
     #[error("the request id is out of bounds: {0}")]
     RequestId(InvalidRequestId),
-    #[error("the forwarded request is missing")]
+    #[error("the request is missing")]
     RequestMissing,
+    #[error("another request with the tag {tag} is under way on the stream")]
+    TagReused { tag: u64 },
 }
 
 impl From<kv::InvalidCommand> for Violation {
@@ -72,6 +74,7 @@ impl Violation {
                 ("request_id.acknowledged_below", "REQUEST_ID_ACKNOWLEDGED_AHEAD")
             }
             Self::RequestMissing => ("request", "REQUEST_MISSING"),
+            Self::TagReused { .. } => ("requests.tag", "TAG_REUSED"),
         };
         let shape = Shape::new(Code::InvalidArgument, reason).field(field, self.to_string());
         match self {
@@ -88,6 +91,7 @@ impl Violation {
             Self::RequestId(InvalidRequestId::AcknowledgedAhead { sequence, acknowledged_below }) => {
                 shape.with("sequence", sequence).with("acknowledgedBelow", acknowledged_below)
             }
+            Self::TagReused { tag } => shape.with("tag", tag),
             Self::KeyEmpty
             | Self::RevisionMissing
             | Self::RevisionNotAllowed

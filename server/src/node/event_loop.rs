@@ -6,6 +6,7 @@
 //! or the network.
 
 mod answers;
+mod batches;
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
+use super::batch::Pending;
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
 use super::handle::{TransferError, Unavailable};
 use super::request::{Request, Write};
@@ -46,8 +48,8 @@ const SIDE_PER_TURN_MAX: usize = 8;
 /// While so much work of the snapshots is under way, no side messages are taken: each could make more of it.
 const SNAPSHOT_WORK_MAX: usize = 16;
 
-/// How many requests one turn takes, for the same reason; also the largest batch that one proposal round makes.
-const REQUESTS_PER_TURN_MAX: usize = 2048;
+/// How many operations one turn takes, for the same reason; the batch in which this is reached is taken whole.
+const OPERATIONS_PER_TURN_MAX: usize = 2048;
 
 /// How often the status is renewed and abandoned requests are forgotten, in ticks.
 const HOUSEKEEPING_TICKS: u64 = 10;
@@ -112,6 +114,8 @@ pub(super) struct EventLoop {
     changed: bool,
     /// Who asked in this turn; a turn takes a bounded number of requests.
     asked_for_status: Vec<oneshot::Sender<NodeStatus>>,
+    /// The callers whose batches were answered in this turn.
+    to_wake: Vec<Arc<Pending>>,
 }
 
 impl EventLoop {
@@ -132,6 +136,7 @@ impl EventLoop {
             dropped: BTreeMap::new(),
             changed: true,
             asked_for_status: Vec::new(),
+            to_wake: Vec::new(),
         }
     }
 
@@ -166,11 +171,12 @@ impl EventLoop {
             Some(inbound) = parts.inbox.side.recv(), if takes_side => Arrival::Inbound(inbound),
         };
         let ticked = matches!(first, Arrival::Tick);
+        let mut operations = 0;
         match first {
             Arrival::Done(done) => self.take_done(done)?,
             Arrival::Inbound(inbound) => self.take_inbound(inbound),
             Arrival::Tick => {}
-            Arrival::Request(request) => self.take_request(request),
+            Arrival::Request(request) => operations += self.take_request(request),
         }
         while let Ok(done) = self.parts.done.try_recv() {
             self.take_done(done)?;
@@ -187,9 +193,9 @@ impl EventLoop {
             let Ok(inbound) = self.parts.inbox.append.try_recv() else { break };
             self.take_inbound(inbound);
         }
-        for _ in 0..REQUESTS_PER_TURN_MAX {
+        while operations < OPERATIONS_PER_TURN_MAX {
             let Ok(request) = self.parts.requests.try_recv() else { break };
-            self.take_request(request);
+            operations += self.take_request(request);
         }
         for _ in 0..SIDE_PER_TURN_MAX {
             if !self.takes_side_messages() {
@@ -259,8 +265,14 @@ impl EventLoop {
         u64::try_from(self.started.elapsed().as_millis()).expect("a process does not run for 500 million years")
     }
 
-    fn take_request(&mut self, request: Request) {
+    /// Takes a request up, and returns for how many operations it counts.
+    fn take_request(&mut self, request: Request) -> usize {
         match request {
+            Request::Batch(batch) => {
+                let operations = batch.len();
+                self.take_batch(batch);
+                return operations;
+            }
             Request::Write(write) => self.take_write(write),
             Request::Read(read) if !read.answer.is_closed() => {
                 let ticket = self.ticket();
@@ -274,6 +286,7 @@ impl EventLoop {
                 let _ = answer.send(self.transfer(target.as_deref()));
             }
         }
+        1
     }
 
     fn take_write(&mut self, write: Write) {
@@ -315,9 +328,9 @@ impl EventLoop {
 
     /// Forgets requests whose callers have gone away, so that they do not count against the limits.
     fn forget_abandoned(&mut self) {
-        let engine = &mut self.parts.engine;
+        let (engine, now) = (&mut self.parts.engine, Instant::now());
         self.waiters.retain(|ticket, waiter| {
-            let keep = !waiter.is_abandoned();
+            let keep = !waiter.is_abandoned(now);
             if !keep {
                 engine.cancel(*ticket);
             }
@@ -333,6 +346,7 @@ impl EventLoop {
         for (ticket, answer) in output.answers {
             self.answer(ticket, answer);
         }
+        self.wake_callers();
         for message in output.messages {
             self.traces.sending(&message);
             let (to, traces) = (message.to, self.traces.of_entries(&message));
@@ -416,7 +430,7 @@ impl EventLoop {
     /// Lets the log finish what it has, so that a node that is started again finds a clean end.
     async fn finish(mut self) -> Result<(), LoopError> {
         self.carry_out()?;
-        self.waiters.clear();
+        self.waiters.drain().for_each(|(_, waiter)| waiter.stop());
         let Parts { disk, mut done, .. } = self.parts;
         let stopped = tokio::task::spawn_blocking(move || disk.stop());
         // The threads wait for room to say what they have done. Nobody was told of it, so nobody needs to know.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
+use super::batch::Batch;
 use super::request::{Claim, Read, Request, Write};
 use super::status::{Leader, NodeStatus, Role};
 use crate::telemetry::TraceContext;
@@ -187,6 +188,23 @@ impl NodeHandle {
         }
     }
 
+    /// Hands over many operations at once. Their answers come as the batch says: each as that of [`write`](Self::write)
+    /// or [`read`](Self::read), but that deadlines are the caller's own to watch.
+    ///
+    /// # Errors
+    ///
+    /// None of them was run, or ever will be: why, and the batch.
+    pub fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)> {
+        if let Err(unavailable) = self.is_open() {
+            return Err((unavailable, batch));
+        }
+        self.requests.try_send(Request::Batch(batch)).map_err(|error| match error {
+            TrySendError::Full(Request::Batch(batch)) => (Unavailable::Overloaded, batch),
+            TrySendError::Closed(Request::Batch(batch)) => (Unavailable::Draining, batch),
+            TrySendError::Full(_) | TrySendError::Closed(_) => unreachable!("what comes back is what was sent"),
+        })
+    }
+
     /// Hands leadership to the member `target`, or to the one that is furthest, and returns who leads then and in which
     /// term.
     ///
@@ -245,13 +263,17 @@ impl NodeHandle {
         known.ok()?.ok()?.leader.clone()
     }
 
-    fn submit(&self, request: Request) -> Result<(), Unavailable> {
-        {
-            let status = self.status.borrow();
-            if status.role == Role::Outside {
-                return Err(Unavailable::NotReady(status.not_ready.clone().unwrap_or_default()));
-            }
+    /// Whether requests are taken.
+    fn is_open(&self) -> Result<(), Unavailable> {
+        let status = self.status.borrow();
+        if status.role == Role::Outside {
+            return Err(Unavailable::NotReady(status.not_ready.clone().unwrap_or_default()));
         }
+        Ok(())
+    }
+
+    fn submit(&self, request: Request) -> Result<(), Unavailable> {
+        self.is_open()?;
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => Unavailable::Overloaded,
             TrySendError::Closed(_) => Unavailable::Draining,

@@ -2,6 +2,7 @@
 //!
 //! Everything above speaks to it through a [`NodeHandle`]; nothing above sees Raft.
 
+mod batch;
 mod bootstrap;
 mod disk_space;
 mod disk_threads;
@@ -15,6 +16,9 @@ mod status;
 mod traces;
 mod waiters;
 
+pub use batch::{
+    Action, ActionResult, Answered, Answers, BATCH_OPERATIONS_MAX, Batch, BatchedOperation, Mark, Pending,
+};
 pub use event_loop::LoopError;
 pub use handle::{
     NodeHandle, ReadError, ReadResult, RequestContext, TransferError, Unavailable, WriteError, WriteResult,

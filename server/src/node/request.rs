@@ -7,6 +7,7 @@ use bytes::Bytes;
 use engine::kv;
 use tokio::sync::oneshot;
 
+use super::batch::Batch;
 use super::handle::{ReadError, ReadResult, TransferError, WriteError, WriteResult};
 use super::status::NodeStatus;
 use crate::telemetry::TraceContext;
@@ -17,6 +18,8 @@ pub(super) enum Request {
     Write(Write),
     /// Read a key, linearizably.
     Read(Read),
+    /// Do several of the above.
+    Batch(Batch),
     /// Say how the node is now.
     Status(oneshot::Sender<NodeStatus>),
     /// Hand over leadership.

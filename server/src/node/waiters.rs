@@ -1,10 +1,14 @@
 //! The callers that wait for the loop's answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use bytes::Bytes;
+use engine::kv;
 use tokio::sync::oneshot;
 
-use super::handle::{ReadError, ReadResult, WriteError, WriteResult};
+use super::batch::{Action, Mark, Pending};
+use super::handle::{ReadError, ReadResult, Unavailable, WriteError, WriteResult};
 use super::request::Claim;
 use crate::telemetry::{RequestSpan, TraceContext};
 
@@ -12,6 +16,7 @@ use crate::telemetry::{RequestSpan, TraceContext};
 pub(super) enum Waiter {
     Write(WriteWaiter),
     Read(oneshot::Sender<Result<ReadResult, ReadError>>),
+    Batch(BatchWaiter),
 }
 
 /// A caller that waits for a write.
@@ -23,6 +28,25 @@ pub(super) struct WriteWaiter {
     pub(super) proposal: RequestSpan,
 }
 
+/// A caller that waits for an operation of a batch.
+pub(super) struct BatchWaiter {
+    pub(super) pending: Arc<Pending>,
+    pub(super) place: usize,
+    pub(super) mark: Mark,
+    /// To be handed back if it is not run; once it is proposed, without its value.
+    pub(super) action: Action,
+    /// When the caller stops waiting, whether it says so or not.
+    pub(super) deadline: Instant,
+    pub(super) traced: Option<Box<Traced>>,
+}
+
+/// What is kept of an operation of a batch that is traced.
+pub(super) struct Traced {
+    pub(super) context: TraceContext,
+    /// As with [`WriteWaiter::proposal`].
+    pub(super) proposal: RequestSpan,
+}
+
 impl WriteWaiter {
     pub(super) fn answer(self, result: Result<WriteResult, WriteError>) {
         drop(self.proposal);
@@ -31,12 +55,37 @@ impl WriteWaiter {
     }
 }
 
+impl BatchWaiter {
+    /// Notes where in the log a write was put, and lets go of its value, which holds the frame that it came in.
+    pub(super) fn proposed(&mut self, term: u64, index: u64) {
+        self.pending.set_position(self.place, term, index);
+        if let Action::Write(kv::Request { command: kv::Command::Put { value, .. }, .. }) = &mut self.action {
+            *value = Bytes::new();
+        }
+    }
+}
+
 impl Waiter {
-    /// Whether nobody waits any more.
-    pub(super) fn is_abandoned(&self) -> bool {
+    /// Whether nobody waits any more at `now`.
+    pub(super) fn is_abandoned(&self, now: Instant) -> bool {
         match self {
             Self::Write(waiter) => waiter.answer.is_closed(),
             Self::Read(answer) => answer.is_closed(),
+            Self::Batch(waiter) => waiter.deadline <= now || waiter.pending.is_closed(),
+        }
+    }
+
+    /// The node stops before there is an answer.
+    pub(super) fn stop(self) {
+        // Dropping the others tells their callers.
+        if let Self::Batch(BatchWaiter { pending, mark, action, .. }) = self {
+            let mut result = action.unavailable(Unavailable::Draining);
+            if let super::batch::ActionResult::Written { result, .. } = &mut result {
+                *result = Err(WriteError::Stopped);
+            }
+            if pending.answer(mark, result) {
+                pending.wake();
+            }
         }
     }
 }

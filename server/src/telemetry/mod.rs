@@ -26,4 +26,4 @@ pub use environment::{ExportSettings, Sampler};
 pub use init::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
 pub use opentelemetry::trace::SpanKind;
 pub use pulse::Pulse;
-pub use span::{RequestSpan, child_span, server_span};
+pub use span::{RequestSpan, child_span, pipelined_span, server_span};

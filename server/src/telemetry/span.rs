@@ -99,6 +99,17 @@ pub fn server_span(metadata: &MetadataMap, method: &'static str) -> RequestSpan 
     }
 }
 
+/// Begins the span of one request of many on a stream, as [`server_span`] does. One without a `traceparent` is not
+/// traced.
+pub fn pipelined_span(traceparent: &str, method: &'static str) -> RequestSpan {
+    if traceparent.is_empty() {
+        return RequestSpan::NONE;
+    }
+    let mut metadata = MetadataMap::new();
+    context::inject(&TraceContext::new(traceparent.to_owned()), &mut metadata);
+    server_span(&metadata, method)
+}
+
 /// Begins a span within a trace, here or remote. A context that is malformed or not sampled gives none.
 pub fn child_span(parent: &TraceContext, name: impl Into<Cow<'static, str>>, kind: SpanKind) -> RequestSpan {
     match TRACING.get() {

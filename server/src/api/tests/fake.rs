@@ -8,7 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::kv::{self, Revision};
 use http::HeaderMap;
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::ServiceExt as _;
@@ -17,7 +17,7 @@ use crate::api::node::Node;
 use crate::api::{Api, ApiOptions, Drain, services_of};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{
-    Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
+    Batch, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
     WriteError, WriteResult,
 };
 use crate::telemetry::TraceContext;
@@ -37,6 +37,12 @@ pub(super) struct State {
     pub(super) writes: Mutex<VecDeque<Write>>,
     pub(super) reads: Mutex<VecDeque<Result<ReadResult, ReadError>>>,
     pub(super) transfers: Mutex<VecDeque<Result<(Leader, u64), TransferError>>>,
+    /// The batches that the node was handed and that a test has not taken up.
+    pub(super) batches: Mutex<VecDeque<Batch>>,
+    /// Tells of each of them.
+    pub(super) handed: Notify,
+    /// Why the node takes no batches, if it takes none.
+    pub(super) refusal: Mutex<Option<Unavailable>>,
     /// What the node was asked to write.
     pub(super) requests: Mutex<Vec<kv::Request>>,
 }
@@ -52,6 +58,9 @@ impl FakeNode {
             writes: Mutex::default(),
             reads: Mutex::default(),
             transfers: Mutex::default(),
+            batches: Mutex::default(),
+            handed: Notify::new(),
+            refusal: Mutex::default(),
             requests: Mutex::default(),
         }))
     }
@@ -92,6 +101,15 @@ impl Node for FakeNode {
 
     async fn read(&self, _key: Bytes, _context: RequestContext) -> Result<ReadResult, ReadError> {
         self.0.reads.lock().expect("no panic").pop_front().expect("no read was expected")
+    }
+
+    fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)> {
+        if let Some(unavailable) = self.0.refusal.lock().expect("no panic").clone() {
+            return Err((unavailable, batch));
+        }
+        self.0.batches.lock().expect("no panic").push_back(batch);
+        self.0.handed.notify_one();
+        Ok(())
     }
 
     async fn transfer_leadership(&self, _: Option<String>, _: Instant) -> Result<(Leader, u64), TransferError> {

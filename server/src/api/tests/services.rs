@@ -21,7 +21,7 @@ use crate::api::limits;
 use crate::node::{Leader, NodeStatus, PeerStatus, TransferError};
 
 /// Serves a node's services on a port of this machine.
-async fn serve(harness: &Harness) -> (SocketAddr, Channel) {
+pub(super) async fn serve(harness: &Harness) -> (SocketAddr, Channel) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let routes = harness.api.routes.clone();

@@ -10,11 +10,20 @@ use crate::node::waiters::Waiter;
 impl EventLoop {
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         if let Answer::Proposed { term, index } = answer {
-            if let Some(Waiter::Write(waiter)) = self.waiters.get_mut(&ticket) {
-                waiter.claim.set_position(term.get(), index.get());
-                if let Some(trace) = &waiter.trace {
-                    waiter.proposal = self.traces.proposed(trace, term, index);
+            match self.waiters.get_mut(&ticket) {
+                Some(Waiter::Write(waiter)) => {
+                    waiter.claim.set_position(term.get(), index.get());
+                    if let Some(trace) = &waiter.trace {
+                        waiter.proposal = self.traces.proposed(trace, term, index);
+                    }
                 }
+                Some(Waiter::Batch(waiter)) => {
+                    waiter.proposed(term.get(), index.get());
+                    if let Some(traced) = &mut waiter.traced {
+                        traced.proposal = self.traces.proposed(&traced.context, term, index);
+                    }
+                }
+                Some(Waiter::Read(_)) | None => {}
             }
             return;
         }
@@ -22,11 +31,12 @@ impl EventLoop {
         match self.waiters.remove(&ticket) {
             Some(Waiter::Write(waiter)) => waiter.answer(self.write_result(answer)),
             Some(Waiter::Read(sender)) => drop(sender.send(self.read_result(answer))),
+            Some(Waiter::Batch(waiter)) => self.answer_batched(waiter, answer),
             None => {}
         }
     }
 
-    fn write_result(&self, answer: Answer) -> Result<WriteResult, WriteError> {
+    pub(super) fn write_result(&self, answer: Answer) -> Result<WriteResult, WriteError> {
         match answer {
             // The state may be further by now: a time that every later command is stamped with, or a greater one.
             Answer::Written(applied) => Ok(WriteResult { applied, time_ms: self.parts.engine.store().time_ms() }),
@@ -36,7 +46,7 @@ impl EventLoop {
         }
     }
 
-    fn read_result(&self, answer: Answer) -> Result<ReadResult, ReadError> {
+    pub(super) fn read_result(&self, answer: Answer) -> Result<ReadResult, ReadError> {
         match answer {
             Answer::Read(result) => Ok(ReadResult {
                 kv: result.kv,

@@ -14,8 +14,8 @@ use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::api::{Api, ApiOptions, ApiParts, Drain, Node, services};
 use quorate_server::forward::{ForwardError, Forwarder};
 use quorate_server::node::{
-    Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, WriteError,
-    WriteResult,
+    Batch, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
+    WriteError, WriteResult,
 };
 use quorate_server::telemetry::TraceContext;
 use raft::{Configuration, NodeId};
@@ -137,6 +137,11 @@ impl Node for Alone {
             }),
             other => panic!("a read is answered with {other:?}"),
         }
+    }
+
+    fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)> {
+        // No input is a stream of requests; one that was would be told so.
+        Err((Unavailable::Overloaded, batch))
     }
 
     async fn transfer_leadership(

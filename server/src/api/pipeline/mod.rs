@@ -1,0 +1,431 @@
+//! Streams of many requests: the fast road.
+//!
+//! A call of its own costs its two ends some 45 microseconds, most of them for what surrounds it: a stream of HTTP/2,
+//! headers, a task, a timer, a channel for one answer. Here one task serves a stream. What is in a frame goes to the
+//! node's loop as one [batch](crate::node::Batch), the answers of a turn of the loop come back together, and as many
+//! as are there make one frame.
+//!
+//! Only the leader's own requests go this road. One that the node cannot run because it does not lead, or that comes
+//! back because it does not any more, gets a task that runs it as a call of its own is run.
+//!
+//! Nothing in here grows with what a client does. While a stream has as many requests under way, or answered and not
+//! taken, as the [limits](super::limits) allow, nothing is read from it, and then HTTP/2 stops the client. A request's
+//! room of the node's is given back as soon as there is an answer, however slowly it is read.
+
+mod answer;
+mod window;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::kv::v1::pipelined_request::Request as PipelinedAction;
+use proto::kv::v1::{PipelineRequest, PipelineResponse, PipelinedRequest};
+use tokio::sync::mpsc::{self, Permit};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::deadline::answer_by;
+use super::drain::Drain;
+use super::error::{ApiError, CallKind};
+use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind};
+use super::labels::library_error;
+use super::leader::LeaderHint;
+use super::limits::{
+    FRAME_ANSWERS_MAX, FRAME_BYTES_MAX, FRAMES_WAITING_MAX, InFlight, REQUEST_TIMEOUT_MAX, STREAM_SWEEP_INTERVAL,
+    in_flight_units,
+};
+use super::node::Node;
+use super::operation::{self, Answer, Operation, Request};
+use super::router::{Failure, Router};
+use super::validate::Violation;
+use crate::node::{
+    Action, ActionResult, Answered, Answers, BATCH_OPERATIONS_MAX, Batch, BatchedOperation, Mark, Pending, ReadError,
+    Unavailable, WriteError,
+};
+use crate::telemetry::{self, RequestSpan};
+use answer::Ready;
+use window::{Identity, Road, UnderWay, Window};
+
+/// What the streams of a node share.
+pub(super) struct Pipelines<N> {
+    pub(super) router: Arc<Router<N>>,
+    pub(super) leader: Arc<LeaderHint>,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) drain: Drain,
+    /// How long a request may take for which the client sets no time.
+    pub(super) request_timeout: Duration,
+}
+
+type Responses = mpsc::Sender<Result<PipelineResponse, Status>>;
+
+/// Serves a stream, in a task that ends with it.
+pub(super) fn open<N: Node>(
+    shared: Pipelines<N>,
+    requests: Streaming<PipelineRequest>,
+) -> ReceiverStream<Result<PipelineResponse, Status>> {
+    let (responses, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
+    let pipeline = Pipeline {
+        window: Window::new(Arc::clone(&shared.in_flight)),
+        shared,
+        queue: Queue::default(),
+        ready: VecDeque::new(),
+        answers: Answers::new(),
+        answered: Vec::new(),
+        tasks: JoinSet::new(),
+        reading: Reading::Open,
+    };
+    tokio::spawn(async move {
+        // Everything that the stream has is gone before its last word is waited for: a client may never read it.
+        let end = pipeline.serve(requests, &responses).await;
+        if let Err(status) = end {
+            // A client that has gone away needs no last word.
+            let _ = responses.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// A stream and what it has under way.
+struct Pipeline<N> {
+    shared: Pipelines<N>,
+    window: Window,
+    queue: Queue,
+    /// What is to be sent, as soon as the client takes it.
+    ready: VecDeque<Ready>,
+    answers: Answers,
+    /// Room for the answers that are being taken; empty in between.
+    answered: Vec<Answered>,
+    tasks: JoinSet<Ended>,
+    reading: Reading,
+}
+
+/// Whether there is more to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Open,
+    /// The client has sent everything.
+    Ended,
+    /// The node is shutting down and reads no more.
+    Draining,
+}
+
+/// The rest of the frame that was read last.
+#[derive(Default)]
+struct Queue {
+    requests: std::vec::IntoIter<PipelinedRequest>,
+    /// When the frame arrived.
+    arrived: Option<Instant>,
+}
+
+/// What is the same for all requests that are begun together.
+struct Circumstances {
+    now: Instant,
+    draining: bool,
+    /// Of their batch, if this node leads.
+    pending: Option<Arc<Pending>>,
+}
+
+/// What came of a request that had a task of its own.
+struct Ended {
+    mark: Mark,
+    span: RequestSpan,
+    result: Result<Answer, Failure>,
+}
+
+impl<N: Node> Pipeline<N> {
+    /// Serves the stream until it ends: well, or with a status, or because nobody is there any more.
+    async fn serve(mut self, mut requests: Streaming<PipelineRequest>, responses: &Responses) -> Result<(), Status> {
+        let mut draining = self.shared.drain.subscribe();
+        let mut sweep = interval(STREAM_SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.run_queued()?;
+            while !self.ready.is_empty()
+                && let Ok(place) = responses.try_reserve()
+            {
+                self.send(place);
+            }
+            let has_ended = self.window.is_empty() && self.ready.is_empty() && self.queue.requests.len() == 0;
+            match self.reading {
+                Reading::Ended if has_ended => return Ok(()),
+                Reading::Draining if has_ended => return Err(ApiError::Draining.to_status(CallKind::Other)),
+                Reading::Open | Reading::Ended | Reading::Draining => {}
+            }
+            let is_reading = self.reading == Reading::Open;
+            tokio::select! {
+                biased;
+                () = responses.closed() => return Ok(()),
+                () = self.answers.arrived() => self.take_answers(),
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_ended(ended),
+                Ok(place) = responses.reserve(), if !self.ready.is_empty() => self.send(place),
+                _ = sweep.tick(), if self.window.needs_sweeping() => self.sweep(),
+                Ok(_) = draining.wait_for(|draining| *draining), if is_reading => {
+                    self.reading = Reading::Draining;
+                }
+                frame = requests.message(), if is_reading && self.has_room() => match frame {
+                    Ok(Some(frame)) => self.queue = Queue::of(frame),
+                    Ok(None) => self.reading = Reading::Ended,
+                    Err(status) => return Err(labelled(status)),
+                },
+            }
+        }
+    }
+
+    /// Whether the next frame may be read.
+    fn has_room(&self) -> bool {
+        self.queue.requests.len() == 0 && self.window.room(self.ready.len()) > 0
+    }
+
+    /// Begins what was read, as far as there is room.
+    fn run_queued(&mut self) -> Result<(), Status> {
+        loop {
+            let count = self.queue.requests.len().min(self.window.room(self.ready.len())).min(BATCH_OPERATIONS_MAX);
+            if count == 0 {
+                return Ok(());
+            }
+            let leads = self.shared.router.leads_here();
+            let circumstances = Circumstances {
+                now: Instant::now(),
+                draining: self.shared.drain.is_draining(),
+                pending: leads.then(|| Arc::new(Pending::new(count, &self.answers))),
+            };
+            let mut operations = Vec::with_capacity(if leads { count } else { 0 });
+            for _ in 0..count {
+                // The one before may have been so large that no other has room beside it.
+                if self.window.room(self.ready.len()) == 0 {
+                    break;
+                }
+                let Some(request) = self.queue.requests.next() else { break };
+                operations.extend(self.begin(request, &circumstances, operations.len())?);
+            }
+            if let Some(pending) = circumstances.pending.filter(|_| !operations.is_empty()) {
+                self.submit(Batch::new(operations, pending));
+            }
+        }
+    }
+
+    /// Begins a request: what goes to `place` of the batch, unless it takes another road or is answered already.
+    fn begin(
+        &mut self,
+        request: PipelinedRequest,
+        circumstances: &Circumstances,
+        place: usize,
+    ) -> Result<Option<BatchedOperation>, Status> {
+        let PipelinedRequest { tag, timeout_ms, traceparent, request } = request;
+        self.window.check(tag).map_err(|violation| ApiError::from(violation).to_status(CallKind::Other))?;
+        let Some((method, request)) = request.map(action) else {
+            // Whatever was meant, it was not run.
+            self.refuse(tag, CallKind::Write, &Violation::RequestMissing.into(), RequestSpan::NONE);
+            return Ok(None);
+        };
+        let span = telemetry::pipelined_span(&traceparent, method);
+        let request_kind = kind(&request);
+        let operation = match Operation::new(request) {
+            Ok(operation) => operation,
+            Err(violation) => {
+                self.refuse(tag, request_kind, &violation.into(), span);
+                return Ok(None);
+            }
+        };
+        let deadline = self.deadline(timeout_ms, circumstances.now);
+        let units = in_flight_units(operation.value_bytes());
+        if let Err(error) = self.admit(circumstances, deadline, units) {
+            self.refuse(tag, request_kind, &error, span);
+            return Ok(None);
+        }
+        let identity = Identity::of(&operation);
+        let Some(pending) = &circumstances.pending else {
+            let mark = self.window.begin(tag, UnderWay { units, identity, deadline, road: Road::Task, span });
+            self.run_in_task(mark, operation);
+            return Ok(None);
+        };
+        let (trace, road) = (span.context(), Road::Batch { pending: Arc::clone(pending), place });
+        let mark = self.window.begin(tag, UnderWay { units, identity, deadline, road, span });
+        Ok(Some(BatchedOperation { mark, action: operation.into(), deadline, trace }))
+    }
+
+    /// When work on a request of the frame that was read last ends.
+    fn deadline(&self, timeout_ms: u32, now: Instant) -> Instant {
+        let arrived = self.queue.arrived.unwrap_or(now);
+        let timeout = match timeout_ms {
+            0 => self.shared.request_timeout,
+            timeout_ms => Duration::from_millis(timeout_ms.into()),
+        };
+        answer_by(arrived, arrived + timeout.min(REQUEST_TIMEOUT_MAX))
+    }
+
+    /// Takes a request in, or says why not.
+    fn admit(&mut self, circumstances: &Circumstances, deadline: Instant, units: usize) -> Result<(), ApiError> {
+        if circumstances.draining {
+            return Err(ApiError::Draining);
+        }
+        // It may have waited for room for too long.
+        if deadline <= circumstances.now {
+            return Err(ApiError::DeadlineExceeded);
+        }
+        self.window.take(units)
+    }
+
+    /// Answers a request that is not begun.
+    fn refuse(&mut self, tag: u64, kind: CallKind, error: &ApiError, span: RequestSpan) {
+        let status = error.to_status(kind);
+        span.end(status.code());
+        self.ready.push_back(Ready::new(tag, Err(status)));
+    }
+
+    /// Hands a batch to the node.
+    fn submit(&mut self, batch: Batch) {
+        let Err((unavailable, batch)) = self.shared.router.node.submit_batch(batch) else { return };
+        for BatchedOperation { mark, action, .. } in batch.into_operations() {
+            self.answered.push(Answered { mark, result: not_run(action, unavailable.clone()) });
+        }
+        self.end_answered();
+    }
+
+    /// Gives a request a task of its own, which runs it where it belongs.
+    fn run_in_task(&mut self, mark: Mark, operation: Operation) {
+        // It may have ended: its deadline passed before it came back.
+        let Some(request) = self.window.get_mut(mark) else { return };
+        request.road = Road::Task;
+        let (deadline, span) = (request.deadline, std::mem::replace(&mut request.span, RequestSpan::NONE));
+        let router = Arc::clone(&self.shared.router);
+        self.tasks.spawn(async move {
+            let result = router.run(operation, deadline, &span).await;
+            Ended { mark, span, result }
+        });
+    }
+
+    fn take_ended(&mut self, ended: Result<Ended, JoinError>) {
+        let Ended { mark, span, result } = match ended {
+            Ok(ended) => ended,
+            // No task is cancelled before the stream ends; what is wrong with one is wrong with the stream.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let mut given_back = 0;
+        if let Some(request) = self.window.end(mark, &mut given_back) {
+            let own = |error: ApiError| request.identity.status(&error);
+            let result = result.map_err(|failure| answer::status(failure, own));
+            span.end(answer::code(&result));
+            self.ready.push_back(Ready::new(mark.tag, result));
+        }
+        self.window.settle(given_back);
+    }
+
+    /// Takes the answers that have come from the node.
+    fn take_answers(&mut self) {
+        self.answers.take(&mut self.answered);
+        self.end_answered();
+    }
+
+    fn end_answered(&mut self) {
+        let mut answered = std::mem::take(&mut self.answered);
+        let mut given_back = 0;
+        for Answered { mark, result } in answered.drain(..) {
+            let result = match result {
+                ActionResult::Written { key, result } => {
+                    result.map_err(ApiError::from).and_then(|result| operation::written(&key, result))
+                }
+                ActionResult::Read { key, result } => {
+                    result.map_err(ApiError::from).and_then(|result| operation::read(&key, result))
+                }
+                ActionResult::NotRun(action) => {
+                    self.run_in_task(mark, action.into());
+                    continue;
+                }
+            };
+            self.end(mark, result, &mut given_back);
+        }
+        self.window.settle(given_back);
+        self.answered = answered;
+    }
+
+    /// Answers a request, unless it was answered before.
+    fn end(&mut self, mark: Mark, result: Result<Answer, ApiError>, given_back: &mut usize) {
+        let Some(request) = self.window.end(mark, given_back) else { return };
+        let result = result.map_err(|error| request.identity.status(&error));
+        request.span.end(answer::code(&result));
+        self.ready.push_back(Ready::new(mark.tag, result));
+    }
+
+    /// Answers the requests whose deadline has passed.
+    fn sweep(&mut self) {
+        // What has an answer already gets it.
+        self.take_answers();
+        if self.window.is_empty() {
+            // It is as it was when the stream was opened: one that is idle costs little, whatever it was used for.
+            self.window.shrink();
+            self.answers.shrink();
+            (self.answered, self.ready) = (Vec::new(), std::mem::take(&mut self.ready).into_iter().collect());
+        }
+        let now = Instant::now();
+        let mut given_back = 0;
+        for mark in self.window.late(now) {
+            let Some(UnderWay { road: Road::Batch { pending, place }, identity, .. }) = self.window.get_mut(mark)
+            else {
+                continue;
+            };
+            let error = match identity.kind {
+                _ if pending.abandon(now) => ApiError::DeadlineExceeded,
+                CallKind::Other => ReadError::DeadlineExceeded.into(),
+                CallKind::Write => {
+                    let (term, index) = pending.position(*place);
+                    WriteError::DeadlineExceeded { term, index }.into()
+                }
+            };
+            self.end(mark, Err(error), &mut given_back);
+        }
+        self.window.settle(given_back);
+    }
+
+    /// Sends what is ready, as much of it as one frame holds.
+    fn send(&mut self, place: Permit<'_, Result<PipelineResponse, Status>>) {
+        let mut bytes = 0;
+        let mut responses = Vec::with_capacity(self.ready.len().min(FRAME_ANSWERS_MAX));
+        while responses.len() < FRAME_ANSWERS_MAX
+            && bytes < FRAME_BYTES_MAX
+            && let Some(ready) = self.ready.pop_front()
+        {
+            bytes += ready.bytes;
+            responses.push(ready.response);
+        }
+        let mut frame = PipelineResponse { responses, ..PipelineResponse::default() };
+        if let Some(leader) = self.shared.leader.elsewhere() {
+            frame.leader_name = leader.name;
+            frame.leader_address = leader.client_address.unwrap_or_default();
+        }
+        place.send(Ok(frame));
+    }
+}
+
+impl Queue {
+    fn of(frame: PipelineRequest) -> Self {
+        Self { requests: frame.requests.into_iter(), arrived: Some(Instant::now()) }
+    }
+}
+
+/// The call that a request would be, and the request as that has it.
+fn action(request: PipelinedAction) -> (&'static str, Request) {
+    match request {
+        PipelinedAction::Put(request) => (PUT, Request::Put(request)),
+        PipelinedAction::Get(request) => (GET, Request::Get(request)),
+        PipelinedAction::Delete(request) => (DELETE, Request::Delete(request)),
+        PipelinedAction::GetOutcome(request) => (GET_OUTCOME, Request::GetOutcome(request)),
+    }
+}
+
+/// What came of an operation of a batch that the node did not take.
+fn not_run(action: Action, unavailable: Unavailable) -> ActionResult {
+    match unavailable {
+        // As a call of its own would.
+        Unavailable::NotLeader { .. } | Unavailable::Transferring => ActionResult::NotRun(action),
+        unavailable => action.unavailable(unavailable),
+    }
+}
+
+/// The library's word on a frame that it could not read, in the form of our own.
+fn labelled(status: Status) -> Status {
+    library_error(&status).map_or(status, |error| error.to_status(CallKind::Other))
+}

@@ -1,0 +1,51 @@
+//! Batches: many operations of one caller, whose answers are told together.
+
+use engine::Answer;
+
+use super::EventLoop;
+use crate::node::batch::{Action, ActionResult, Batch, BatchedOperation};
+use crate::node::waiters::{BatchWaiter, Traced, Waiter};
+use crate::telemetry::RequestSpan;
+
+impl EventLoop {
+    /// Takes up what a batch holds.
+    pub(super) fn take_batch(&mut self, batch: Batch) {
+        let now_ms = self.now_ms();
+        let (pending, operations) = batch.take();
+        for (place, BatchedOperation { mark, action, deadline, trace }) in operations {
+            let ticket = self.ticket();
+            match &action {
+                Action::Write(request) => self.parts.engine.write(ticket, request, now_ms),
+                Action::Read { key } => self.parts.engine.read(ticket, key.clone()),
+            }
+            let traced = trace.map(|context| Box::new(Traced { context, proposal: RequestSpan::NONE }));
+            let waiter = BatchWaiter { pending: pending.clone(), place, mark, action, deadline, traced };
+            self.waiters.insert(ticket, Waiter::Batch(waiter));
+        }
+    }
+
+    /// Answers an operation of a batch; its caller is woken at the end of the turn.
+    pub(super) fn answer_batched(&mut self, waiter: BatchWaiter, answer: Answer) {
+        let BatchWaiter { pending, mark, action, .. } = waiter;
+        let result = match (action, answer) {
+            // A write that is in the log has another answer than these.
+            (action, Answer::NotLeader { .. } | Answer::Transferring | Answer::ReadAborted) => {
+                ActionResult::NotRun(action)
+            }
+            (action @ Action::Write(_), answer) => {
+                ActionResult::Written { key: action.into_key(), result: self.write_result(answer) }
+            }
+            (Action::Read { key }, answer) => ActionResult::Read { key, result: self.read_result(answer) },
+        };
+        if pending.answer(mark, result) {
+            self.to_wake.push(pending);
+        }
+    }
+
+    /// Wakes the callers whose batches were answered in this turn.
+    pub(super) fn wake_callers(&mut self) {
+        for pending in self.to_wake.drain(..) {
+            pending.wake();
+        }
+    }
+}
