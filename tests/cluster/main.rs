@@ -16,6 +16,7 @@ mod lifecycle;
 mod load;
 mod operator;
 mod own_writes;
+mod pipeline;
 mod probes;
 mod quorum;
 mod semantics;

@@ -5,6 +5,7 @@
 mod fields;
 mod frames;
 mod peers;
+mod pipelined;
 mod wire;
 
 use crate::claim::Claim;
@@ -92,6 +93,7 @@ impl Case {
     async fn send(&self, connection: &mut Connection) -> Result<(), String> {
         let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let answer = connection.call(&self.path, &headers, self.body.clone()).await;
+        let answer = if self.path == pipelined::PIPELINE { pipelined::answer_of(answer) } else { answer };
         let is_write = [PUT, DELETE].contains(&self.path.as_str());
         // What a peer passes on may be a write or not.
         let is_clients = !self.path.starts_with("/raft.v1.");
@@ -208,12 +210,14 @@ async fn every_bad_input_has_its_status_and_changes_nothing() {
     let (leader, follower) = (victims.leader, victims.follower);
     let claim = Claim::of(&victims.cluster, follower, leader).await;
     // What is refused before anything is written.
-    let cases: Vec<Case> = [wire::cases(), fields::cases(), frames::cases()].into_iter().flatten().collect();
+    let mut cases: Vec<Case> = [wire::cases(), fields::cases(), frames::cases()].into_iter().flatten().collect();
+    cases.extend(pipelined::of(&cases));
     let mut only_leader = fields::of_a_leader(victims.cluster.nodes[leader].name());
     only_leader.extend(peers::cases(&claim));
     let names: BTreeSet<_> = cases.iter().chain(&only_leader).map(|case| (&case.path, &case.name)).collect();
     assert_eq!(names.len(), cases.len() + only_leader.len(), "two cases have one name");
-    let (logged, count) = (fields::that_are_logged(), names.len());
+    let (mut logged, count) = (fields::that_are_logged(), names.len());
+    logged.extend(pipelined::of(&logged));
     eprintln!("{} bad inputs, {} of them with an entry in the log", count + logged.len(), logged.len());
     assert!(count >= CASES_MIN, "only {count}");
 

@@ -22,15 +22,16 @@ use crate::node::{Leader, NodeStatus, PeerStatus, TransferError};
 
 /// Serves a node's services on a port of this machine.
 pub(super) async fn serve(harness: &Harness) -> (SocketAddr, Channel) {
+    serve_by(harness, limits::configure(Server::builder())).await
+}
+
+/// Serves them by a server that is configured in another way.
+pub(super) async fn serve_by(harness: &Harness, mut server: Server) -> (SocketAddr, Channel) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let routes = harness.api.routes.clone();
     tokio::spawn(async move {
-        limits::configure(Server::builder())
-            .add_routes(routes)
-            .serve_with_incoming(TcpListenerStream::new(listener))
-            .await
-            .expect("it serves");
+        server.add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
     });
     let channel = Channel::from_shared(format!("http://{address}")).expect("a URI").connect().await;
     (address, channel.expect("it listens"))

@@ -1,5 +1,10 @@
 //! Streams of many requests, over a real connection, to a node whose answers the tests give.
 
+mod bounds;
+mod requests;
+mod roads;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,22 +14,25 @@ use proto::kv::v1::kv_service_client::KvServiceClient;
 use proto::kv::v1::pipelined_request::Request;
 use proto::kv::v1::pipelined_response::Response;
 use proto::kv::v1::{
-    DeleteRequest, GetOutcomeRequest, GetRequest, PipelineRequest, PipelineResponse, PipelinedError, PipelinedRequest,
-    PipelinedResponse, PutRequest, RequestId,
+    GetRequest, PipelineRequest, PipelineResponse, PipelinedError, PipelinedRequest, PipelinedResponse, PutRequest,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorInfo, StatusExt as _};
 
-use super::fake::{Harness, TIME_MS, led_by};
+use super::fake::{Harness, TIME_MS};
 use super::services::serve;
 use crate::node::{ActionResult, BatchedOperation, Pending, ReadResult, WriteResult};
 
 /// How long a test waits for what has to come.
 const BOUND: Duration = Duration::from_secs(30);
+
+/// The value of every key.
+const VALUE: &[u8] = &[b'v'; 16 << 10];
 
 /// A client's end of a stream.
 struct Stream {
@@ -35,7 +43,17 @@ struct Stream {
 
 impl Stream {
     async fn open(harness: &Harness) -> Self {
-        let (_, channel) = serve(harness).await;
+        Self::on(serve(harness).await.1).await
+    }
+
+    /// One on a connection of its own, so that it does not wait for what another does not read. Little of what is not
+    /// read has left the server.
+    async fn to(address: SocketAddr) -> Self {
+        let endpoint = Channel::from_shared(format!("http://{address}")).expect("a URI");
+        Self::on(endpoint.initial_stream_window_size(64 << 10).connect().await.expect("it listens")).await
+    }
+
+    async fn on(channel: Channel) -> Self {
         let (requests, receiver) = mpsc::channel(16);
         let response = KvServiceClient::new(channel).pipeline(ReceiverStream::new(receiver)).await.expect("it opens");
         let headers = response.metadata().clone();
@@ -45,6 +63,11 @@ impl Stream {
     async fn send(&self, requests: impl IntoIterator<Item = PipelinedRequest>) {
         let frame = PipelineRequest { requests: requests.into_iter().collect() };
         self.requests.send(frame).await.expect("the stream is open");
+    }
+
+    /// The client has sent everything.
+    fn close(&mut self) {
+        self.requests = mpsc::channel(1).0;
     }
 
     async fn frame(&mut self) -> Result<Option<PipelineResponse>, Status> {
@@ -61,14 +84,25 @@ impl Stream {
         answers
     }
 
+    /// The status with which the stream ends; there is nothing before it.
+    async fn end(&mut self) -> Status {
+        self.frame().await.expect_err("it ends with a status")
+    }
+
     /// The next answer, which is an error.
     async fn error(&mut self) -> (u64, PipelinedError) {
-        let mut answers = self.answers(1).await;
-        let PipelinedResponse { tag, response } = answers.remove(0);
-        match response {
+        self.errors(1).await.remove(0)
+    }
+
+    /// The next `count` answers, which are errors, by their tags.
+    async fn errors(&mut self, count: usize) -> Vec<(u64, PipelinedError)> {
+        let error = |PipelinedResponse { tag, response }| match response {
             Some(Response::Error(error)) => (tag, error),
             other => panic!("{other:?} is no error"),
-        }
+        };
+        let mut errors: Vec<_> = self.answers(count).await.into_iter().map(error).collect();
+        errors.sort_by_key(|(tag, _)| *tag);
+        errors
     }
 }
 
@@ -106,13 +140,23 @@ async fn take(harness: &Harness, count: usize) -> Vec<(Arc<Pending>, BatchedOper
     all
 }
 
+/// Waits until a condition holds.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let holds = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(BOUND, holds).await.unwrap_or_else(|_| panic!("{what} in time"));
+}
+
 /// Answers an operation as a node does that finds each key missing before a put and there before a get.
 fn succeed((pending, operation): (Arc<Pending>, BatchedOperation)) {
     let BatchedOperation { mark, action, .. } = operation;
     let revision = Revision::new(4);
     let result = match action {
         crate::node::Action::Read { key } => {
-            let value = Bytes::from_static(b"v");
+            let value = Bytes::from_static(VALUE);
             let kv =
                 kv::KeyValue { key: key.clone(), value, create_revision: revision, mod_revision: revision, version: 1 };
             let result = ReadResult { kv: Some(kv), revision: 4, served_by: "n1".to_owned(), time_ms: TIME_MS };
@@ -133,91 +177,18 @@ fn succeed((pending, operation): (Arc<Pending>, BatchedOperation)) {
     }
 }
 
-/// Code, reason and outcome of an error; the outcome is empty for what is no write.
-fn told(error: &PipelinedError) -> (Code, String, String) {
-    let status =
-        tonic_types::Status { code: error.code, message: error.message.clone(), details: error.details.clone() };
-    let details = prost::Message::encode_to_vec(&status).into();
-    let status = Status::with_details(error.code.into(), &error.message, details);
-    let info = status.get_details_error_info().expect("each of our errors has an ErrorInfo");
-    assert_eq!(info.domain, "quorate");
-    (status.code(), info.reason, info.metadata.get("outcome").cloned().unwrap_or_default())
+/// What an error tells programs.
+fn told(error: &PipelinedError) -> ErrorInfo {
+    let PipelinedError { code, message, details } = error.clone();
+    let details = prost::Message::encode_to_vec(&tonic_types::Status { code, message, details });
+    let status = Status::with_details(error.code.into(), &error.message, details.into());
+    status.get_details_error_info().expect("each of our errors has an ErrorInfo")
 }
 
+/// Panics unless an error has this code, reason and outcome; the outcome is empty for what is no write.
 fn expect(error: &PipelinedError, code: Code, reason: &str, outcome: &str) {
-    assert_eq!(told(error), (code, reason.to_owned(), outcome.to_owned()));
-}
-
-#[tokio::test]
-async fn requests_of_all_kinds_are_answered_in_the_order_in_which_they_end() {
-    let harness = Harness::new(led_by(Some("n1")));
-    let mut stream = Stream::open(&harness).await;
-    assert_eq!(stream.headers.get("quorate-leader-name").map(|name| name.as_bytes()), Some(&b"n1"[..]));
-    let request_id = RequestId { session: vec![1; 16].into(), opened_at_ms: 0, sequence: 1, acknowledged_below: 0 };
-    let outcome = GetOutcomeRequest { request_id: Some(request_id) };
-    let delete = DeleteRequest { key: "c".to_owned(), ..DeleteRequest::default() };
-    let requests = [
-        put(7, "a"),
-        get(u64::MAX, "b"),
-        request(0, Request::Delete(delete)),
-        request(9, Request::GetOutcome(outcome)),
-    ];
-    stream.send(requests).await;
-    let mut operations = take(&harness, 4).await;
-    operations.reverse();
-    for (operation, expected_tag) in operations.into_iter().zip([9, 0, u64::MAX, 7]) {
-        succeed(operation);
-        let frame = stream.frame().await.expect("no error").expect("an answer");
-        // This node leads itself.
-        assert_eq!((frame.leader_name.as_str(), frame.leader_address.as_str()), ("", ""));
-        let [PipelinedResponse { tag, response: Some(response) }] = &frame.responses[..] else { panic!("{frame:?}") };
-        assert_eq!(*tag, expected_tag);
-        match (tag, response) {
-            (7, Response::Put(response)) => {
-                assert_eq!((response.revision, response.version, response.time_ms), (4, 1, TIME_MS));
-            }
-            (&u64::MAX, Response::Get(response)) => {
-                let kv = response.kv.as_ref().expect("it is there");
-                assert_eq!((kv.key.as_str(), &kv.value[..], response.served_by.as_str()), ("b", &b"v"[..], "n1"));
-            }
-            (0, Response::Delete(response)) => assert_eq!(response.revision, 4),
-            (9, Response::GetOutcome(response)) => assert!(response.outcome.is_some()),
-            other => panic!("{other:?}"),
-        }
-    }
-    drop(stream.requests);
-    assert_eq!(timeout(BOUND, stream.responses.message()).await.expect("it ends").expect("well"), None);
-    assert!(harness.api.in_flight.is_empty());
-}
-
-#[tokio::test]
-async fn an_error_ends_its_request_and_not_the_stream() {
-    let harness = Harness::new(led_by(Some("n1")));
-    let mut stream = Stream::open(&harness).await;
-    let nothing = PipelinedRequest { tag: 1, ..PipelinedRequest::default() };
-    stream.send([nothing]).await;
-    let (tag, error) = stream.error().await;
-    assert_eq!(tag, 1);
-    expect(&error, Code::InvalidArgument, "REQUEST_MISSING", "NOT_APPLIED");
-
-    // A request that was refused at once leaves its tag free.
-    stream.send([put(1, "")]).await;
-    expect(&stream.error().await.1, Code::InvalidArgument, "KEY_EMPTY", "NOT_APPLIED");
-    stream.send([get(1, "")]).await;
-    expect(&stream.error().await.1, Code::InvalidArgument, "KEY_EMPTY", "");
-
-    stream.send([put(1, "a")]).await;
-    let (pending, operation) = take(&harness, 1).await.remove(0);
-    let rejected = kv::Applied::Rejected(kv::Rejection::KeyExists { mod_revision: Revision::new(3) });
-    let result = Ok(WriteResult { applied: rejected, time_ms: TIME_MS });
-    assert!(pending.answer(operation.mark, ActionResult::Written { key: Bytes::from_static(b"a"), result }));
-    pending.wake();
-    let (_, error) = stream.error().await;
-    assert_eq!(error.message, "key already exists: a");
-    expect(&error, Code::AlreadyExists, "KEY_EXISTS", "NOT_APPLIED");
-
-    stream.send([put(1, "a")]).await;
-    succeed(take(&harness, 1).await.remove(0));
-    assert!(matches!(stream.answers(1).await[0].response, Some(Response::Put(_))));
-    assert!(harness.api.in_flight.is_empty());
+    let info = told(error);
+    assert_eq!(info.domain, "quorate");
+    let found = (Code::from(error.code), info.reason.as_str(), info.metadata.get("outcome").map(String::as_str));
+    assert_eq!(found, (code, reason, (!outcome.is_empty()).then_some(outcome)));
 }

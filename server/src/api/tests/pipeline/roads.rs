@@ -1,0 +1,174 @@
+//! Where the requests of a stream are run, and how a stream ends.
+
+use proto::kv::v1::pipelined_response::Response;
+use proto::kv::v1::{GetResponse, PipelineRequest, PipelinedRequest, PipelinedResponse, PutResponse};
+use proto::raft::v1::ForwardResponse;
+use proto::raft::v1::forward_response::Response as Forwarded;
+use tonic::Code;
+use tonic::transport::Server;
+
+use super::{Stream, expect, get, put, succeed, take, until};
+use crate::api::error::{ApiError, CallKind};
+use crate::api::limits;
+use crate::api::tests::fake::{Harness, led_by, reason};
+use crate::api::tests::services::{serve, serve_by};
+use crate::forward::ForwardError;
+use crate::node::{ActionResult, Unavailable};
+
+fn forwarded(response: Forwarded) -> Result<ForwardResponse, ForwardError> {
+    Ok(ForwardResponse { response: Some(response) })
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_lead_forwards_each_request_and_names_the_leader() {
+    let harness = Harness::new(led_by(Some("n2")));
+    let mut stream = Stream::open(&harness).await;
+    assert_eq!(stream.headers.get("quorate-leader-name").map(|name| name.as_bytes()), Some(&b"n2"[..]));
+    harness.will_forward(|_| forwarded(Forwarded::Put(PutResponse { revision: 5, ..PutResponse::default() })));
+    stream.send([put(1, "a")]).await;
+    let frame = stream.frame().await.expect("no error").expect("an answer");
+    assert_eq!((frame.leader_name.as_str(), frame.leader_address.as_str()), ("n2", "n2:7000"));
+    assert!(matches!(&frame.responses[0].response, Some(Response::Put(response)) if response.revision == 5));
+
+    // The leader's own error is passed on as it is.
+    let error = ApiError::KeyNotFound { key: "b".to_owned() };
+    harness.will_forward(move |_| Err(ForwardError::Answered(Box::new(error.to_status(CallKind::Other)))));
+    stream.send([get(2, "b")]).await;
+    let (tag, error) = stream.error().await;
+    assert_eq!((tag, error.message.as_str()), (2, "key not found: b"));
+    expect(&error, Code::NotFound, "KEY_NOT_FOUND", "");
+
+    harness.will_forward(|_| {
+        let (leader, cause) = ("n2".to_owned(), "reset".to_owned());
+        Err(ForwardError::Lost { leader, cause, deadline_exceeded: false })
+    });
+    stream.send([put(3, "c")]).await;
+    expect(&stream.error().await.1, Code::Unknown, "OUTCOME_UNKNOWN", "UNKNOWN");
+    assert_eq!(harness.forwarded_to(), ["n2", "n2", "n2"]);
+    assert!(harness.api.in_flight.is_empty());
+}
+
+#[tokio::test]
+async fn what_comes_back_from_a_leader_that_leads_no_more_goes_to_the_next() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    stream.send([get(1, "a"), put(2, "b")]).await;
+    let operations = take(&harness, 2).await;
+    harness.node.learns(led_by(Some("n3")));
+    harness.will_forward(|_| forwarded(Forwarded::Get(GetResponse::default())));
+    let [read, write] = <[_; 2]>::try_from(operations).expect("two");
+    let (pending, operation) = read;
+    assert!(pending.answer(operation.mark, ActionResult::NotRun(operation.action)));
+    pending.wake();
+    assert!(matches!(stream.answers(1).await[0], PipelinedResponse { tag: 1, response: Some(Response::Get(_)) }));
+
+    harness.will_forward(|_| forwarded(Forwarded::Put(PutResponse::default())));
+    let (pending, operation) = write;
+    pending.answer(operation.mark, ActionResult::NotRun(operation.action));
+    pending.wake();
+    assert!(matches!(stream.answers(1).await[0], PipelinedResponse { tag: 2, response: Some(Response::Put(_)) }));
+    assert_eq!(harness.forwarded_to(), ["n3", "n3"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_because_leadership_moves_goes_to_the_next_leader_too() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    let node = harness.node.clone();
+    *node.0.refusal.lock().expect("no panic") = Some(Unavailable::Transferring);
+    // The task that runs it finds the same, and then another leader.
+    harness.node.will_write(crate::api::tests::fake::Write::AnswerAndLearn(
+        Err(Unavailable::Transferring.into()),
+        Box::new(led_by(Some("n2"))),
+    ));
+    harness.will_forward(|_| forwarded(Forwarded::Put(PutResponse::default())));
+    stream.send([put(1, "a")]).await;
+    assert!(matches!(stream.answers(1).await[0].response, Some(Response::Put(_))));
+    assert_eq!(harness.forwarded_to(), ["n2"]);
+}
+
+#[tokio::test]
+async fn a_tag_that_is_under_way_twice_ends_the_stream() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    stream.send([put(1, "a"), put(2, "b")]).await;
+    let operations = take(&harness, 2).await;
+    stream.send([put(3, "c"), put(2, "d")]).await;
+    let status = stream.end().await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(reason(&status).0, "TAG_REUSED");
+    // Whoever has the operations knows that nobody waits for them, and what was in the frame is not run.
+    assert!(operations.iter().all(|(pending, _)| pending.is_closed()));
+    assert!(harness.node.0.batches.lock().expect("no panic").is_empty());
+    assert!(harness.api.in_flight.is_empty());
+}
+
+#[tokio::test]
+async fn a_draining_node_answers_what_it_has_read_and_ends_the_stream() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let (_, channel) = serve(&harness).await;
+    let (mut stream, mut idle) = (Stream::on(channel.clone()).await, Stream::on(channel.clone()).await);
+    stream.send([put(1, "a")]).await;
+    let operation = take(&harness, 1).await.remove(0);
+    harness.drain.start();
+    let status = idle.end().await;
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Unavailable, "DRAINING"));
+    assert!(!harness.api.in_flight.is_empty(), "what is under way is waited for");
+    succeed(operation);
+    assert_eq!(stream.answers(1).await[0].tag, 1);
+    assert_eq!(reason(&stream.end().await).0, "DRAINING");
+    assert!(harness.api.in_flight.is_empty());
+    // One that is opened now ends at once.
+    assert_eq!(reason(&Stream::on(channel).await.end().await).0, "DRAINING");
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_goes_away_leaves_nothing_behind() {
+    for leader in ["n1", "n2"] {
+        let harness = Harness::new(led_by(Some(leader)));
+        let stream = Stream::open(&harness).await;
+        let pending = if leader == "n1" {
+            stream.send([put(1, "a")]).await;
+            Some(take(&harness, 1).await.remove(0).0)
+        } else {
+            // It is tried again and again, as long as it may take.
+            for _ in 0..limits::ATTEMPTS_MAX {
+                let not_sent = || ForwardError::NotSent { leader: "n2".to_owned(), cause: "gone".to_owned() };
+                harness.will_forward(move |_| Err(not_sent()));
+            }
+            stream.send([put(1, "a")]).await;
+            until("it is forwarded", || !harness.forwarded_to().is_empty()).await;
+            None
+        };
+        assert!(!harness.api.in_flight.is_empty());
+        drop(stream);
+        until("its room is given back", || harness.api.in_flight.is_empty()).await;
+        assert!(pending.is_none_or(|pending| pending.is_closed()));
+        assert!(harness.forwarded_to().len() < limits::ATTEMPTS_MAX, "nobody waits for it any more");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_is_too_large_ends_the_stream() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    let long = PipelinedRequest { traceparent: "0".repeat(limits::MESSAGE_BYTES_MAX), ..get(1, "a") };
+    stream.requests.send(PipelineRequest { requests: vec![long] }).await.expect("the stream is open");
+    let status = stream.end().await;
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::InvalidArgument, "MESSAGE_TOO_LARGE"));
+}
+
+#[tokio::test]
+async fn a_stream_lives_longer_than_a_call_may_take() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let call_timeout = std::time::Duration::from_millis(50);
+    let (_, channel) = serve_by(&harness, limits::configure(Server::builder()).timeout(call_timeout)).await;
+    let mut stream = Stream::on(channel).await;
+    // Its deadline is the clock.
+    stream.send([PipelinedRequest { timeout_ms: 500, ..put(1, "a") }]).await;
+    expect(&stream.error().await.1, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "NOT_APPLIED");
+    stream.send([put(1, "a")]).await;
+    // The batch of the first is there too, and empty.
+    succeed(take(&harness, 1).await.remove(0));
+    assert!(matches!(stream.answers(1).await[0].response, Some(Response::Put(_))));
+}
