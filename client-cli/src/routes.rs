@@ -1,6 +1,10 @@
 //! What a client remembers of its endpoints between requests: connections, the leader, and who answered lately.
 
-use crate::{Endpoint, client::Leader, names::Names};
+use crate::{
+    Endpoint,
+    client::{Leader, Pipe, Standing},
+    names::Names,
+};
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -43,6 +47,10 @@ const STRANGERS_MAX: usize = 16;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a node that knows no streams is not asked for one again. It is asked on a new connection, too; but a channel
+/// that connects again by itself does not tell.
+const STREAMLESS_FOR: Duration = Duration::from_secs(60);
+
 /// The kernel's probes on an idle connection, on which gRPC sends no pings: as often, and three in vain are enough.
 const TCP_PROBES_MAX: u32 = 3;
 
@@ -68,11 +76,16 @@ pub(crate) struct Connection {
     pub(crate) channel: Channel,
     /// Which one it is. What is learnt on it says nothing of a later one to the same endpoint.
     pub(crate) number: u64,
+    /// The stream on it, if one was wanted and the node may know streams.
+    pub(crate) pipe: Option<Pipe>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
     channel: Option<Channel>,
+    pipe: Option<Pipe>,
+    /// Until when it is taken to know no streams.
+    streamless_until: Option<Instant>,
     /// Which connection that is.
     number: u64,
     answered: Option<Instant>,
@@ -101,8 +114,9 @@ impl Routes {
         self.names.places().await
     }
 
-    /// The connection to `endpoint`, which is opened by its first call. To be called within a tokio runtime.
-    pub(crate) fn connection(&self, endpoint: &Endpoint) -> Connection {
+    /// The connection to `endpoint`, which is opened by its first call, and the stream on it if that is wanted. To be
+    /// called within a tokio runtime.
+    pub(crate) fn connection(&self, endpoint: &Endpoint, pipelined: bool) -> Connection {
         let mut state = self.state();
         let State { nodes, connections, .. } = &mut *state;
         let node = nodes.entry(endpoint.clone()).or_default();
@@ -120,7 +134,18 @@ impl Routes {
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .connect_lazy()
         });
-        Connection { channel: channel.clone(), number: node.number }
+        let channel = channel.clone();
+        let pipe = if pipelined { node.stream(&channel) } else { None };
+        Connection { channel, number: node.number, pipe }
+    }
+
+    /// How many streams are open.
+    pub(crate) fn open_streams(&self) -> usize {
+        self.state()
+            .nodes
+            .values()
+            .filter(|node| node.pipe.as_ref().is_some_and(|pipe| pipe.standing() == Standing::Open))
+            .count()
     }
 
     /// `endpoint` answered something, be it an error, on the connection with this number.
@@ -210,14 +235,14 @@ impl Routes {
 
     /// A node said who leads. A leader that gave no answer lately is not believed in: the node that named it may not
     /// have noticed yet.
-    pub(crate) fn learn(&self, leader: Leader) {
+    pub(crate) fn learn(&self, leader: &Leader) {
         let mut state = self.state();
         if state.nodes.get(&leader.endpoint).is_some_and(|node| node.is_shunned() && node.answered.is_none()) {
             return;
         }
-        if state.leader.as_ref() != Some(&leader) {
+        if state.leader.as_ref() != Some(leader) {
             tracing::debug!("{} at {} leads", leader.name, leader.endpoint);
-            state.leader = Some(leader);
+            state.leader = Some(leader.clone());
             self.forget_strangers(&mut state);
         }
     }
@@ -252,6 +277,22 @@ impl Node {
         self.shunned_until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// The stream to send requests on: the one there is, or a new one in the place of one that has ended.
+    fn stream(&mut self, channel: &Channel) -> Option<Pipe> {
+        if self.streamless_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        match self.pipe.as_ref().map(Pipe::standing) {
+            Some(Standing::Opening | Standing::Open) => {}
+            Some(Standing::Unsupported) => {
+                self.pipe = None;
+                self.streamless_until = Some(Instant::now() + STREAMLESS_FOR);
+            }
+            Some(Standing::Ended) | None => self.pipe = Some(Pipe::open(channel.clone())),
+        }
+        self.pipe.clone()
+    }
+
     fn is_on(&self, connection: u64) -> bool {
         self.channel.is_some() && self.number == connection
     }
@@ -281,48 +322,48 @@ mod tests {
 
     fn fail(routes: &Routes, port: u16) {
         let at = endpoint(port);
-        routes.failed(&at, routes.connection(&at).number);
+        routes.failed(&at, routes.connection(&at, false).number);
     }
 
     fn answer(routes: &Routes, port: u16) {
         let at = endpoint(port);
-        routes.answered(&at, routes.connection(&at).number);
+        routes.answered(&at, routes.connection(&at, false).number);
     }
 
     #[tokio::test]
     async fn what_happens_on_a_connection_says_nothing_of_the_next() {
         let routes = routes();
         let at = endpoint(1);
-        let old = routes.connection(&at).number;
-        assert_eq!(routes.connection(&at).number, old);
+        let old = routes.connection(&at, false).number;
+        assert_eq!(routes.connection(&at, false).number, old);
         routes.failed(&at, old);
-        let new = routes.connection(&at).number;
+        let new = routes.connection(&at, false).number;
         assert_ne!(new, old);
         routes.answered(&at, old);
         assert!(!routes.is_proven(&at), "the answer came on the old one");
         routes.answered(&at, new);
         routes.failed(&at, old);
         assert!(routes.is_proven(&at) && !routes.is_shunned(&at), "the old one had failed before");
-        assert_eq!(routes.connection(&at).number, new);
+        assert_eq!(routes.connection(&at, false).number, new);
     }
 
     #[tokio::test]
     async fn a_leader_is_remembered_until_it_gives_no_answer() {
         let routes = routes();
-        routes.learn(leader(2));
+        routes.learn(&leader(2));
         assert_eq!(routes.leader(), Some(leader(2)));
         fail(&routes, 1);
         assert_eq!(routes.leader(), Some(leader(2)));
         fail(&routes, 2);
         assert_eq!(routes.leader(), None);
-        routes.learn(leader(2));
+        routes.learn(&leader(2));
         assert_eq!(routes.leader(), None, "a stale hint to a dead node is not believed");
     }
 
     #[tokio::test]
     async fn only_an_answer_on_the_present_connection_proves_it() {
         let routes = routes();
-        drop(routes.connection(&endpoint(1)));
+        drop(routes.connection(&endpoint(1), false));
         assert!(!routes.is_proven(&endpoint(1)));
         answer(&routes, 1);
         assert!(routes.is_proven(&endpoint(1)));
@@ -333,12 +374,12 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_reached_no_leader_may_become_one() {
         let routes = routes();
-        drop(routes.connection(&endpoint(2)));
+        drop(routes.connection(&endpoint(2), false));
         answer(&routes, 2);
-        routes.learn(leader(2));
+        routes.learn(&leader(2));
         routes.cut_off(&endpoint(2));
         assert_eq!((routes.leader(), routes.is_shunned(&endpoint(2))), (None, true));
-        routes.learn(leader(2));
+        routes.learn(&leader(2));
         assert_eq!(routes.leader(), Some(leader(2)));
     }
 
@@ -346,8 +387,8 @@ mod tests {
     async fn leaders_outside_of_the_configuration_do_not_pile_up() {
         let routes = routes();
         for port in 100..200 {
-            routes.learn(leader(port));
-            drop(routes.connection(&endpoint(port)));
+            routes.learn(&leader(port));
+            drop(routes.connection(&endpoint(port), false));
         }
         assert!(routes.state().nodes.len() <= 2, "{}", routes.state().nodes.len());
         for port in 100..200 {
@@ -392,9 +433,9 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_that_others_outrun_is_left_but_its_connection_is_kept() {
         let routes = routes();
-        drop(routes.connection(&endpoint(2)));
+        drop(routes.connection(&endpoint(2), false));
         answer(&routes, 2);
-        routes.learn(leader(2));
+        routes.learn(&leader(2));
         for _ in 1..OUTRUN_MAX {
             routes.outrun(&endpoint(2), HEDGE_DELAY_MIN);
         }
@@ -413,7 +454,7 @@ mod tests {
     async fn the_delay_of_a_hedge_follows_the_usual_time_within_bounds() {
         let routes = routes();
         let at = endpoint(1);
-        drop(routes.connection(&at));
+        drop(routes.connection(&at, false));
         assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_AT_FIRST);
         routes.answered_read(&at, Duration::from_millis(1));
         assert_eq!(routes.hedge_delay(&at), HEDGE_DELAY_MIN);

@@ -63,6 +63,33 @@ pub(crate) fn inject(span: &Span, metadata: &mut MetadataMap) {
     }
 }
 
+/// The context of `span`, or else the active OpenTelemetry context, as W3C's `traceparent` header has it. Empty if there
+/// is none, or it is not sampled.
+pub(crate) fn traceparent(span: &Span) -> String {
+    let mut context = span.context();
+    if !context.span().span_context().is_valid() {
+        context = Context::current();
+    }
+    if !context.span().span_context().is_sampled() {
+        return String::new();
+    }
+    let mut written = Parent::default();
+    TraceContextPropagator::new().inject_context(&context, &mut written);
+    written.0
+}
+
+/// Keeps the header `traceparent` alone.
+#[derive(Default)]
+struct Parent(String);
+
+impl Injector for Parent {
+    fn set(&mut self, key: &str, value: String) {
+        if key == "traceparent" {
+            self.0 = value;
+        }
+    }
+}
+
 struct Carrier<'a>(&'a mut MetadataMap);
 
 impl Injector for Carrier<'_> {
@@ -119,5 +146,15 @@ mod tests {
         inject(&Span::none(), &mut metadata);
         let written = metadata.get("traceparent").expect("it was injected");
         assert_eq!(written, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        assert_eq!(traceparent(&Span::none()), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    }
+
+    #[test]
+    fn a_context_that_is_not_sampled_is_not_carried_along() {
+        assert_eq!(traceparent(&Span::none()), "");
+        let (trace, span) = (TraceId::from(7_u128), SpanId::from(9_u64));
+        let parent = SpanContext::new(trace, span, TraceFlags::default(), true, TraceState::default());
+        let _guard = Context::current().with_remote_span_context(parent).attach();
+        assert_eq!(traceparent(&Span::none()), "");
     }
 }

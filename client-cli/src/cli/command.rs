@@ -48,7 +48,9 @@ impl Invocation {
     /// If an endpoint is malformed or a value cannot be read.
     pub(crate) fn new(common: Common, request: Request) -> anyhow::Result<Invocation> {
         let Common { endpoints, output, timeout, verbose: _ } = common;
-        let options = Options::new(&endpoints)?.timeout(timeout);
+        // A stream has to be opened, which a single request does not repay.
+        let pipelining = matches!(&request, Request::Bench(bench) if bench.is_pipelined());
+        let options = Options::new(&endpoints)?.timeout(timeout).pipelining(pipelining);
         let listed = endpoints.join(",");
         let implied = std::env::var_os("QUORATE_ENDPOINTS").is_some_and(|value| value == *listed);
         let prefix = if implied || listed == DEFAULT_ENDPOINTS {

@@ -1,8 +1,10 @@
 //! The client: its typed operations, and what they return.
 
+mod attempt;
 mod classify;
 mod hedge;
 mod options;
+mod pipe;
 mod request;
 mod rpc;
 mod session;
@@ -21,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 pub use options::Options;
+pub(crate) use pipe::{Pipe, Standing};
 
 /// The largest value in bytes that a put takes. A larger one is refused before it is sent.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
@@ -137,6 +140,7 @@ pub struct Client {
     sessions: Arc<Sessions>,
     hedges: Arc<HedgeBudget>,
     hedging: bool,
+    pipelining: bool,
     timeout: Duration,
     attempt_timeout: Duration,
 }
@@ -145,11 +149,11 @@ impl Client {
     /// A client of the cluster that `options` describes. Nothing is connected before the first request.
     #[must_use]
     pub fn connect(options: Options) -> Client {
-        let Options { endpoints, timeout, attempt_timeout, connect_timeout, hedging, resolver } = options;
+        let Options { endpoints, timeout, attempt_timeout, connect_timeout, hedging, pipelining, resolver } = options;
         let names = Names::new(endpoints, resolver, connect_timeout);
         let routes = Arc::new(Routes::new(names, connect_timeout));
         let (sessions, hedges) = (Arc::default(), Arc::default());
-        Client { routes, sessions, hedges, hedging, timeout, attempt_timeout }
+        Client { routes, sessions, hedges, hedging, pipelining, timeout, attempt_timeout }
     }
 
     /// The same client with another deadline for its requests, at most an hour.
@@ -168,6 +172,13 @@ impl Client {
     #[must_use]
     pub fn known_leader(&self) -> Option<Leader> {
         self.routes.leader()
+    }
+
+    /// How many streams are open now, one for each node that requests travel to many at a time: see
+    /// [`Options::pipelining`].
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.routes.open_streams()
     }
 
     /// Writes `value` under `key`; creates only, unless `options` say otherwise.

@@ -25,6 +25,7 @@ pub struct Options {
     pub(super) attempt_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) hedging: bool,
+    pub(super) pipelining: bool,
     pub(super) resolver: Resolver,
 }
 
@@ -57,6 +58,7 @@ impl Options {
             attempt_timeout: ATTEMPT_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             hedging: true,
+            pipelining: true,
             resolver: Resolver::System,
         })
     }
@@ -88,6 +90,15 @@ impl Options {
     #[must_use]
     pub fn hedged_reads(mut self, hedged: bool) -> Options {
         self.hedging = hedged;
+        self
+    }
+
+    /// Whether puts, gets, deletes and questions for outcomes travel many at a time, on one stream to each endpoint.
+    /// They do, unless this is set to false, which makes a call of each: a stream has to be opened, so a client that
+    /// lives for one request is faster without. An endpoint that knows no streams gets calls anyway.
+    #[must_use]
+    pub fn pipelining(mut self, pipelining: bool) -> Options {
+        self.pipelining = pipelining;
         self
     }
 

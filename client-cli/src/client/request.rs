@@ -1,20 +1,21 @@
 //! One request: its attempts, from the first to the answer or the deadline.
 
 use super::{
-    Client,
+    Client, Leader,
+    attempt::{Called, Message, call},
     classify::{self, Judged, Verdict},
-    rpc::{self, Progress, Repeats, Rpc},
+    rpc::{Repeats, Rpc},
     session::Ticket,
     tour::Tour,
 };
-use crate::{Attempt, Endpoint, Error, Failure, Outcome, routes::Connection, trace};
+use crate::{Attempt, Endpoint, Error, Failure, Outcome, trace};
 use proto::admin::v1::StatusRequest;
 use std::{
     pin::pin,
     time::{Duration, Instant},
 };
-use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
-use tracing::{Instrument as _, Span};
+use tonic::{Code, Status};
+use tracing::Instrument as _;
 
 /// A write is not begun with less time than this left: it would turn a certain failure into an unknown one.
 const WRITE_TIME_MIN: Duration = Duration::from_millis(50);
@@ -22,9 +23,6 @@ const WRITE_TIME_MIN: Duration = Duration::from_millis(50);
 /// After this many rounds in which no Quorate node answered at all, there is no cluster to wait for. Their pauses add
 /// up to about an election timeout; a user who mistyped an address is not kept waiting for the deadline.
 const SILENT_ROUNDS_MAX: u32 = 5;
-
-/// gRPC's request metadata that tells a server of earlier attempts (gRFC A6).
-const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// Runs a request to its end.
 pub(super) async fn run<R: Rpc>(client: &Client, operation: &'static str, request: R) -> Result<R::Answer, Error> {
@@ -43,7 +41,7 @@ pub(super) async fn run<R: Rpc>(client: &Client, operation: &'static str, reques
 pub(super) async fn ask<R: Rpc>(client: &Client, endpoint: &Endpoint, request: R) -> Result<R::Answer, Error> {
     let mut journey = Journey::new(client, vec![endpoint.clone()], Instant::now() + client.timeout);
     match Box::pin(journey.send(endpoint, &request, client.timeout)).await {
-        Ok(response) => Ok(response.into_inner()),
+        Ok(answer) => Ok(answer),
         Err(judged) => {
             journey.record(endpoint, &judged);
             Err(match judged.verdict {
@@ -80,17 +78,6 @@ impl Failed {
     }
 }
 
-/// A call that ended.
-struct Called<A> {
-    result: Result<Response<A>, Status>,
-    /// Whether the request may have left this process.
-    left: bool,
-    took: Duration,
-    /// The number of the connection.
-    connection: u64,
-    span: Span,
-}
-
 impl<'a> Journey<'a> {
     fn new(client: &'a Client, mut endpoints: Vec<Endpoint>, deadline: Instant) -> Journey<'a> {
         let routes = &client.routes;
@@ -113,7 +100,7 @@ impl<'a> Journey<'a> {
             let endpoint = self.tour.next();
             let budget = self.budget::<R>(&endpoint);
             let Failed { endpoint, judged } = match self.attempt(&endpoint, &request, budget).await {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             tracing::debug!("{} at {endpoint}: {}", R::METHOD, judged.message);
@@ -152,7 +139,7 @@ impl<'a> Journey<'a> {
         endpoint: &Endpoint,
         request: &R,
         budget: Duration,
-    ) -> Result<Response<R::Answer>, Failed> {
+    ) -> Result<R::Answer, Failed> {
         if R::HEDGED && self.client.hedging {
             return self.send_hedged(endpoint, request, budget).await;
         }
@@ -180,7 +167,7 @@ impl<'a> Journey<'a> {
             Err(judged) if judged.reason.is_none() => return Err(judged),
             // It would hold the write until it hears of a leader. Another endpoint may know one; in the next round,
             // when all were asked, waiting is the best that can be done.
-            Ok(status) if status.get_ref().leader_name.is_empty() && self.tour.rounds() == 0 => {
+            Ok(status) if status.leader_name.is_empty() && self.tour.rounds() == 0 => {
                 routes.cut_off(endpoint);
                 let leaderless = Status::unavailable("the node knows no leader");
                 return Err(classify::judge(&leaderless, false, R::REPEATS));
@@ -197,12 +184,7 @@ impl<'a> Journey<'a> {
     }
 
     /// One call, with what it teaches about the endpoint and the leader.
-    async fn send<R: Rpc>(
-        &mut self,
-        endpoint: &Endpoint,
-        request: &R,
-        budget: Duration,
-    ) -> Result<Response<R::Answer>, Judged> {
+    async fn send<R: Rpc>(&mut self, endpoint: &Endpoint, request: &R, budget: Duration) -> Result<R::Answer, Judged> {
         let message = self.message(request);
         let called = call(self.client, endpoint, message, budget).await;
         self.settle::<R>(endpoint, called)
@@ -215,7 +197,7 @@ impl<'a> Journey<'a> {
         endpoint: &Endpoint,
         request: &R,
         budget: Duration,
-    ) -> Result<Response<R::Answer>, Failed> {
+    ) -> Result<R::Answer, Failed> {
         let (client, begun) = (self.client, Instant::now());
         let mut first = pin!(call(client, endpoint, self.message(request), budget));
         let delay = client.routes.hedge_delay(endpoint).min(budget / 2);
@@ -253,46 +235,34 @@ impl<'a> Journey<'a> {
     }
 
     /// The request as it is sent now.
-    fn message<R: Rpc>(&mut self, request: &R) -> Request<R> {
-        let mut message = request.clone();
-        if R::REPEATS == Repeats::ByName {
-            let ticket = self.ticket.get_or_insert_with(|| self.client.sessions.take());
-            message.set_name(ticket.to_wire());
-        }
-        let mut message = Request::new(message);
-        let tries: u32 = self.attempts.iter().map(|attempt| attempt.tries).sum();
-        if tries > 0 {
-            message.metadata_mut().insert(PREVIOUS_ATTEMPTS, tries.into());
-        }
-        message
+    fn message<'r, R: Rpc>(&mut self, request: &'r R) -> Message<'r, R> {
+        let name = (R::REPEATS == Repeats::ByName)
+            .then(|| self.ticket.get_or_insert_with(|| self.client.sessions.take()).to_wire());
+        Message { request, name, tries: self.attempts.iter().map(|attempt| attempt.tries).sum() }
     }
 
     /// What a call teaches about the endpoint and the leader.
-    fn settle<R: Rpc>(
-        &mut self,
-        endpoint: &Endpoint,
-        called: Called<R::Answer>,
-    ) -> Result<Response<R::Answer>, Judged> {
+    fn settle<R: Rpc>(&mut self, endpoint: &Endpoint, called: Called<R::Answer>) -> Result<R::Answer, Judged> {
         let Client { routes, sessions, .. } = self.client;
-        let Called { result, left, took, connection, span } = called;
+        let Called { result, leader, left, took, connection, span } = called;
         let status = match result {
-            Ok(response) => {
+            Ok(answer) => {
                 trace::finish(&span, Code::Ok);
-                if let Some(time_ms) = R::time_ms(response.get_ref()) {
+                if let Some(time_ms) = R::time_ms(&answer) {
                     sessions.hear(time_ms);
                 }
-                self.learn(endpoint, connection, response.metadata(), None);
+                self.learn(endpoint, connection, leader.as_deref(), None);
                 if R::HEDGED {
                     routes.answered_read(endpoint, took);
                 }
-                return Ok(response);
+                return Ok(answer);
             }
             Err(status) => status,
         };
         let judged = classify::judge(&status, left, R::REPEATS);
         trace::finish(&span, judged.code);
         if judged.reason.is_some() {
-            self.learn(endpoint, connection, status.metadata(), Some(&judged));
+            self.learn(endpoint, connection, leader.as_deref(), Some(&judged));
             if judged.reason.as_deref() == Some("NO_QUORUM") {
                 routes.cut_off(endpoint);
             }
@@ -304,12 +274,12 @@ impl<'a> Journey<'a> {
     }
 
     /// A node answered, and perhaps named the leader.
-    fn learn(&mut self, endpoint: &Endpoint, connection: u64, metadata: &MetadataMap, judged: Option<&Judged>) {
+    fn learn(&mut self, endpoint: &Endpoint, connection: u64, named: Option<&Leader>, judged: Option<&Judged>) {
         self.heard = true;
         self.client.routes.answered(endpoint, connection);
-        let named = classify::leader(metadata);
-        let leader = named.or_else(|| judged.and_then(|judged| classify::leader_in_details(&judged.details)));
-        if let Some(leader) = leader {
+        let in_details = judged.filter(|_| named.is_none());
+        let in_details = in_details.and_then(|judged| classify::leader_in_details(&judged.details));
+        if let Some(leader) = named.or(in_details.as_ref()) {
             if judged.is_some() && leader.endpoint != *endpoint {
                 self.tour.heard_of(leader.endpoint.clone());
             }
@@ -427,29 +397,6 @@ impl<'a> Journey<'a> {
 }
 
 /// Whether a call ended with an answer. That there is no such key is one, too.
-fn is_answer<A>(settled: &Result<Response<A>, Judged>) -> bool {
+fn is_answer<A>(settled: &Result<A, Judged>) -> bool {
     settled.as_ref().map_or_else(|judged| judged.verdict == Verdict::Refused, |_| true)
-}
-
-/// Makes one call that takes `budget` at most.
-async fn call<R: Rpc>(
-    client: &Client,
-    endpoint: &Endpoint,
-    mut message: Request<R>,
-    budget: Duration,
-) -> Called<R::Answer> {
-    let span = trace::attempt_span(R::METHOD, endpoint);
-    tracing::debug!("{} at {endpoint}", R::METHOD);
-    message.set_timeout(budget);
-    trace::inject(&span, message.metadata_mut());
-    let (progress, begun) = (Progress::default(), Instant::now());
-    // If this future is dropped, what has not left by then must not leave later.
-    let _withdrawal = progress.withdraw_on_drop();
-    let Connection { channel, number } = client.routes.connection(endpoint);
-    let call = rpc::call(channel, message, progress.clone()).instrument(span.clone());
-    let result = tokio::time::timeout(budget, call).await;
-    let late = |_| Err(Status::deadline_exceeded(format!("no answer within {} ms", budget.as_millis())));
-    let result = result.unwrap_or_else(late);
-    let left = !progress.withdraw();
-    Called { result, left, took: begun.elapsed(), connection: number, span }
 }

@@ -5,9 +5,13 @@
 //! itself is watched. A connection encodes the message only when it is about to write it; as long as that has not
 //! happened, no server can act on the call, and the client can [`withdraw`](Progress::withdraw) it for good.
 //!
-//! [`call`] is the one place where an attempt is made: what carries it is decided here, and nothing above knows.
+//! The requests of the hot path also travel many at a time on one stream ([`Rpc::to_pipelined`]); what carries an
+//! attempt is decided in `attempt`, and nothing above knows.
 
-use proto::{admin::v1 as admin, kv::v1 as kv};
+use proto::{
+    admin::v1 as admin,
+    kv::v1::{self as kv, pipelined_request, pipelined_response},
+};
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
@@ -48,6 +52,19 @@ pub(crate) trait Rpc: prost::Message + Clone + Sync + 'static {
 
     /// Whether a second copy is sent when the first is slow.
     const HEDGED: bool = false;
+
+    /// Whether it may travel on a stream of many.
+    const PIPELINED: bool = false;
+
+    /// The request as it travels there.
+    fn to_pipelined(self) -> Option<pipelined_request::Request> {
+        None
+    }
+
+    /// The answer as it comes back from there; none if it is one to something else.
+    fn from_pipelined(_response: pipelined_response::Response) -> Option<Self::Answer> {
+        None
+    }
 
     /// The key that the request is about.
     fn key(&self) -> Option<&str> {
@@ -99,14 +116,45 @@ macro_rules! timed {
     };
 }
 
-rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", ByName { keyed!(); named!(); timed!(); });
+macro_rules! pipelined {
+    ($variant:ident) => {
+        const PIPELINED: bool = true;
+
+        fn to_pipelined(self) -> Option<pipelined_request::Request> {
+            Some(pipelined_request::Request::$variant(self))
+        }
+
+        fn from_pipelined(response: pipelined_response::Response) -> Option<Self::Answer> {
+            match response {
+                pipelined_response::Response::$variant(answer) => Some(answer),
+                _ => None,
+            }
+        }
+    };
+}
+
+rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", ByName {
+    pipelined!(Put);
+    keyed!();
+    named!();
+    timed!();
+});
 rpc!(kv::GetRequest, kv::GetResponse, "kv.v1.KvService/Get", Freely {
     const HEDGED: bool = true;
+    pipelined!(Get);
     keyed!();
     timed!();
 });
-rpc!(kv::DeleteRequest, kv::DeleteResponse, "kv.v1.KvService/Delete", ByName { keyed!(); named!(); timed!(); });
-rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome", Freely { timed!(); });
+rpc!(kv::DeleteRequest, kv::DeleteResponse, "kv.v1.KvService/Delete", ByName {
+    pipelined!(Delete);
+    keyed!();
+    named!();
+    timed!();
+});
+rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome", Freely {
+    pipelined!(GetOutcome);
+    timed!();
+});
 rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", Freely { timed!(); });
 rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", Freely {});
 rpc!(

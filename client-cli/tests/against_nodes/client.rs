@@ -8,7 +8,8 @@ use opentelemetry::{
     trace::{FutureExt as _, SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
 };
 use std::time::Duration;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// Never reached by a test that passes.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -71,7 +72,15 @@ async fn a_named_leader_is_asked_and_remembered() {
     assert_eq!(client.known_leader().map(|leader| leader.name).as_deref(), Some("n2"));
     client.get("a").await.expect("the leader is asked first");
     assert_eq!((follower.calls("Put").len(), follower.calls("Get").len()), (1, 0));
-    let attempts = leader.calls("Put")[0].get("grpc-previous-rpc-attempts").cloned();
+}
+
+#[tokio::test]
+async fn a_call_tells_how_many_there_were_before() {
+    let node = Node::start();
+    node.instead(Instead::Fail(no_quorum()));
+    let client = Client::connect(options(&[&node.endpoint()]).pipelining(false));
+    client.put("a", "1", PutMode::Create).await.expect("the second attempt succeeds");
+    let attempts = node.calls("Put")[1].get("grpc-previous-rpc-attempts").cloned();
     assert_eq!(attempts.expect("it is the second attempt"), "1");
 }
 
@@ -144,7 +153,9 @@ async fn a_server_may_forbid_another_attempt() {
     let mut status = no_quorum();
     status.metadata_mut().insert("grpc-retry-pushback-ms", "-1".parse().expect("ASCII"));
     node.instead(Instead::Fail(status));
-    let error = client(&[&node.endpoint()]).put("a", "1", PutMode::Create).await.expect_err("it may not be repeated");
+    // An error on a stream has no metadata.
+    let client = Client::connect(options(&[&node.endpoint()]).pipelining(false));
+    let error = client.put("a", "1", PutMode::Create).await.expect_err("it may not be repeated");
     assert!(matches!(error, Error::NotApplied(_)), "{error:?}");
     assert_eq!(error.to_string(), "no quorum: 1 of 2 needed");
     assert_eq!(node.calls("Put").len(), 1);
@@ -153,9 +164,9 @@ async fn a_server_may_forbid_another_attempt() {
 #[tokio::test]
 async fn a_pause_beyond_the_deadline_is_not_waited_for() {
     let node = Node::start();
-    let mut status = no_quorum();
-    status.metadata_mut().insert("grpc-retry-pushback-ms", "3600000".parse().expect("ASCII"));
-    node.instead(Instead::Fail(status));
+    let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(3600)));
+    details.set_error_info("NO_QUORUM", "quorate", [("outcome".to_owned(), "NOT_APPLIED".to_owned())]);
+    node.instead(Instead::Fail(Status::with_error_details(Code::Unavailable, "no quorum", details)));
     let error = client(&[&node.endpoint()]).get("a").await.expect_err("there is no quorum");
     assert!(matches!(error, Error::NotApplied(_)), "{error:?}");
 }

@@ -10,5 +10,6 @@ mod fake;
 mod generated;
 mod help;
 mod outcome;
+mod pipeline;
 mod reads;
 mod terminal;

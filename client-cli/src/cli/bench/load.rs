@@ -28,6 +28,8 @@ pub(super) struct Measured {
     pub(super) keys_written: u64,
     /// Whether it was ended from the keyboard.
     pub(super) interrupted: bool,
+    /// How many streams were open at the end: none if each operation was a call of its own.
+    pub(super) streams: usize,
 }
 
 /// What was removed at the end.
@@ -79,12 +81,13 @@ pub(super) async fn run(client: &Client, plan: &Plan) -> Measured {
         }
     };
     let elapsed = load.started.elapsed();
+    let streams = client.open_streams();
     progress.clear();
     // What is under way is given up, and counts as nothing.
     workers.shutdown().await;
     let tally = load.tally().clone();
     let behind = load.due_within(elapsed).saturating_sub(tally.succeeded() + tally.failure_count());
-    Measured { tally, elapsed, behind, keys_written: load.keys_written(), interrupted }
+    Measured { tally, elapsed, behind, keys_written: load.keys_written(), interrupted, streams }
 }
 
 /// Waits for Ctrl-C. Without a way to hear of it, the load goes on to its end.

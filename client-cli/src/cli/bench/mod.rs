@@ -18,6 +18,7 @@ Examples:
   client-cli bench --operation mixed --concurrency 64 --duration 1m
   client-cli bench --rate 500 --cleanup     500 a second, however slow the
                                             answers; then remove the keys
+  client-cli bench --unary                  each operation a call of its own
 
 The keys are the prefix and a number, and are overwritten. For get and mixed
 they are written first, which is not measured. With --rate a latency counts from
@@ -28,8 +29,8 @@ shows what there is.";
 /// The longest prefix in bytes: a key has at most 1,024, and its number some digits.
 const PREFIX_BYTES_MAX: usize = 1000;
 
-/// The largest number of operations under way: more than any cluster gains from.
-const CONCURRENCY_MAX: u64 = 1024;
+/// The largest number of operations under way: as many as a node allows on a stream. More wait in this process.
+const CONCURRENCY_MAX: u64 = 4096;
 
 /// The largest number of keys: they are written before, and removed after.
 const KEYS_MAX: u64 = 1_000_000;
@@ -70,6 +71,16 @@ pub(crate) struct Bench {
     /// Remove the keys at the end.
     #[arg(long)]
     cleanup: bool,
+    /// Make a call of each operation; else share a stream.
+    #[arg(long)]
+    unary: bool,
+}
+
+impl Bench {
+    /// Whether the operations share a stream.
+    pub(crate) fn is_pipelined(&self) -> bool {
+        !self.unary
+    }
 }
 
 /// What is measured.
@@ -126,7 +137,8 @@ impl Plan {
     ///
     /// If they ask for nothing, or the prefix is too long.
     pub(crate) fn new(bench: Bench) -> anyhow::Result<Plan> {
-        let Bench { operation, concurrency, duration, count, rate, key_prefix, keys, value_bytes, cleanup } = bench;
+        let Bench { operation, concurrency, duration, count, rate, key_prefix, keys, value_bytes, cleanup, unary: _ } =
+            bench;
         let key_prefix = key_prefix.unwrap_or_else(|| format!("bench-{:08x}/", rand::random::<u32>()));
         ensure!(key_prefix.len() <= PREFIX_BYTES_MAX, "the key prefix has more than {PREFIX_BYTES_MAX} bytes");
         ensure!(count != Some(0) || cleanup, "--count 0 does nothing; with --cleanup it removes the keys");
@@ -197,7 +209,7 @@ mod tests {
         assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
         for arguments in [
             ["--concurrency", "0"],
-            ["--concurrency", "1025"],
+            ["--concurrency", "4097"],
             ["--rate", "0"],
             ["--keys", "0"],
             ["--value-bytes", "1048577"],

@@ -35,6 +35,7 @@ struct Json<'a> {
     keys: u64,
     elapsed_s: f64,
     interrupted: bool,
+    road: &'static str,
     succeeded: u64,
     per_second: u64,
     failed: u64,
@@ -119,9 +120,10 @@ impl Report<'_> {
             },
         );
         let heading = format!(
-            "{}{rate} for {:.1} s{early}, {concurrency} at once, {value_bytes}-byte values",
+            "{}{rate} for {:.1} s{early}, {concurrency} at once by {}, {value_bytes}-byte values",
             operation.name(),
-            elapsed.as_secs_f64()
+            elapsed.as_secs_f64(),
+            road(Some(measured))
         );
         let behind = (measured.behind > 0).then(|| {
             let text = format!("{} more were due by then", grouped(measured.behind));
@@ -154,6 +156,7 @@ impl Report<'_> {
             keys: self.measured.map_or(*key_count, |measured| measured.keys_written),
             elapsed_s: elapsed.as_secs_f64(),
             interrupted: self.measured.is_some_and(|measured| measured.interrupted),
+            road: road(self.measured),
             succeeded,
             per_second: per_second(succeeded, elapsed),
             failed: tally.map_or(0, Tally::failure_count),
@@ -179,6 +182,15 @@ impl Report<'_> {
         let latencies = latency_us.map_or([0; 5], |of| [of.p50, of.p90, of.p99, of.p999, of.max]);
         let figures = [succeeded, failed, per_second].into_iter().chain(latencies).map(|figure| figure.to_string());
         std::iter::once(operation.to_owned()).chain(figures).collect()
+    }
+}
+
+/// How the operations travelled, as the client did it in the end.
+fn road(measured: Option<&Measured>) -> &'static str {
+    match measured {
+        Some(Measured { streams: 1.., .. }) => "stream",
+        Some(_) => "call",
+        None => "none",
     }
 }
 

@@ -27,7 +27,14 @@ fn measured() -> Measured {
     }
     let failure = client_cli::Failure { message: "gone".to_owned(), attempts: Vec::new() };
     tally.failed(&client_cli::Error::NotApplied(Box::new(failure)));
-    Measured { tally, elapsed: Duration::from_millis(2_000), behind: 1_985, keys_written: 10, interrupted: false }
+    Measured {
+        tally,
+        elapsed: Duration::from_millis(2_000),
+        behind: 1_985,
+        keys_written: 10,
+        interrupted: false,
+        streams: 1,
+    }
 }
 
 fn shown(format: Format, measured: Option<&Measured>, removed: Option<&Removed>) -> String {
@@ -39,7 +46,7 @@ fn shown(format: Format, measured: Option<&Measured>, removed: Option<&Removed>)
 fn for_people() {
     let text = shown(Format::Table, Some(&measured()), None);
     let expected = "\
-put at 1,000 a second for 2.0 s, 4 at once, 256-byte values
+put at 1,000 a second for 2.0 s, 4 at once by stream, 256-byte values
 done       14, that is 7 a second
 failed     1: 1 no answer
 behind     1,985 more were due by then
@@ -74,7 +81,9 @@ fn for_programs() {
     let json: serde_json::Value = serde_json::from_str(&shown(Format::Json, Some(&measured()), None)).expect("JSON");
     assert_eq!((&json["succeeded"], &json["failed"], &json["per_second"]), (&14.into(), &1.into(), &7.into()));
     assert_eq!((&json["failures"]["no answer"], &json["behind"]), (&1.into(), &1_985.into()));
-    assert_eq!(json["latency_us"]["p50"], 900);
+    assert_eq!((&json["latency_us"]["p50"], &json["road"]), (&900.into(), &"stream".into()));
+    let alone = Measured { streams: 0, ..measured() };
+    assert!(shown(Format::Json, Some(&alone), None).contains(r#""road":"call""#));
     assert_eq!(json["histogram"][5], serde_json::json!({"up_to_us": 1000, "count": 12}));
     assert_eq!(shown(Format::Raw, Some(&measured()), None), "put\t14\t1\t7\t900\t900\t40031\t40031\t40031\n");
 }

@@ -1,6 +1,7 @@
 //! A node that does as it is told: the generated services over a small [`store`], with a script of what to answer
 //! instead.
 
+mod pipeline;
 mod store;
 
 use proto::{
@@ -17,7 +18,7 @@ use std::{
 use store::Store;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, metadata::MetadataMap, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// What a node answers to its next call, but for one for its status, instead of doing it.
@@ -30,6 +31,17 @@ pub(crate) enum Instead {
     DoAndFail(Status),
     /// Nothing, ever, and yet it is done.
     DoAndHang,
+    /// An error, which also ends the stream that it came on.
+    End(Status),
+    /// The same, and yet it is done.
+    DoAndEnd(Status),
+}
+
+/// What comes of a call.
+enum Comes<A> {
+    Answer(Result<A, Status>),
+    Nothing,
+    TheEnd(Status),
 }
 
 /// A call that arrived: its method's name and its metadata.
@@ -40,6 +52,10 @@ struct State {
     script: VecDeque<Instead>,
     calls: Vec<Call>,
     names: Vec<kv::RequestId>,
+    /// How many requests each frame had that arrived on a stream.
+    frames: Vec<usize>,
+    streams: usize,
+    streamless: bool,
     leader: Option<(String, String)>,
     status: Option<admin::StatusResponse>,
     status_after: Duration,
@@ -104,6 +120,29 @@ impl Node {
         self
     }
 
+    /// Knows no streams, as an older node.
+    pub(crate) fn is_streamless(&self) -> &Node {
+        self.state().streamless = true;
+        self
+    }
+
+    /// Knows streams again.
+    pub(crate) fn has_streams(&self) -> &Node {
+        self.state().streamless = false;
+        self
+    }
+
+    /// Names no leader any more.
+    pub(crate) fn follows_nobody(&self) -> &Node {
+        self.state().leader = None;
+        self
+    }
+
+    /// Does what is asked from here on.
+    pub(crate) fn forget_script(&self) {
+        self.state().script.clear();
+    }
+
     pub(crate) fn has_status(&self, status: admin::StatusResponse) -> &Node {
         self.state().status = Some(status);
         self
@@ -123,6 +162,16 @@ impl Node {
     /// The metadata of the calls of one method.
     pub(crate) fn calls(&self, method: &str) -> Vec<MetadataMap> {
         self.state().calls.iter().filter(|(name, _)| *name == method).map(|(_, metadata)| metadata.clone()).collect()
+    }
+
+    /// How many requests each frame had that arrived on a stream.
+    pub(crate) fn frames(&self) -> Vec<usize> {
+        self.state().frames.clone()
+    }
+
+    /// How many streams were opened or asked for.
+    pub(crate) fn streams(&self) -> usize {
+        self.state().streams
     }
 
     /// The names of the writes that arrived, in that order.
@@ -245,31 +294,49 @@ impl Service {
         run: impl FnOnce(&mut Store, T) -> Result<A, Status>,
     ) -> Result<Response<A>, Status> {
         let (metadata, _, message) = request.into_parts();
+        match self.meet(method, metadata, |store| run(store, message)) {
+            Comes::Answer(result) => self.answer(result),
+            Comes::TheEnd(status) => self.answer(Err(status)),
+            Comes::Nothing => future::pending().await,
+        }
+    }
+
+    /// What comes of a call by the script.
+    fn meet<A>(
+        &self,
+        method: &'static str,
+        metadata: MetadataMap,
+        run: impl FnOnce(&mut Store) -> Result<A, Status>,
+    ) -> Comes<A> {
         let instead = {
             let mut state = self.state.lock().expect("no holder panics");
             state.calls.push((method, metadata));
             if method == "Status" { None } else { state.script.pop_front() }
         };
-        let run = || run(&mut self.store.lock().expect("no holder panics"), message);
-        let result = match instead {
-            None => run(),
-            Some(Instead::Fail(status)) => Err(status),
+        let run = || run(&mut self.store.lock().expect("no holder panics"));
+        match instead {
+            None => Comes::Answer(run()),
+            Some(Instead::Fail(status)) => Comes::Answer(Err(status)),
             Some(Instead::DoAndFail(status)) => {
                 let _ = run();
-                Err(status)
+                Comes::Answer(Err(status))
             }
-            Some(Instead::Hang) => return self.hang().await,
+            Some(Instead::Hang) => self.hang(),
             Some(Instead::DoAndHang) => {
                 let _ = run();
-                return self.hang().await;
+                self.hang()
             }
-        };
-        self.answer(result)
+            Some(Instead::End(status)) => Comes::TheEnd(status),
+            Some(Instead::DoAndEnd(status)) => {
+                let _ = run();
+                Comes::TheEnd(status)
+            }
+        }
     }
 
-    async fn hang<T>(&self) -> T {
+    fn hang<A>(&self) -> Comes<A> {
         self.hanging.add_permits(1);
-        future::pending().await
+        Comes::Nothing
     }
 
     fn note(&self, name: Option<&kv::RequestId>) {
@@ -319,6 +386,23 @@ impl kv_server::KvService for Service {
         request: Request<kv::GetOutcomeRequest>,
     ) -> Result<Response<kv::GetOutcomeResponse>, Status> {
         self.serve("GetOutcome", request, Store::get_outcome).await
+    }
+
+    type PipelineStream = pipeline::Answers;
+
+    async fn pipeline(
+        &self,
+        request: Request<Streaming<kv::PipelineRequest>>,
+    ) -> Result<Response<pipeline::Answers>, Status> {
+        let streamless = {
+            let mut state = self.state.lock().expect("no holder panics");
+            state.streams += 1;
+            state.streamless
+        };
+        if streamless {
+            return Err(Status::unimplemented("as tonic says it"));
+        }
+        Ok(Response::new(pipeline::serve(self.clone(), request.into_inner())))
     }
 }
 
