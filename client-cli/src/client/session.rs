@@ -2,8 +2,9 @@
 //!
 //! A session costs the cluster nothing until it is used, so the client leaves one and opens the next whenever that is
 //! simpler than going on with it: when a write of it was given up with an unknown outcome (its result must stay, so
-//! that it can be asked for), when the cluster has dropped it, and when one write is so slow that too many results
-//! would be kept behind it. The writes that are under way in a session that was left finish in it.
+//! that it can be asked for), and when the cluster has dropped it. The writes that are under way in a session that was
+//! left finish in it. And for a while it uses another when too many results would be kept in one, because one write is
+//! slow or very many are under way.
 
 use crate::RequestId;
 use proto::kv::v1 as kv;
@@ -16,6 +17,10 @@ use std::{
 /// all from there on, and refuses more than 4,096; half of that leaves room, and a session is seldom left for it.
 const WINDOW: u64 = 2048;
 
+/// How many sessions the next write may have its place in. Together they have places for all the writes that a stream
+/// takes; with one, a client with more than [`WINDOW`] at once would leave it, and the results in it, again and again.
+const CURRENT_MAX: usize = 4;
+
 /// The sessions of one client, shared by its clones.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -26,8 +31,8 @@ pub(crate) struct Sessions {
 struct State {
     /// The latest replicated time that a node told.
     heard_ms: Option<u64>,
-    /// The session of the writes to come.
-    current: Option<Arc<Session>>,
+    /// The sessions of the writes to come, of which the first with a place is taken; at most [`CURRENT_MAX`].
+    current: Vec<Arc<Session>>,
 }
 
 #[derive(Debug)]
@@ -72,15 +77,20 @@ impl Sessions {
     pub(crate) fn take(&self) -> Ticket {
         let mut state = lock(&self.state);
         let opened_at_ms = state.heard_ms.unwrap_or(0);
-        if let Some(session) = &state.current
-            && let Some(sequence) = lock(&session.book).take()
-        {
-            return Ticket { session: Arc::clone(session), sequence, kept: false };
+        let place = |session: &Arc<Session>| {
+            let sequence = lock(&session.book).take()?;
+            Some(Ticket { session: Arc::clone(session), sequence, kept: false })
+        };
+        if let Some(ticket) = state.current.iter().find_map(place) {
+            return ticket;
         }
         let book = Mutex::new(Book { next: 2, open: BTreeSet::from([1]) });
         let session = Arc::new(Session { number: rand::random(), opened_at_ms, book });
         tracing::debug!("session {:032x} is opened at {opened_at_ms} ms", session.number);
-        state.current = Some(Arc::clone(&session));
+        if state.current.len() == CURRENT_MAX {
+            state.current.remove(0);
+        }
+        state.current.push(Arc::clone(&session));
         Ticket { session, sequence: 1, kept: false }
     }
 
@@ -104,10 +114,7 @@ impl Sessions {
 }
 
 fn leave_current(state: &mut State, session: &Arc<Session>) {
-    // Another write may have left it before.
-    if state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-        state.current = None;
-    }
+    state.current.retain(|current| !Arc::ptr_eq(current, session));
 }
 
 impl Book {

@@ -71,6 +71,24 @@ fn a_slow_write_does_not_fill_its_session() {
     assert_ne!(next.name().session, session);
     assert_eq!(next.name().sequence, 1);
     assert_eq!(sent(&slow), (session, 1, 1));
+    drop((slow, next));
+    assert_eq!(sessions.take().name().session, session, "there is room again");
+}
+
+#[test]
+fn very_many_at_once_share_few_sessions() {
+    let sessions = Sessions::default();
+    let mut names = BTreeSet::new();
+    let at_once = u64::try_from(CURRENT_MAX).expect("it is small") * WINDOW;
+    for _ in 0..3 {
+        let tickets: Vec<Ticket> = (0..at_once).map(|_| sessions.take()).collect();
+        names.extend(tickets.iter().map(|ticket| ticket.name().session));
+    }
+    assert_eq!(names.len(), CURRENT_MAX);
+    let one_more: Vec<Ticket> = (0..=at_once).map(|_| sessions.take()).collect();
+    let another = one_more.last().expect("there are many").name().session;
+    assert!(!names.contains(&another));
+    assert_eq!(lock(&sessions.state).current.len(), CURRENT_MAX);
 }
 
 #[test]
