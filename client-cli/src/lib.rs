@@ -71,13 +71,49 @@
 //! forgets a session in which nothing was asked for an hour (or earlier, if there are too many); the client then goes
 //! on in another, and nobody notices, unless an attempt of the very write may have been applied before.
 //!
+//! # Many at once
+//!
+//! Requests that are under way at the same time travel together: puts, gets, deletes and questions for outcomes share
+//! one stream to each node, and all that is queued when the connection can carry more is one frame. One that is alone
+//! waits for nobody. So a program that wants to do much keeps many futures under way, on one client or its clones, and
+//! does nothing else for it; up to 4,096 are sent at once, and the others wait within their own deadlines.
+//!
+//! ```
+//! # #[path = "../tests/against_nodes/fake/mod.rs"]
+//! # mod fake;
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use client_cli::{Client, Options, PutMode};
+//! use tokio::task::JoinSet;
+//!
+//! # let node = fake::Node::start();
+//! # let endpoints = [node.endpoint()];
+//! let client = Client::connect(Options::new(endpoints)?);
+//! let mut puts = JoinSet::new();
+//! for at in 0..1000 {
+//!     let client = client.clone();
+//!     puts.spawn(async move { client.put(format!("key {at}"), "value", PutMode::Create).await });
+//! }
+//! while let Some(put) = puts.join_next().await {
+//!     put??;
+//! }
+//! # assert_eq!(client.open_streams(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each keeps its own deadline, retries and outcome, as if it were a call of its own. That is what it becomes at a node
+//! that knows no streams, and with [`Options::pipelining`] set to false, which is better for a single request.
+//!
+//! # Dropped futures
+//!
 //! Nothing is left behind by dropping the future of a request. See [`Client`] for what becomes of a write then.
 //!
 //! # What is certain
 //!
 //! An error of a write is certain, nothing was written ([`Outcome::NotApplied`]), if for **each** attempt
 //!
-//! - the request was not handed to a connection, or
+//! - the request was not handed to a connection (it was still queued for a stream, for example), or
 //! - a node said so: its error has Quorate's `ErrorInfo` with `outcome = NOT_APPLIED`, or names no outcome and has a
 //!   code that only a refusal has (`UNAVAILABLE` among them; `UNKNOWN`, `DEADLINE_EXCEEDED`, `CANCELLED`, `ABORTED`,
 //!   `INTERNAL` and `DATA_LOSS` are not), or

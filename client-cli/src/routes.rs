@@ -47,8 +47,8 @@ const STRANGERS_MAX: usize = 16;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a node that knows no streams is not asked for one again. It is asked on a new connection, too; but a channel
-/// that connects again by itself does not tell.
+/// How long a node that knows no streams is not asked for one again. It is asked on a new connection, too, but nobody
+/// is told when a channel connects again by itself.
 const STREAMLESS_FOR: Duration = Duration::from_secs(60);
 
 /// The kernel's probes on an idle connection, on which gRPC sends no pings: as often, and three in vain are enough.

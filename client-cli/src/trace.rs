@@ -63,8 +63,8 @@ pub(crate) fn inject(span: &Span, metadata: &mut MetadataMap) {
     }
 }
 
-/// The context of `span`, or else the active OpenTelemetry context, as W3C's `traceparent` header has it. Empty if there
-/// is none, or it is not sampled.
+/// The context of `span`, or else the active OpenTelemetry context, as W3C's `traceparent` header has it. Empty if none
+/// is sampled.
 pub(crate) fn traceparent(span: &Span) -> String {
     let mut context = span.context();
     if !context.span().span_context().is_valid() {

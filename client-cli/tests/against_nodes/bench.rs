@@ -48,6 +48,21 @@ fn so_many_puts_of_so_many_bytes() {
 }
 
 #[test]
+fn the_road_can_be_chosen_and_is_told() {
+    let node = Node::start();
+    let (code, json) = bench(&node.endpoint(), &["--count", "200", "--concurrency", "50"]);
+    assert_eq!((code, &json["succeeded"], &json["road"]), (0, &200.into(), &"stream".into()));
+    assert_eq!((node.streams(), node.frames().iter().sum::<usize>()), (1, 200));
+    let (code, json) = bench(&node.endpoint(), &["--count", "200", "--concurrency", "50", "--unary"]);
+    assert_eq!((code, &json["succeeded"], &json["road"]), (0, &200.into(), &"call".into()));
+    assert_eq!((node.streams(), node.calls("Put").len()), (1, 400));
+    // What was asked for is not always what there is.
+    node.is_streamless();
+    let text = run(&[&node.endpoint()], &["bench", "--count", "3"]).1;
+    assert!(text.contains(" at once by call, "), "{text}");
+}
+
+#[test]
 fn reads_find_what_was_written_for_them_and_it_is_removed() {
     let node = Node::start();
     for (operation, gets, puts) in [("get", 12, 5), ("mixed", 6, 6 + 5)] {

@@ -65,6 +65,8 @@ fn a_session_of_a_person() {
             failed(3, "error: key not found: a\nnext: client-cli put a VALUE    creates it\n"),
             "{arguments:?}"
         );
+        // No stream has to be opened for a single request.
+        assert_eq!(node.streams(), 0);
     }
 }
 
