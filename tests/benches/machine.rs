@@ -1,10 +1,21 @@
 //! Where the figures were made.
 
 use serde::Serialize;
-use std::{fs, process::Command, thread, time::SystemTime};
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+/// How long a look at the machine's load takes.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// More load by others than this is told of: figures made beside it are worth little.
+const BUSY_PERCENT: f64 = 10.0;
 
 /// The machine and the moment of a run.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(crate) struct Machine {
     /// The processor's name.
     pub(crate) processor: String,
@@ -33,6 +44,30 @@ impl Machine {
             unix_seconds: now.as_secs(),
         }
     }
+}
+
+/// How much of the machine others use, in percent of all cores, while nothing of the benchmark runs; warns if it is much.
+pub(crate) async fn foreign_load_percent() -> f64 {
+    let before = busy_and_all();
+    tokio::time::sleep(LOOK).await;
+    let after = busy_and_all();
+    let (busy, all) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+    // Two counts of ticks: 53 bits are more than enough.
+    let percent = 100.0 * busy as f64 / all.max(1) as f64;
+    if percent > BUSY_PERCENT {
+        eprintln!("machine is busy: other processes use {percent:.0} % of it, which these figures include");
+    }
+    percent
+}
+
+/// Ticks of all cores since the start of the machine: those that were not idle, and all.
+fn busy_and_all() -> (u64, u64) {
+    // Fields of the first line: user, nice, system, idle, iowait, irq, softirq, steal; guests count as users.
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+    let ticks: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
+    let all: u64 = ticks.iter().sum();
+    (all - ticks.iter().skip(3).take(2).sum::<u64>(), all)
 }
 
 fn commit() -> Option<String> {

@@ -17,8 +17,12 @@ pub(crate) struct Usage {
     /// Bytes written to the device on which they keep their data, by whomever: the kernel's count for a process takes
     /// every large page that it touches for written.
     pub(crate) written_bytes: u64,
+    /// Flushes that the device was asked for meanwhile, by whomever. The kernel joins those that wait for each other.
+    pub(crate) flushes: u64,
     /// The largest resident memory of one of them, now.
     pub(crate) resident_bytes_max: u64,
+    /// The resident memory of all of them, now.
+    pub(crate) resident_bytes_sum: u64,
 }
 
 impl Usage {
@@ -28,8 +32,8 @@ impl Usage {
     /// One of them has ended.
     pub(crate) fn of(process_ids: &[u32], data: Option<&Path>) -> anyhow::Result<Usage> {
         // Not readable everywhere; then it counts as nothing.
-        let written_bytes = data.and_then(device_written_bytes).unwrap_or(0);
-        let mut sum = Usage { written_bytes, ..Usage::default() };
+        let (written_bytes, flushes) = data.and_then(device_use).unwrap_or((0, 0));
+        let mut sum = Usage { written_bytes, flushes, ..Usage::default() };
         for process_id in process_ids {
             let read = |file: &str| {
                 let path = format!("/proc/{process_id}/{file}");
@@ -38,6 +42,7 @@ impl Usage {
             sum.cpu += cpu_time(&read("stat")?).context("/proc/PID/stat has another form")?;
             let resident = field(&read("status")?, "VmRSS:").unwrap_or(0) * 1024;
             sum.resident_bytes_max = sum.resident_bytes_max.max(resident);
+            sum.resident_bytes_sum += resident;
         }
         Ok(sum)
     }
@@ -47,7 +52,8 @@ impl Usage {
         Usage {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
-            resident_bytes_max: self.resident_bytes_max,
+            flushes: self.flushes.saturating_sub(earlier.flushes),
+            ..*self
         }
     }
 }
@@ -60,13 +66,15 @@ fn cpu_time(stat: &str) -> Option<Duration> {
     Some(TICK * (ticks()? + ticks()?))
 }
 
-/// What was written to the device of a file's file system since the machine started.
-fn device_written_bytes(path: &Path) -> Option<u64> {
+/// The bytes that were written to the device of a file's file system, and the flushes that it was asked for, since the
+/// machine started.
+fn device_use(path: &Path) -> Option<(u64, u64)> {
     let device = fs::metadata(path).ok()?.st_dev();
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
-    let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
-    Some(sectors * SECTOR_BYTES)
+    let field = |number| stat.split_whitespace().nth(number)?.parse::<u64>().ok();
+    // Kernels before 5.5 do not count flushes.
+    Some((field(6)? * SECTOR_BYTES, field(15).unwrap_or(0)))
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

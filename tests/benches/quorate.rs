@@ -1,47 +1,93 @@
-//! Quorate: a cluster of three processes of the release build with default settings, called at its leader.
+//! Quorate: a cluster of processes of the release build with default settings, and the roads to it.
 
 use crate::{
-    Options,
-    system::{Boxed, Started, System},
-    workload::Workload,
+    generator::calls::Calls,
+    workload::{Operation, put_with},
 };
-use tests::{binaries, cluster};
+use client_cli::{Client, Error};
+use proto::kv::v1::{GetRequest, PutMode, kv_service_client::KvServiceClient};
+use std::{path::PathBuf, time::Duration};
+use tests::cluster::{self, Cluster};
+use tonic::{Status, transport::Channel};
 
-/// A cluster of three.
-#[derive(Default)]
-pub(crate) struct Quorate {
-    cluster: Option<cluster::Cluster>,
+/// How to start a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// How many members.
+    pub(crate) size: usize,
+    /// Where they keep their data.
+    pub(crate) parent: PathBuf,
+    /// The size of the log's segments, instead of the server's default.
+    pub(crate) segment_bytes: Option<u64>,
+    /// The heartbeat interval and the shortest election timeout, instead of the defaults.
+    pub(crate) timeouts: Option<(Duration, Duration)>,
 }
 
-impl System for Quorate {
-    fn name(&self) -> &'static str {
-        "quorate"
-    }
+/// Starts a cluster and waits until all members are ready.
+pub(crate) async fn start(settings: &Settings) -> Cluster {
+    let flags = settings.timeouts.map(|(heartbeat, election)| {
+        vec![
+            format!("--heartbeat-ms={}", heartbeat.as_millis()),
+            format!("--election-timeout-ms={}", election.as_millis()),
+        ]
+    });
+    Cluster::start(cluster::Options {
+        size: settings.size,
+        segment_bytes: settings.segment_bytes,
+        parent: Some(settings.parent.clone()),
+        flags: flags.unwrap_or_default(),
+        ..cluster::Options::default()
+    })
+    .await
+}
 
-    fn workloads(&self) -> &'static [Workload] {
-        &[Workload::Put, Workload::Get]
-    }
+/// Unary calls.
+#[derive(Clone)]
+pub(crate) struct QuorateCalls(KvServiceClient<Channel>);
 
-    fn start<'a>(&'a mut self, options: &'a Options) -> Boxed<'a, anyhow::Result<Started>> {
-        Box::pin(async move {
-            let cluster = cluster::Cluster::start(cluster::Options {
-                segment_bytes: None,
-                // A temporary directory may be in memory, where a sync costs nothing.
-                parent: Some(binaries::target_directory()),
-                ..cluster::Options::default()
-            })
-            .await;
-            let leader = cluster.leader().await;
-            let address = cluster.nodes[leader].address();
-            let process_ids = cluster.nodes.iter().map(tests::node::Node::process_id).collect();
-            let data = Some(cluster.directory().to_path_buf());
-            self.cluster = Some(cluster);
-            crate::workload::fill(address, options).await?;
-            Ok(Started { address, process_ids, data })
-        })
+impl QuorateCalls {
+    pub(crate) fn new(channel: Channel) -> QuorateCalls {
+        QuorateCalls(KvServiceClient::new(channel))
     }
+}
 
-    fn stop(&mut self) {
-        self.cluster = None;
+impl Calls for QuorateCalls {
+    async fn call(&mut self, operation: Operation) -> Result<(), Status> {
+        let (key, value, mode) = match operation {
+            Operation::Put { key, value } | Operation::Create { key, value } => (key, value, PutMode::Unspecified),
+            Operation::Overwrite { key, value } => (key, value, PutMode::Upsert),
+            Operation::Get { key } => {
+                return self.0.get(GetRequest { key, ..GetRequest::default() }).await.map(drop);
+            }
+        };
+        self.0.put(put_with(key, value, mode)).await.map(drop)
     }
+}
+
+/// The client library, which names every write, so that it runs once.
+#[derive(Clone)]
+pub(crate) struct Library(Client);
+
+impl Library {
+    pub(crate) fn new(client: Client) -> Library {
+        Library(client)
+    }
+}
+
+impl Calls for Library {
+    async fn call(&mut self, operation: Operation) -> Result<(), Status> {
+        let (key, value, mode) = match operation {
+            Operation::Put { key, value } | Operation::Create { key, value } => {
+                (key, value, client_cli::PutMode::Create)
+            }
+            Operation::Overwrite { key, value } => (key, value, client_cli::PutMode::Upsert),
+            Operation::Get { key } => return self.0.get(&key).await.map(drop).map_err(|error| status(&error)),
+        };
+        self.0.put(&key, value, mode).await.map(drop).map_err(|error| status(&error))
+    }
+}
+
+/// Errors are only counted.
+fn status(error: &Error) -> Status {
+    Status::unknown(error.to_string())
 }

@@ -1,24 +1,10 @@
-//! What the generator asks for: 32-byte keys, 256-byte values, as every figure in the documentation.
+//! What the generator asks for: 32-byte keys, 256-byte values unless told otherwise, as every figure in the
+//! documentation.
 
-use crate::{
-    Options, echo,
-    generator::{self, Calls},
-    process::Usage,
-    report::{Place, Sample},
-    system::Started,
-};
 use bytes::Bytes;
-use proto::kv::v1::{GetRequest, PutRequest, kv_service_client::KvServiceClient};
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use proto::kv::v1::{PutMode, PutRequest};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tests::rpc;
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
-use tonic_prost::ProstCodec;
 
 /// The bytes of a key.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -26,21 +12,25 @@ pub(crate) const KEY_BYTES: usize = 32;
 /// The bytes of a value.
 pub(crate) const VALUE_BYTES: usize = 256;
 
-/// How many puts are in flight while the keys for gets are made.
-const FILL_IN_FLIGHT: usize = 64;
-
 /// Numbers of keys that puts make start here, so that they never meet the keys of gets.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1 << 40);
 
-/// A kind of call.
+/// A kind of load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Workload {
-    /// A unary call that returns its message.
+    /// A message that comes back.
     Echo,
-    /// A unary create-only put of a new key.
+    /// A put of a new key, as the system does it most cheaply: Quorate's creates only, etcd's does not look.
     Put,
-    /// A unary linearizable get of a key that is there.
+    /// A put of a new key that would fail if the key existed, where that is another request than [`Workload::Put`].
+    Create,
+    /// A linearizable get of a key that is there.
     Get,
+    /// So many gets of a hundred requests; the rest are puts.
+    Mixed {
+        /// Gets of a hundred requests.
+        gets_percent: u8,
+    },
 }
 
 impl Workload {
@@ -49,133 +39,116 @@ impl Workload {
         match self {
             Workload::Echo => "echo",
             Workload::Put => "put",
+            Workload::Create => "create",
             Workload::Get => "get",
+            Workload::Mixed { gets_percent: 90 } => "90 % get",
+            Workload::Mixed { gets_percent: 50 } => "50 % get",
+            Workload::Mixed { .. } => "mixed",
         }
     }
+
+    /// Whether some of its requests must be made durable.
+    pub(crate) fn writes(self) -> bool {
+        !matches!(self, Workload::Echo | Workload::Get)
+    }
 }
 
-/// Measures one workload of a running system once.
-pub(crate) async fn measure(
-    round: usize,
-    system: &'static str,
-    started: &Started,
-    workload: Workload,
-    in_flight: usize,
-    options: &Options,
-) -> anyhow::Result<Sample> {
-    let schedule = options.schedule(in_flight);
-    let channels = connect(started.address, options.connections_for(in_flight)).await?;
-    let usage = || Usage::of(&started.process_ids, started.data.as_deref());
-    let measured = match workload {
-        Workload::Echo => generator::closed_loop(channels.into_iter().map(EchoCalls::new), &schedule, usage).await?,
-        Workload::Put => generator::closed_loop(channels.into_iter().map(PutCalls::new), &schedule, usage).await?,
-        Workload::Get => {
-            let calls = channels.into_iter().map(|channel| GetCalls::new(channel, options.keys));
-            generator::closed_loop(calls, &schedule, usage).await?
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    /// Writes a key that is not there.
+    Put {
+        /// The new key.
+        key: String,
+        /// Its value.
+        value: Bytes,
+    },
+    /// The same, and would fail if the key was there.
+    Create {
+        /// The new key.
+        key: String,
+        /// Its value.
+        value: Bytes,
+    },
+    /// Writes a key that may be there.
+    Overwrite {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: Bytes,
+    },
+    /// Reads a key.
+    Get {
+        /// The key.
+        key: String,
+    },
+}
+
+/// A kind of load with its keys and values.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    /// The kind.
+    pub(crate) workload: Workload,
+    /// Keys that are there: the numbers below this.
+    pub(crate) keys: u64,
+    /// The value of every put.
+    pub(crate) value: Bytes,
+    /// Whether puts write keys that are there, instead of new ones.
+    pub(crate) overwrites: bool,
+}
+
+impl Traffic {
+    /// Puts make new keys, with values of the usual size.
+    pub(crate) fn new(workload: Workload, keys: u64) -> Traffic {
+        Traffic { workload, keys, value: value(VALUE_BYTES), overwrites: false }
+    }
+
+    /// The next request.
+    pub(crate) fn next(&self) -> Operation {
+        match self.workload {
+            Workload::Echo | Workload::Put => self.put(),
+            Workload::Create => Operation::Create { key: new_key(), value: self.value.clone() },
+            Workload::Get => self.get(),
+            Workload::Mixed { gets_percent } if rand::random_range(0..100) < gets_percent => self.get(),
+            Workload::Mixed { .. } => self.put(),
         }
-    };
-    let place = Place { round, system, workload: workload.name(), in_flight };
-    Ok(Sample::new(place, &measured))
+    }
+
+    fn put(&self) -> Operation {
+        let value = self.value.clone();
+        if self.overwrites {
+            return Operation::Overwrite { key: key(rand::random_range(0..self.keys)), value };
+        }
+        Operation::Put { key: new_key(), value }
+    }
+
+    fn get(&self) -> Operation {
+        Operation::Get { key: key(rand::random_range(0..self.keys)) }
+    }
 }
 
-/// Makes the keys that gets read.
-pub(crate) async fn fill(address: SocketAddr, options: &Options) -> anyhow::Result<()> {
-    let channels = connect(address, options.connections).await?;
-    let next = Arc::new(AtomicU64::new(0));
-    let mut writers = tokio::task::JoinSet::new();
-    for number in 0..FILL_IN_FLIGHT {
-        let mut client = KvServiceClient::new(channels[number % channels.len()].clone());
-        let (next, keys) = (next.clone(), options.keys);
-        writers.spawn(async move {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= keys {
-                    return Ok::<(), Status>(());
-                }
-                client.put(put_request(number)).await?;
-            }
-        });
-    }
-    while let Some(writer) = writers.join_next().await {
-        writer??;
-    }
-    Ok(())
-}
-
-/// Connects some times to one node.
-pub(crate) async fn connect(address: SocketAddr, connections: usize) -> anyhow::Result<Vec<Channel>> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true);
-    let mut channels = Vec::new();
-    for _ in 0..connections {
-        channels.push(endpoint.connect().await?);
-    }
-    Ok(channels)
+/// A value of so many bytes.
+pub(crate) fn value(bytes: usize) -> Bytes {
+    Bytes::from(vec![b'v'; bytes])
 }
 
 /// A key of 32 bytes.
-fn key(number: u64) -> String {
+pub(crate) fn key(number: u64) -> String {
     // Scrambled first, as real keys are in no order: an odd factor keeps them distinct.
     format!("{:016x}{number:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-/// A create-only put of the key of a number.
+fn new_key() -> String {
+    key(NEXT_KEY.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A put to Quorate.
+pub(crate) fn put_with(key: String, value: Bytes, mode: PutMode) -> PutRequest {
+    PutRequest { key, value, mode: mode.into(), ..PutRequest::default() }
+}
+
+/// A create-only put to Quorate of the key of a number.
 pub(crate) fn put_request(number: u64) -> PutRequest {
     static VALUE: [u8; VALUE_BYTES] = [b'v'; VALUE_BYTES];
     PutRequest { value: Bytes::from_static(&VALUE), ..rpc::put_request(&key(number), "") }
-}
-
-fn new_key_number() -> u64 {
-    NEXT_KEY.fetch_add(1, Ordering::Relaxed)
-}
-
-#[derive(Clone)]
-struct EchoCalls(Grpc<Channel>);
-
-impl EchoCalls {
-    fn new(channel: Channel) -> EchoCalls {
-        EchoCalls(Grpc::new(channel))
-    }
-}
-
-impl Calls for EchoCalls {
-    async fn call(&mut self) -> Result<(), Status> {
-        self.0.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let codec = ProstCodec::<PutRequest, PutRequest>::default();
-        let request = Request::new(put_request(new_key_number()));
-        self.0.unary(request, PathAndQuery::from_static(echo::PATH), codec).await.map(drop)
-    }
-}
-
-#[derive(Clone)]
-struct PutCalls(KvServiceClient<Channel>);
-
-impl PutCalls {
-    fn new(channel: Channel) -> PutCalls {
-        PutCalls(KvServiceClient::new(channel))
-    }
-}
-
-impl Calls for PutCalls {
-    async fn call(&mut self) -> Result<(), Status> {
-        self.0.put(put_request(new_key_number())).await.map(drop)
-    }
-}
-
-#[derive(Clone)]
-struct GetCalls {
-    client: KvServiceClient<Channel>,
-    keys: u64,
-}
-
-impl GetCalls {
-    fn new(channel: Channel, keys: u64) -> GetCalls {
-        GetCalls { client: KvServiceClient::new(channel), keys }
-    }
-}
-
-impl Calls for GetCalls {
-    async fn call(&mut self) -> Result<(), Status> {
-        let key = key(rand::random_range(0..self.keys));
-        self.client.get(GetRequest { key, ..GetRequest::default() }).await.map(drop)
-    }
 }

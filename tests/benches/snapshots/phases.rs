@@ -7,7 +7,7 @@ use super::{
     table::{Table, each, mebibytes, seconds},
     watch::{Seen, Watch},
 };
-use crate::{process::Usage, workload};
+use crate::{process::Usage, system};
 use hdrhistogram::Histogram;
 use proto::admin::v1::StatusResponse;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl Run {
         let watch = Watch::start(cluster.nodes.iter().map(|node| node.directory().to_owned()).collect());
         let mut run = Run {
             leader,
-            load_channels: workload::connect(cluster.nodes[leader].address(), common.connections).await?,
+            load_channels: system::connect(cluster.nodes[leader].address(), common.connections).await?,
             channels: cluster.nodes.iter().map(Node::channel).collect(),
             watch,
             in_flight: common.in_flight,
