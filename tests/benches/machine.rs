@@ -9,7 +9,7 @@ use std::{
 };
 
 /// How long a look at the machine's load takes.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(300);
 
 /// More load by others than this is told of: figures made beside it are worth little.
 const BUSY_PERCENT: f64 = 10.0;
@@ -46,7 +46,8 @@ impl Machine {
     }
 }
 
-/// How much of the machine others use, in percent of all cores, while nothing of the benchmark runs; warns if it is much.
+/// How much of the machine others use, in percent of all cores, while nothing of the benchmark runs. Warns if it is
+/// much.
 pub(crate) async fn foreign_load_percent() -> f64 {
     let before = busy_and_all();
     tokio::time::sleep(LOOK).await;

@@ -12,9 +12,12 @@
 
 mod echo;
 mod etcd;
+mod failover;
 mod generator;
+mod growth;
 mod machine;
 mod peers;
+mod plot;
 mod process;
 mod quorate;
 mod report;
@@ -52,6 +55,10 @@ enum Child {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Measures how the cost of an operation grows with keys, values, clients, the log and members.
+    Growth(growth::Growth),
+    /// Measures how long no write is acknowledged when the leader is killed.
+    Failover(failover::Failover),
     /// Measures what the snapshots of a big state cost, and a follower that needs one.
     Snapshots(snapshots::Snapshots),
     /// Measures how much of the disk overwriting takes.
@@ -98,6 +105,8 @@ async fn main() -> anyhow::Result<()> {
     let work = async {
         match command.child {
             Some(Child::EchoServer { listen }) => echo::serve(listen).await,
+            Some(Child::Growth(options)) => growth::measure(&options).await,
+            Some(Child::Failover(options)) => failover::measure(&options).await,
             Some(Child::Snapshots(options)) => snapshots::measure_snapshots(&options).await,
             Some(Child::Overwrites(options)) => snapshots::measure_overwrites(&options).await,
             None => peers::measure(&command.options).await,

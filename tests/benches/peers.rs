@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// Rates of open loops, in percent of what etcd can do (Quorate by unary calls where there is no etcd); 0: none.
     #[arg(long, value_delimiter = ',', default_value = "30,70")]
     rates_percent: Vec<f64>,
+    /// Do not count syncs, which takes two seconds for each load that writes.
+    #[arg(long)]
+    no_syncs: bool,
     /// Measure only these systems.
     #[arg(long, value_delimiter = ',')]
     only: Vec<System>,
@@ -84,7 +87,7 @@ impl Options {
 }
 
 /// An open loop.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 struct Rate {
     workload: Workload,
     per_second: f64,
@@ -94,10 +97,10 @@ struct Rate {
 struct Run<'a> {
     options: &'a Options,
     launch: Launch,
+    setting: Setting,
     rates: Vec<Rate>,
     samples: Vec<Sample>,
     memory: Vec<Memory>,
-    foreign_load_percent_max: f64,
 }
 
 /// Measures all systems and writes the report.
@@ -112,16 +115,6 @@ pub(crate) async fn measure(options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(!systems.is_empty(), "no such system");
     let launch = options.places.launch();
     let sync = syncs::probe(&launch.data).context("sync a file")?;
-    let (samples, memory, rates) = (Vec::new(), Vec::new(), Vec::new());
-    let mut run = Run { options, launch, rates, samples, memory, foreign_load_percent_max: 0.0 };
-    run.calibrate(&systems).await.context("find the rates")?;
-    for round in 1..=options.rounds {
-        eprintln!("round {round} of {}", options.rounds);
-        for number in 0..systems.len() {
-            let system = systems[(number + round - 1) % systems.len()];
-            run.system(round, system).await.with_context(|| format!("measure {}", system.name()))?;
-        }
-    }
     let setting = Setting {
         machine: Machine::here(),
         seconds: options.seconds,
@@ -131,15 +124,31 @@ pub(crate) async fn measure(options: &Options) -> anyhow::Result<()> {
         key_bytes: Setting::BYTES.0,
         value_bytes: Setting::BYTES.1,
         sync_ms: sync.as_secs_f64() * 1e3,
-        foreign_load_percent_max: run.foreign_load_percent_max,
-        etcd: systems.contains(&System::Etcd).then(|| etcd_version(&run.launch)).flatten(),
+        foreign_load_percent_max: 0.0,
+        etcd: systems.contains(&System::Etcd).then(|| etcd_version(&launch)).flatten(),
     };
-    let report = Report::new(setting, run.samples, run.memory);
-    print!("{}", report.markdown());
-    report.write(&options.places.out)
+    let mut run = Run { options, launch, setting, rates: Vec::new(), samples: Vec::new(), memory: Vec::new() };
+    run.calibrate(&systems).await.context("find the rates")?;
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        for number in 0..systems.len() {
+            let system = systems[(number + round - 1) % systems.len()];
+            run.system(round, system).await.with_context(|| format!("measure {}", system.name()))?;
+        }
+        // Each round's, so that a later one that fails takes nothing with it.
+        run.report(round).write(&options.places.out)?;
+    }
+    print!("{}", run.report(options.rounds).markdown());
+    Ok(())
 }
 
 impl Run<'_> {
+    /// What was measured in so many rounds.
+    fn report(&self, rounds: usize) -> Report {
+        let setting = Setting { rounds, ..self.setting.clone() };
+        Report::new(setting, self.samples.clone(), self.memory.clone())
+    }
+
     /// Finds the rates of open loops: the same for all systems and rounds, so that latencies can be compared.
     async fn calibrate(&mut self, systems: &[System]) -> anyhow::Result<()> {
         let percents: Vec<f64> = self.options.rates_percent.iter().copied().filter(|&percent| percent > 0.0).collect();
@@ -154,8 +163,12 @@ impl Run<'_> {
             let measured = running.measure(&traffic, &self.options.schedule(mode), self.options.connections).await?;
             for percent in &percents {
                 let per_second = (measured.per_second() * percent / 100.0 / RATE_STEP).round().max(1.0) * RATE_STEP;
-                eprintln!("  {}: {per_second:.0}/s", workload.name());
-                self.rates.push(Rate { workload, per_second });
+                let rate = Rate { workload, per_second };
+                // Two shares of little may be the same.
+                if !self.rates.contains(&rate) {
+                    eprintln!("  {}: {per_second:.0}/s", workload.name());
+                    self.rates.push(rate);
+                }
             }
         }
         Ok(())
@@ -163,7 +176,8 @@ impl Run<'_> {
 
     /// Measures one system in one round.
     async fn system(&mut self, round: usize, system: System) -> anyhow::Result<()> {
-        self.foreign_load_percent_max = self.foreign_load_percent_max.max(foreign_load_percent().await);
+        let most = &mut self.setting.foreign_load_percent_max;
+        *most = most.max(foreign_load_percent().await);
         eprintln!("{}", system.name());
         let running = Running::start(system, &self.launch).await.context("start")?;
         if system.kind() != Kind::Echo {
@@ -171,7 +185,8 @@ impl Run<'_> {
             let usage = running.servers.usage()?;
             let (max, sum) = (mebibytes(usage.resident_bytes_max), mebibytes(usage.resident_bytes_sum));
             eprintln!("  {} keys: {max:.0} MiB, all nodes {sum:.0} MiB", self.options.keys);
-            self.memory.push(Memory { round, system, resident_mib_max: max, resident_mib_sum: sum });
+            let peak_mib_max = mebibytes(usage.peak_bytes_max);
+            self.memory.push(Memory { round, system, resident_mib_max: max, resident_mib_sum: sum, peak_mib_max });
         }
         for &in_flight in &self.options.in_flight {
             for &workload in system.workloads() {
@@ -193,8 +208,12 @@ impl Run<'_> {
         let connections = self.options.connections_for(mode);
         let measured = running.measure(&traffic, &schedule, connections).await;
         let measured = measured.with_context(|| format!("{} {mode:?}", workload.name()))?;
-        let syncs =
-            if workload.writes() { syncs_per_operation(running, &traffic, mode, connections).await? } else { None };
+        let is_counted = workload.writes() && matches!(mode, Mode::Closed { .. }) && !self.options.no_syncs;
+        let syncs = if is_counted && syncs::can_be_counted() {
+            syncs_per_operation(running, &traffic, mode, connections).await?
+        } else {
+            None
+        };
         let sample = Sample { round, place, figures: Figures::new(&measured, syncs) };
         eprintln!("  {}", line(&sample));
         self.samples.push(sample);
@@ -209,9 +228,6 @@ async fn syncs_per_operation(
     mode: Mode,
     connections: usize,
 ) -> anyhow::Result<Option<f64>> {
-    if !syncs::can_be_counted() {
-        return Ok(None);
-    }
     let schedule = Schedule { mode, warm_up: SYNCS_MARGIN, duration: SYNCS_COUNTED + SYNCS_MARGIN };
     let process_ids = running.servers.process_ids();
     let count = async {

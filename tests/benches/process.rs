@@ -23,6 +23,8 @@ pub(crate) struct Usage {
     pub(crate) resident_bytes_max: u64,
     /// The resident memory of all of them, now.
     pub(crate) resident_bytes_sum: u64,
+    /// The most that one of them has had since its start.
+    pub(crate) peak_bytes_max: u64,
 }
 
 impl Usage {
@@ -40,9 +42,12 @@ impl Usage {
                 fs::read_to_string(&path).with_context(|| format!("read {path}"))
             };
             sum.cpu += cpu_time(&read("stat")?).context("/proc/PID/stat has another form")?;
-            let resident = field(&read("status")?, "VmRSS:").unwrap_or(0) * 1024;
+            let status = read("status")?;
+            let resident = field(&status, "VmRSS:").unwrap_or(0) * 1024;
+            let peak = field(&status, "VmHWM:").unwrap_or(0) * 1024;
             sum.resident_bytes_max = sum.resident_bytes_max.max(resident);
             sum.resident_bytes_sum += resident;
+            sum.peak_bytes_max = sum.peak_bytes_max.max(peak);
         }
         Ok(sum)
     }

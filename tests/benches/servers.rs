@@ -60,6 +60,32 @@ impl Servers {
         }
     }
 
+    /// `kill -9` of one.
+    ///
+    /// # Errors
+    /// It has no members.
+    pub(crate) fn kill(&mut self, number: usize) -> anyhow::Result<()> {
+        match self {
+            Servers::Echo(_) => anyhow::bail!("the echo has no members"),
+            Servers::Quorate(cluster) => cluster.nodes[number].kill(),
+            Servers::Etcd(cluster) => cluster.kill(number),
+        }
+        Ok(())
+    }
+
+    /// Starts one that was killed.
+    ///
+    /// # Errors
+    /// It has no members, or its program cannot be started.
+    pub(crate) fn restart(&mut self, number: usize) -> anyhow::Result<()> {
+        match self {
+            Servers::Echo(_) => anyhow::bail!("the echo has no members"),
+            Servers::Quorate(cluster) => cluster.nodes[number].start(),
+            Servers::Etcd(cluster) => cluster.start_member(number)?,
+        }
+        Ok(())
+    }
+
     /// What those that are up have used so far.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use crate::{
     echo::{EchoCalls, EchoStream},
     etcd::EtcdCalls,
     generator::{Measured, Schedule, calls, frames},
-    quorate::{Library, QuorateCalls},
+    quorate::{Library, QuorateCalls, pipeline::Pipeline},
     servers::Servers,
     workload::{self, Operation, Traffic, Workload},
 };
@@ -31,6 +31,8 @@ pub(crate) enum System {
     EchoStream,
     /// Quorate, by unary calls.
     Quorate,
+    /// Quorate, by its pipeline as it is on the wire.
+    Pipeline,
     /// Quorate, through its client library.
     Library,
     /// etcd, by unary calls.
@@ -50,16 +52,29 @@ pub(crate) enum Kind {
 
 impl System {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [System; 5] =
-        [System::Echo, System::EchoStream, System::Etcd, System::Quorate, System::Library];
+    pub(crate) const ALL: [System; 6] =
+        [System::Echo, System::EchoStream, System::Etcd, System::Quorate, System::Pipeline, System::Library];
 
     /// Its name in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             System::Echo => "tonic echo",
             System::EchoStream => "tonic echo, stream",
-            System::Quorate => "Quorate",
+            System::Quorate => "Quorate, unary",
+            System::Pipeline => "Quorate, pipeline",
             System::Library => "Quorate, client library",
+            System::Etcd => "etcd",
+        }
+    }
+
+    /// Its name in a plot, where there is little room.
+    pub(crate) fn short_name(self) -> &'static str {
+        match self {
+            System::Echo => "echo, unary",
+            System::EchoStream => "echo, stream",
+            System::Quorate => "Quorate unary",
+            System::Pipeline => "Quorate pipeline",
+            System::Library => "Quorate library",
             System::Etcd => "etcd",
         }
     }
@@ -68,7 +83,7 @@ impl System {
     pub(crate) fn kind(self) -> Kind {
         match self {
             System::Echo | System::EchoStream => Kind::Echo,
-            System::Quorate | System::Library => Kind::Quorate,
+            System::Quorate | System::Pipeline | System::Library => Kind::Quorate,
             System::Etcd => Kind::Etcd,
         }
     }
@@ -77,7 +92,7 @@ impl System {
     pub(crate) fn echo(self) -> System {
         match self {
             System::Echo | System::Quorate | System::Etcd => System::Echo,
-            System::EchoStream | System::Library => System::EchoStream,
+            System::EchoStream | System::Pipeline | System::Library => System::EchoStream,
         }
     }
 
@@ -137,13 +152,26 @@ impl Running {
     /// # Errors
     /// A put failed.
     pub(crate) async fn fill(&self, keys: u64, value: &Bytes) -> anyhow::Result<()> {
-        let channels = connect(self.leader, FILL_CONNECTIONS).await?;
         let value = value.clone();
-        let put = move |number| Operation::Put { key: workload::key(number), value: value.clone() };
+        self.puts(keys, move |number| Operation::Put { key: workload::key(number), value: value.clone() }).await
+    }
+
+    /// Puts so often over unary calls, on the keys of the numbers below `keys`.
+    ///
+    /// # Errors
+    /// A put failed.
+    pub(crate) async fn overwrite(&self, puts: u64, keys: u64, value: &Bytes) -> anyhow::Result<()> {
+        let value = value.clone();
+        let put = move |number| Operation::Overwrite { key: workload::key(number % keys), value: value.clone() };
+        self.puts(puts, put).await
+    }
+
+    async fn puts(&self, count: u64, put: impl Fn(u64) -> Operation + Clone + Send + 'static) -> anyhow::Result<()> {
+        let channels = connect(self.leader, FILL_CONNECTIONS).await?;
         match self.system.kind() {
             Kind::Echo => Ok(()),
-            Kind::Quorate => calls::each_once(&each(channels, QuorateCalls::new), keys, FILL_IN_FLIGHT, put).await,
-            Kind::Etcd => calls::each_once(&each(channels, EtcdCalls::new), keys, FILL_IN_FLIGHT, put).await,
+            Kind::Quorate => calls::each_once(&each(channels, QuorateCalls::new), count, FILL_IN_FLIGHT, put).await,
+            Kind::Etcd => calls::each_once(&each(channels, EtcdCalls::new), count, FILL_IN_FLIGHT, put).await,
         }
     }
 
@@ -184,6 +212,14 @@ impl Running {
                 for (number, channel) in connect(self.leader, connections).await?.into_iter().enumerate() {
                     let room = frames::room(schedule.mode, connections, number);
                     roads.push(EchoStream::open(channel, room).await?);
+                }
+                frames::run(roads, traffic, schedule, usage).await
+            }
+            System::Pipeline => {
+                let mut roads = Vec::new();
+                for (number, channel) in connect(self.leader, connections).await?.into_iter().enumerate() {
+                    let room = frames::room(schedule.mode, connections, number);
+                    roads.push(Pipeline::open(channel, room).await?);
                 }
                 frames::run(roads, traffic, schedule, usage).await
             }

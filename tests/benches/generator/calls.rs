@@ -7,6 +7,7 @@ use crate::{
 };
 use std::{
     future::Future,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -86,7 +87,7 @@ async fn in_time_due<C: Calls>(
         turn += 1;
         let Ok(permit) = Arc::clone(&left).try_acquire_owned() else {
             note(&noted, window, due, false);
-            return;
+            return ControlFlow::Continue(());
         };
         let mut calls = connections[turn % connections.len()].clone();
         let (operation, noted) = (traffic.next(), Arc::clone(&noted));
@@ -95,6 +96,7 @@ async fn in_time_due<C: Calls>(
             note(&noted, window, due, answer.is_some_and(|answer| answer.is_ok()));
             drop(permit);
         });
+        ControlFlow::Continue(())
     })
     .await?;
     // All permits are back when the last request is answered or given up.

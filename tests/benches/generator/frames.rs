@@ -5,7 +5,14 @@ use crate::{
     process::Usage,
     workload::{Operation, Traffic},
 };
-use std::{collections::BTreeMap, future::Future, time::Instant};
+use std::{
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    ops::ControlFlow,
+    pin::pin,
+    task::Poll,
+    time::Instant,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::Status;
 
@@ -85,7 +92,11 @@ async fn in_turn(
     stream.send(first)?;
     let mut under_way = in_flight;
     while under_way > 0 {
-        let answers = stream.receive().await?;
+        let mut answers = stream.receive().await?;
+        // Whatever else is there goes into the same frame, or small frames would stay small for ever.
+        while let Some(more) = at_once(stream.receive()).await {
+            answers.extend(more?);
+        }
         let now = Instant::now();
         let mut next = Vec::with_capacity(answers.len());
         for Answer { tag, is_ok } in answers {
@@ -108,6 +119,16 @@ async fn in_turn(
     Ok(recorded)
 }
 
+/// A future's value, if it is there already.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// A request of an open loop and when it was due.
 type Due = (Instant, Operation);
 
@@ -127,6 +148,7 @@ async fn hand_out(
             // Whoever counts waits for each: none is lost.
             refused.blocking_send(()).ok();
         }
+        ControlFlow::Continue(())
     });
     let mut recorded = Recorded::new();
     let count = async {

@@ -9,7 +9,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod frames;
-mod pace;
+pub(crate) mod pace;
 
 use crate::process::Usage;
 use hdrhistogram::Histogram;

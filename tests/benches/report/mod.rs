@@ -3,6 +3,8 @@
 //! A ratio is the median of each round's ratio: two systems of one round were measured within minutes of each other,
 //! while the machine's speed may drift from round to round.
 
+mod goals;
+mod plots;
 mod tables;
 
 use crate::{
@@ -122,6 +124,8 @@ pub(crate) struct Memory {
     pub(crate) resident_mib_max: f64,
     /// All processes.
     pub(crate) resident_mib_sum: f64,
+    /// The most that one process has had so far.
+    pub(crate) peak_mib_max: f64,
 }
 
 /// How a run was made.
@@ -186,6 +190,7 @@ pub(crate) struct MemoryRow {
     pub(crate) system: System,
     pub(crate) resident_mib_max: f64,
     pub(crate) resident_mib_sum: f64,
+    pub(crate) peak_mib_max: f64,
     /// The largest process by etcd's.
     pub(crate) to_etcd: Option<f64>,
 }
@@ -212,7 +217,8 @@ impl Report {
     pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(self).context("encode the report")? + "\n";
         write_file(directory, JSON_FILE, &json)?;
-        write_file(directory, MARKDOWN_FILE, &self.markdown())
+        write_file(directory, MARKDOWN_FILE, &self.markdown())?;
+        self.plots().into_iter().try_for_each(|(name, plot)| write_file(directory, name, &plot))
     }
 }
 
@@ -232,7 +238,9 @@ fn row(place: &Place, samples: &[Sample]) -> Row {
         let pairs: Vec<(Figures, Figures)> =
             repeated.iter().filter_map(|sample| Some((sample.figures, in_round(sample.round)?))).collect();
         let of = |figure: fn(&Figures) -> f64| {
-            median(pairs.iter().map(|(own, other)| figure(own) / figure(other)).collect())
+            // A system that answered nothing has no figure to be compared with.
+            let ratios = pairs.iter().map(|(own, other)| figure(own) / figure(other));
+            median(ratios.filter(|ratio| ratio.is_finite()).collect())
         };
         Some(Ratios {
             operations_per_second: of(|figures| figures.operations_per_second)?,
@@ -263,6 +271,7 @@ fn memory_row(system: System, memory: &[Memory]) -> Option<MemoryRow> {
         system,
         resident_mib_max: median(of(system).map(|memory| memory.resident_mib_max).collect())?,
         resident_mib_sum: median(of(system).map(|memory| memory.resident_mib_sum).collect())?,
+        peak_mib_max: median(of(system).map(|memory| memory.peak_mib_max).collect())?,
         to_etcd: median(ratios.collect()),
     })
 }

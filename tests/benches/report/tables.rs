@@ -5,12 +5,17 @@ use crate::machine::Machine;
 use std::fmt::Write as _;
 
 /// Writing to a string cannot fail.
-const WRITES: &str = "writing to a string cannot fail";
+pub(super) const WRITES: &str = "writing to a string cannot fail";
 
 impl Report {
     /// Everything, as tables.
     pub(crate) fn markdown(&self) -> String {
         let mut text = self.setting.markdown();
+        let goals = self.goals();
+        if !goals.is_empty() {
+            text += "\n## Goals\n\n";
+            text += &goals;
+        }
         let (closed, open): (Vec<&Row>, Vec<&Row>) = self.medians.iter().partition(|row| row.place.in_flight.is_some());
         text += "\n## Throughput: so many requests in flight\n\n";
         text += &closed_loops(&closed);
@@ -104,11 +109,14 @@ fn open_loops(rows: &[&Row]) -> String {
 }
 
 fn memory(rows: &[MemoryRow]) -> String {
-    let mut text = "| system | MiB, largest node | to etcd | MiB, all nodes |\n|---|--:|--:|--:|\n".to_owned();
-    for MemoryRow { system, resident_mib_max, resident_mib_sum, to_etcd } in rows {
+    let mut text = "| system | MiB, largest node | to etcd | MiB, all nodes | MiB, largest node's peak |\n\
+                    |---|--:|--:|--:|--:|\n"
+        .to_owned();
+    for MemoryRow { system, resident_mib_max, resident_mib_sum, peak_mib_max, to_etcd } in rows {
         let to_etcd = to_etcd.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         let name = system.name();
-        writeln!(text, "| {name} | {resident_mib_max:.0} | {to_etcd} | {resident_mib_sum:.0} |").expect(WRITES);
+        writeln!(text, "| {name} | {resident_mib_max:.0} | {to_etcd} | {resident_mib_sum:.0} | {peak_mib_max:.0} |")
+            .expect(WRITES);
     }
     text
 }

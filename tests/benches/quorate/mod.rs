@@ -1,5 +1,7 @@
 //! Quorate: a cluster of processes of the release build with default settings, and the roads to it.
 
+pub(crate) mod pipeline;
+
 use crate::{
     generator::calls::Calls,
     workload::{Operation, put_with},

@@ -1,0 +1,102 @@
+//! A small run of the benchmark: that what it writes is whole. Figures are not looked at.
+
+use serde_json::Value;
+use std::{fs, path::Path, process::Command};
+use tests::binaries;
+
+/// Every kind of road; etcd is not part of the tree.
+const SYSTEMS: [&str; 4] = ["echo", "echo-stream", "quorate", "pipeline"];
+
+#[test]
+fn a_small_run_ends_in_tables_json_and_plots() {
+    let out = tempfile::tempdir().expect("a temporary directory can be made");
+    run(out.path(), &["--only", &SYSTEMS.join(","), "--rounds", "1", "--in-flight", "8", "--keys", "100"]);
+
+    let json = read(out.path(), "peers.json");
+    let report: Value = serde_json::from_str(&json).expect("the report is JSON");
+    let medians = report["medians"].as_array().expect("a report has medians");
+    let samples = report["samples"].as_array().expect("a report has samples");
+    assert_eq!(samples.len(), medians.len(), "each load was measured once in the one round");
+    for system in SYSTEMS {
+        let rows: Vec<&Value> = medians.iter().filter(|row| row["system"] == system).collect();
+        assert!(!rows.is_empty(), "nothing of {system}");
+        for row in rows {
+            let figure = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name} is no figure: {row}"));
+            assert!(figure("operations_per_second") > 0.0, "{row}");
+            assert!(figure("p50_ms") <= figure("p999_ms"), "{row}");
+            assert!(figure("errors").abs() < f64::EPSILON, "{row}");
+        }
+    }
+    expect_whole_tables(&read(out.path(), "peers.md"), &["Quorate, unary", "Quorate, pipeline", "tonic echo, stream"]);
+    for plot in ["throughput.svg", "latency.svg", "cost.svg"] {
+        expect_whole_plot(plot, &read(out.path(), plot));
+    }
+}
+
+#[test]
+fn growth_and_failover_end_in_tables_and_plots() {
+    let out = tempfile::tempdir().expect("a temporary directory can be made");
+    run(out.path(), &["growth", "--axes", "members", "--up-to", "1", "--only", "quorate,pipeline"]);
+    run(out.path(), &["failover", "--kills", "1", "--only", "quorate", "--timeouts", "default"]);
+    expect_whole_tables(&read(out.path(), "growth.md"), &["Quorate, pipeline"]);
+    expect_whole_tables(&read(out.path(), "failover.md"), &["default timeouts"]);
+    for plot in ["growth-members.svg", "failover.svg"] {
+        expect_whole_plot(plot, &read(out.path(), plot));
+    }
+}
+
+/// Runs the benchmark for moments, with small segments, into `out`.
+fn run(out: &Path, arguments: &[&str]) {
+    let server = binaries::server();
+    let directory = server.parent().expect("a program lies in a directory");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(arguments).args(["--segment-bytes", "1048576", "--out"]).arg(out);
+    let shortest: &[&str] = match arguments[0] {
+        "failover" => &["--load-seconds", "0.1"],
+        "growth" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100"],
+        _ => &["--seconds", "0.1", "--warm-up-seconds", "0.1", "--no-syncs", "--rates-percent", "50"],
+    };
+    bench.args(shortest).env("BINARIES_UNDER_TEST", directory).env_remove("QUORATE_BENCH_ETCD");
+    let output = bench.output().expect("the benchmark can be started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} ended with {}:\n{errors}", output.status);
+    assert!(!output.stdout.is_empty(), "the tables are told too");
+}
+
+fn read(out: &Path, name: &str) -> String {
+    fs::read_to_string(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every row of a table has as many cells as its head, and the named ones are there.
+fn expect_whole_tables(text: &str, names: &[&str]) {
+    let mut cells = None;
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            cells = None;
+            continue;
+        }
+        let count = line.matches('|').count();
+        assert_eq!(count, *cells.get_or_insert(count), "another number of cells: {line}");
+        assert!(!line.contains("NaN") && !line.contains("inf"), "not a figure: {line}");
+    }
+    for name in names {
+        assert!(text.contains(&format!("| {name} |")), "no row of {name}:\n{text}");
+    }
+}
+
+/// Every element that is opened is closed, and nothing lies nowhere.
+fn expect_whole_plot(name: &str, text: &str) {
+    let mut open = Vec::new();
+    for piece in text.split('<').skip(1) {
+        let (tag, _) = piece.split_once('>').unwrap_or_else(|| panic!("{name}: no end of <{piece}"));
+        let element = tag.split([' ', '/']).find(|word| !word.is_empty()).unwrap_or_default();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(element), "{name}: closed in another order");
+        } else if !tag.ends_with('/') {
+            open.push(element);
+        }
+    }
+    assert!(open.is_empty(), "{name}: not closed: {open:?}");
+    assert!(text.starts_with("<svg ") && text.contains("<polyline ") | text.contains("<rect class=\"unary"), "{name}");
+    assert!(!text.contains("NaN") && !text.contains("inf"), "{name}: something lies nowhere");
+}
