@@ -79,6 +79,7 @@ pub(super) enum ApiError {
     Draining,
     #[error("too many requests are under way")]
     Overloaded,
+    // No time is told after which it would be worth trying: that is for whoever makes room.
     #[error("the leader's disk is almost full: nothing is written that needs room; make some there, or delete keys")]
     StorageFull,
     #[error("the proposal was overwritten by the leader of term {term}")]
@@ -177,7 +178,6 @@ impl ApiError {
             Self::Transferring => shape(Code::Unavailable, TRANSFERRING).retry(RETRY_SOON),
             Self::Draining => shape(Code::Unavailable, DRAINING),
             Self::Overloaded => shape(Code::ResourceExhausted, "OVERLOADED").pushed_back(),
-            // No time is told after which it would be worth trying: that is for whoever makes room.
             Self::StorageFull => shape(Code::ResourceExhausted, "STORAGE_FULL")
                 .quota("disk", "the file system of the leader's data directory is almost full".to_owned()),
             Self::ProposalDropped { term } => {

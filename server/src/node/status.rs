@@ -57,7 +57,8 @@ pub struct MemberStatus {
     pub client_address: Option<String>,
     /// Whether it votes.
     pub voter: bool,
-    /// Whether this node reaches it, as [`Links::reaches`](crate::transport::Links::reaches) says; a node reaches itself.
+    /// Whether this node reaches it, as [`Links::reaches`](crate::transport::Links::reaches) says; a node reaches
+    /// itself.
     pub reachable: bool,
 }
 

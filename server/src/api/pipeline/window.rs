@@ -67,7 +67,9 @@ impl Identity {
     pub(super) fn of(operation: &Operation) -> Self {
         match operation {
             // As with calls: a question for an outcome is no write of its own.
-            Operation::Write(kv::Request { id, command: kv::Command::Settle }) => Self { kind: CallKind::Other, id: *id },
+            Operation::Write(kv::Request { id, command: kv::Command::Settle }) => {
+                Self { kind: CallKind::Other, id: *id }
+            }
             Operation::Write(request) => Self { kind: CallKind::Write, id: request.id },
             Operation::Read { .. } => Self { kind: CallKind::Other, id: None },
         }
