@@ -12,6 +12,7 @@ pub mod forward;
 mod grpc_timeout;
 pub mod lifeline;
 pub mod node;
+mod number_hash;
 pub mod offline;
 pub mod run;
 pub mod story;

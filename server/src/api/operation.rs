@@ -207,7 +207,8 @@ fn key_value(kv: kv::KeyValue) -> KeyValue {
 /// A key as kv.v1 has it. Every key came in through kv.v1, so it is text; one that is not would be shown with
 /// replacement characters.
 fn text(key: &Bytes) -> String {
-    String::from_utf8_lossy(key).into_owned()
+    // The one is many times faster than the other at finding nothing to replace.
+    str::from_utf8(key).map_or_else(|_| String::from_utf8_lossy(key).into_owned(), str::to_owned)
 }
 
 #[cfg(test)]

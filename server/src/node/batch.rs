@@ -21,8 +21,9 @@ use super::handle::{ReadError, ReadResult, Unavailable, WriteError, WriteResult}
 use crate::telemetry::TraceContext;
 
 /// How many operations one batch holds at most: enough that its own cost vanishes among theirs, few enough that the
-/// loop comes to the next caller's soon.
-pub const BATCH_OPERATIONS_MAX: usize = 256;
+/// loop comes to the next caller's soon, and that the list of them is no allocation for which the allocator asks the
+/// system.
+pub const BATCH_OPERATIONS_MAX: usize = 128;
 
 /// By what a caller knows an operation. Never given twice by a caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

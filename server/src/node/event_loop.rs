@@ -28,6 +28,7 @@ use super::roster::Roster;
 use super::status::NodeStatus;
 use super::traces::Traces;
 use super::waiters::{Waiter, WriteWaiter};
+use crate::number_hash::NumberHash;
 use crate::story;
 use crate::telemetry::{Pulse, RequestSpan};
 use crate::transport::{Board, Inbound, InboxReceivers, Lane, Links};
@@ -101,7 +102,7 @@ enum Arrival {
 /// The loop's state.
 pub(super) struct EventLoop {
     parts: Parts,
-    waiters: HashMap<Ticket, Waiter>,
+    waiters: HashMap<Ticket, Waiter, NumberHash>,
     next_ticket: u64,
     traces: Traces,
     started: Instant,
@@ -124,7 +125,7 @@ impl EventLoop {
         let traces = Traces::new(parts.roster.own_name());
         Self {
             parts,
-            waiters: HashMap::new(),
+            waiters: HashMap::default(),
             next_ticket: 0,
             traces,
             started: Instant::now(),

@@ -13,6 +13,7 @@ use crate::api::limits::{InFlight, STREAM_REQUESTS_MAX, STREAM_UNITS_MAX};
 use crate::api::operation::{self, Operation};
 use crate::api::validate::Violation;
 use crate::node::{Mark, Pending};
+use crate::number_hash::NumberHash;
 use crate::telemetry::RequestSpan;
 
 /// A window with room for more requests than this is made small again when it is empty.
@@ -57,7 +58,7 @@ pub(super) enum Road {
 pub(super) struct Window {
     in_flight: Arc<InFlight>,
     units: usize,
-    requests: HashMap<u64, Numbered>,
+    requests: HashMap<u64, Numbered, NumberHash>,
     sequence: u64,
     /// No deadline is before this.
     next_deadline: Option<Instant>,
@@ -83,7 +84,7 @@ impl Identity {
 
 impl Window {
     pub(super) fn new(in_flight: Arc<InFlight>) -> Self {
-        Self { in_flight, units: 0, requests: HashMap::new(), sequence: 0, next_deadline: None }
+        Self { in_flight, units: 0, requests: HashMap::default(), sequence: 0, next_deadline: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
