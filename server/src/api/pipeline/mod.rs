@@ -59,6 +59,9 @@ pub(super) struct Pipelines<N> {
     pub(super) request_timeout: Duration,
 }
 
+/// After so many sweeps with nothing under way, a second, a stream gives up the memory that it has used.
+const IDLE_SWEEPS: u32 = 100;
+
 type Responses = mpsc::Sender<Result<PipelineResponse, Status>>;
 
 /// Serves a stream, in a task that ends with it.
@@ -76,6 +79,7 @@ pub(super) fn open<N: Node>(
         answered: Vec::new(),
         tasks: JoinSet::new(),
         reading: Reading::Open,
+        idle_sweeps: 0,
     };
     tokio::spawn(async move {
         // Everything that the stream has is gone before its last word is waited for: a client may never read it.
@@ -100,6 +104,8 @@ struct Pipeline<N> {
     answered: Vec<Answered>,
     tasks: JoinSet<Ended>,
     reading: Reading,
+    /// How often in a row nothing was under way when deadlines were looked at.
+    idle_sweeps: u32,
 }
 
 /// Whether there is more to be read.
@@ -354,11 +360,15 @@ impl<N: Node> Pipeline<N> {
     fn sweep(&mut self) {
         // What has an answer already gets it.
         self.take_answers();
-        if self.window.is_empty() {
-            // It is as it was when the stream was opened: one that is idle costs little, whatever it was used for.
+        self.idle_sweeps = if self.window.is_empty() { self.idle_sweeps + 1 } else { 0 };
+        if self.idle_sweeps == IDLE_SWEEPS {
+            // A stream that is idle costs little, whatever it was used for; one that is empty between two frames keeps
+            // what it will use again.
+            self.idle_sweeps = 0;
             self.window.shrink();
             self.answers.shrink();
-            (self.answered, self.ready) = (Vec::new(), std::mem::take(&mut self.ready).into_iter().collect());
+            self.answered = Vec::new();
+            self.ready.shrink_to_fit();
         }
         let now = Instant::now();
         let mut given_back = 0;

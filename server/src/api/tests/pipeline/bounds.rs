@@ -136,10 +136,10 @@ async fn frames_of_answers_are_bounded_by_count_and_by_bytes() {
     for (request, count_max) in
         [(put as fn(u64, &str) -> PipelinedRequest, FRAME_ANSWERS_MAX), (get, FRAME_BYTES_MAX / VALUE.len())]
     {
-        let count = 3 * FRAME_ANSWERS_MAX as u64;
-        send_all(&stream, count, request);
-        take(&harness, count as usize).await.into_iter().for_each(succeed);
-        let (mut left, mut largest) = (count as usize, 0);
+        let count = 3 * FRAME_ANSWERS_MAX;
+        send_all(&stream, count as u64, request);
+        take(&harness, count).await.into_iter().for_each(succeed);
+        let (mut left, mut largest) = (count, 0);
         while left > 0 {
             let frame = stream.frame().await.expect("no error").expect("more answers");
             assert!(frame.responses.len() <= count_max, "{} answers", frame.responses.len());
