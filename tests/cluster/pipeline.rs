@@ -156,7 +156,7 @@ struct Written {
 }
 
 /// Puts by name over a stream to `leader`, kills it after so many answers, and notes what is known then.
-async fn put_until_killed(cluster: &mut Cluster, leader: usize, kill_after: usize) -> Written {
+async fn put_until_killed(cluster: &mut Cluster, leader: usize, kill_after: u64) -> Written {
     let mut stream = Stream::open(&cluster.nodes[leader].channel()).await.expect("it opens");
     let mut written = Written::default();
     let (mut sent, mut killed) = (0, false);
@@ -171,7 +171,7 @@ async fn put_until_killed(cluster: &mut Cluster, leader: usize, kill_after: usiz
             let frame = PipelineRequest { requests: frame.collect() };
             sent = sent.max(answered + IN_FLIGHT);
             stream.requests.send(frame).await.expect("the stream is open");
-            if answered as usize >= kill_after {
+            if answered >= kill_after {
                 cluster.nodes[leader].kill();
                 killed = true;
             }
