@@ -77,7 +77,8 @@ pub(super) async fn call<R: Rpc>(
     }
     let Ended { result, leader, left } = match ended {
         Some(ended) => ended,
-        None => alone(channel, &message, budget.saturating_sub(begun.elapsed()), &span).await,
+        // A call's future is large, and would be in that of each request on a stream.
+        None => Box::pin(alone(channel, &message, budget.saturating_sub(begun.elapsed()), &span)).await,
     };
     Called { result, leader, left, took: begun.elapsed(), connection: number, span }
 }

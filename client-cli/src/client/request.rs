@@ -128,7 +128,7 @@ impl<'a> Journey<'a> {
                 tracing::debug!("waiting {} ms", pause.as_millis());
                 tokio::time::sleep(pause).await;
                 // The addresses of a name may be others by now.
-                self.tour.renew(self.client.routes.places().await);
+                self.tour.renew(Box::pin(self.client.routes.places()).await);
             }
         }
     }
@@ -143,23 +143,26 @@ impl<'a> Journey<'a> {
         if R::HEDGED && self.client.hedging {
             return self.send_hedged(endpoint, request, budget).await;
         }
-        let sent = match R::REPEATS {
-            Repeats::Freely => self.send(endpoint, request, budget).await,
-            Repeats::ByName | Repeats::Never => match self.prove::<R>(endpoint, budget).await {
-                Ok(budget) => self.send(endpoint, request, budget).await,
-                Err(judged) => Err(judged),
-            },
+        let is_certain = R::REPEATS == Repeats::Freely || self.is_proven::<R>(endpoint);
+        // Seldom, so it takes no room in the future of each request.
+        let budget = if is_certain { Ok(budget) } else { Box::pin(self.prove::<R>(endpoint, budget)).await };
+        let sent = match budget {
+            Ok(budget) => self.send(endpoint, request, budget).await,
+            Err(judged) => Err(judged),
         };
         sent.map_err(|judged| Failed::new(endpoint, judged))
     }
 
-    /// Makes sure that `endpoint` answers, before a write is entrusted to it. Returns what is left of `budget`.
-    async fn prove<R: Rpc>(&mut self, endpoint: &Endpoint, budget: Duration) -> Result<Duration, Judged> {
+    /// Whether `endpoint` answered lately, and all that a write needs is known.
+    fn is_proven<R: Rpc>(&self, endpoint: &Endpoint) -> bool {
         let Client { routes, sessions, .. } = self.client;
         let needs_time = R::REPEATS == Repeats::ByName && self.ticket.is_none() && !sessions.has_heard();
-        if routes.is_proven(endpoint) && !needs_time {
-            return Ok(budget);
-        }
+        !needs_time && routes.is_proven(endpoint)
+    }
+
+    /// Makes sure that `endpoint` answers, before a write is entrusted to it. Returns what is left of `budget`.
+    async fn prove<R: Rpc>(&mut self, endpoint: &Endpoint, budget: Duration) -> Result<Duration, Judged> {
+        let routes = &self.client.routes;
         let until = Instant::now() + budget;
         let probe = self.send(endpoint, &StatusRequest {}, budget.min(self.patience())).await;
         match probe {
@@ -216,7 +219,7 @@ impl<'a> Journey<'a> {
         self.tour.ask(&other);
         tracing::debug!("{endpoint} has not answered for {} ms: asking {other} as well", delay.as_millis());
         let left = budget.saturating_sub(begun.elapsed());
-        let mut second = pin!(call(client, &other, self.message(request), left));
+        let mut second = Box::pin(call(client, &other, self.message(request), left));
         let (by_first, called) = tokio::select! {
             called = &mut first => (true, called),
             called = &mut second => (false, called),
