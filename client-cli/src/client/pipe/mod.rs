@@ -79,11 +79,7 @@ pub(crate) enum Standing {
 impl Pipe {
     /// Opens a stream. To be called within a tokio runtime.
     pub(crate) fn open(channel: Channel) -> Pipe {
-        let shared = Arc::new(Shared {
-            ledger: Mutex::default(),
-            room: Semaphore::new(ledger::SLOTS_MAX),
-            standing: AtomicU8::new(Standing::Opening as u8),
-        });
+        let shared = Arc::new(Shared::default());
         let driver = tokio::spawn(drive(channel, Driven(Arc::clone(&shared)))).abort_handle();
         Pipe(Arc::new(Handle { shared, driver }))
     }
@@ -95,8 +91,7 @@ impl Pipe {
         standings.into_iter().find(|standing| *standing as u8 == number).unwrap_or(Standing::Unsupported)
     }
 
-    /// Makes one request, and waits for what comes of it until its deadline. None if it passes; then also tells whether
-    /// the request may have left.
+    /// Makes one request, and waits for what comes of it until its deadline.
     pub(crate) async fn call(&self, asked: Asked) -> Result<Done, Late> {
         let shared = &*self.0.shared;
         let deadline = asked.deadline;
@@ -178,6 +173,16 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             self.abandon();
+        }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Shared {
+        Shared {
+            ledger: Mutex::default(),
+            room: Semaphore::new(ledger::SLOTS_MAX),
+            standing: AtomicU8::new(Standing::Opening as u8),
         }
     }
 }
@@ -319,5 +324,50 @@ impl Stream for Outgoing {
         }
         *rested = false;
         Poll::Ready(Some(PipelineRequest { requests }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::kv::v1::{GetRequest, pipelined_request};
+    use std::{sync::atomic::AtomicUsize, task::Wake, time::Duration};
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Wakes>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn ask(shared: &Shared) {
+        let request = pipelined_request::Request::Get(GetRequest::default());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let asked = Asked { request, traceparent: String::new(), deadline };
+        shared.ledger().ask(asked).expect("the stream has not ended");
+    }
+
+    #[test]
+    fn a_lone_request_leaves_at_once_and_many_let_the_others_run_first() {
+        let shared = Arc::new(Shared::default());
+        shared.opened();
+        let mut outgoing = Outgoing { shared: Arc::clone(&shared), rested: true };
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut poll = || match Pin::new(&mut outgoing).poll_next(&mut Context::from_waker(&waker)) {
+            Poll::Ready(frame) => Some(frame.expect("the stream has not ended").requests.len()),
+            Poll::Pending => None,
+        };
+        assert_eq!(poll(), None);
+        ask(&shared);
+        assert_eq!((poll(), poll()), (Some(1), None));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        // One is under way: its answer may have woken others.
+        ask(&shared);
+        assert_eq!((poll(), wakes.0.load(Ordering::SeqCst)), (None, 1), "it asks to be polled again");
+        ask(&shared);
+        assert_eq!((poll(), poll()), (Some(2), None));
     }
 }
