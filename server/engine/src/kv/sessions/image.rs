@@ -32,6 +32,7 @@
 //! revision), 5 the key was missing, 6 another revision (the expected, the actual), 7 fenced. Revisions and versions
 //! take 8 bytes.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ use crate::kv::record::{Applied, KeyValue, Rejection, Revision};
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::hash::{kept_hash, session_hash};
-use super::{Kept, SECOND_MS, SESSION_BYTES, Session, SessionId, SessionLimits, Sessions, end_of_second_ms};
+use super::{Kept, SECOND_MS, Session, SessionId, SessionLimits, Sessions, end_of_second_ms};
 
 /// The tag of the section that comes first.
 pub(in crate::kv) const SESSIONS_HEADER_TAG: u32 = 18;
@@ -86,7 +87,7 @@ pub(in crate::kv) fn next_section(
             // Without any the image is that of a state from before there were sessions.
             Progress::Header if sessions.mark_ms == 0 && sessions.by_id.is_empty() => *progress = Progress::End,
             Progress::Header => {
-                for number in [sessions.mark_ms, sessions.by_id.len() as u64, sessions.kept.len() as u64] {
+                for number in [sessions.mark_ms, sessions.by_id.len() as u64, sessions.kept_count] {
                     buffer.extend_from_slice(&number.to_le_bytes());
                 }
                 *progress = Progress::SessionsAfter(None);
@@ -121,8 +122,8 @@ fn encode_sessions(
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let mut last = None;
     for (id, session) in sessions.by_id.range((from, Bound::Unbounded)) {
-        // Naming every field makes a new one break the build here. The last two follow from the results.
-        let Session { opened_at_ms, used_at_s, acknowledged_below, results: _, bytes: _ } = session;
+        // Naming every field makes a new one break the build here. What is kept has sections of its own.
+        let Session { opened_at_ms, used_at_s, acknowledged_below, kept: _, bytes: _ } = session.as_ref();
         buffer.extend_from_slice(&id.get().to_le_bytes());
         for number in [opened_at_ms, used_at_s, acknowledged_below] {
             buffer.extend_from_slice(&number.to_le_bytes());
@@ -143,17 +144,23 @@ fn encode_results(
     hash: &mut u128,
     buffer: &mut Vec<u8>,
 ) -> Option<(SessionId, u64)> {
-    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut last = None;
-    for (&(id, sequence), kept) in sessions.kept.range((from, Bound::Unbounded)) {
-        encode_kept(id, sequence, kept, buffer);
-        *hash = hash.wrapping_add(kept_hash(id, sequence, kept));
-        last = Some((id, sequence));
-        if buffer.len() >= SECTION_BYTES {
-            break;
+    let from = after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id));
+    let mut last = after;
+    for (&id, session) in sessions.by_id.range((from, Bound::Unbounded)) {
+        let from = match after {
+            Some((begun, sequence)) if begun == id => Bound::Excluded(sequence),
+            _ => Bound::Unbounded,
+        };
+        for (&sequence, kept) in session.kept.range((from, Bound::Unbounded)) {
+            encode_kept(id, sequence, kept, buffer);
+            *hash = hash.wrapping_add(kept_hash(id, sequence, kept));
+            last = Some((id, sequence));
+            if buffer.len() >= SECTION_BYTES {
+                return last;
+            }
         }
     }
-    last
+    last.filter(|_| !buffer.is_empty())
 }
 
 /// The bytes of what is kept of a sequence: in a snapshot, and for the hash.
@@ -235,7 +242,7 @@ impl SessionsLoader {
 
     /// The sessions, if all were there.
     pub(in crate::kv) fn finish(self) -> Result<Sessions, ImageError> {
-        let found = (self.sessions.by_id.len() as u64, self.sessions.kept.len() as u64);
+        let found = (self.sessions.by_id.len() as u64, self.sessions.kept_count);
         if self.counts.unwrap_or_default() != found {
             return Err(ImageError::SessionCounts);
         }
@@ -275,10 +282,8 @@ impl SessionsLoader {
                 return Err(ImageError::Session(self.sessions.by_id.len() as u64 + 1));
             }
             self.last_session = Some(id);
-            let session = Session { opened_at_ms, used_at_s, acknowledged_below, results: 0, bytes: 0 };
-            self.sessions.by_use.insert((used_at_s, id));
-            self.sessions.bytes += SESSION_BYTES;
-            self.sessions.set(id, None, session);
+            let session = Session { opened_at_ms, used_at_s, acknowledged_below, kept: BTreeMap::new(), bytes: 0 };
+            self.sessions.add(id, session);
         }
         Ok(())
     }
@@ -290,22 +295,17 @@ impl SessionsLoader {
         }
         let mut fields = Fields { rest: bytes };
         while !fields.rest.is_empty() {
-            let number = self.sessions.kept.len() as u64 + 1;
+            let number = self.sessions.kept_count + 1;
             let id = SessionId::new(fields.array().map(u128::from_le_bytes)?);
             let sequence = fields.u64()?;
-            let session = self.sessions.by_id.get(&id).copied().ok_or(ImageError::SessionResult(number))?;
+            let session = self.sessions.by_id.get(&id).ok_or(ImageError::SessionResult(number))?;
             let is_next = self.last_result.is_none_or(|last| last < (id, sequence));
             if !is_next || sequence < session.acknowledged_below.max(1) {
                 return Err(ImageError::SessionResult(number));
             }
             self.last_result = Some((id, sequence));
             let kept = decode_kept(&mut fields, number, frame.revision)?;
-            let bytes = kept.bytes();
-            let after = Session { results: session.results + 1, bytes: session.bytes + bytes, ..session };
-            self.sessions.hash = self.sessions.hash.wrapping_add(kept_hash(id, sequence, &kept));
-            self.sessions.bytes += bytes;
-            self.sessions.kept.insert((id, sequence), kept);
-            self.sessions.by_id.insert(id, after);
+            self.sessions.insert(id, sequence, kept);
         }
         Ok(())
     }

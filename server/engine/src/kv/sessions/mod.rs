@@ -30,6 +30,9 @@ mod hash;
 pub(super) mod image;
 mod request_id;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use imbl::{OrdMap, OrdSet};
 
 use super::record::{Applied, Refusal};
@@ -79,23 +82,27 @@ const RESULT_BYTES: u64 = 192;
 const SECOND_MS: u64 = 1000;
 
 /// What is kept of a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Session {
     opened_at_ms: u64,
     /// The second of replicated time in which it was used last.
     used_at_s: u64,
     acknowledged_below: u64,
-    /// How many results are kept.
-    results: u64,
-    /// What they take, in bytes.
+    /// By sequence.
+    kept: BTreeMap<u64, Kept>,
+    /// What that takes, in bytes.
     bytes: u64,
 }
 
 impl Session {
-    /// What is part of the hash over the state. The rest follows from the results.
+    /// What is part of the hash over the state, beside what is kept.
     fn hashed(&self) -> [u64; 3] {
-        let Session { opened_at_ms, used_at_s, acknowledged_below, results: _, bytes: _ } = self;
+        let Session { opened_at_ms, used_at_s, acknowledged_below, kept: _, bytes: _ } = self;
         [*opened_at_ms, *used_at_s, *acknowledged_below]
+    }
+
+    fn is_full(&self, limits: &SessionLimits) -> bool {
+        self.kept.len() as u64 >= limits.results_max || self.bytes >= limits.session_bytes_max
     }
 }
 
@@ -135,14 +142,16 @@ pub(super) enum Known {
     Refused(Refusal),
 }
 
-/// All sessions. Cloning costs nothing that depends on their number.
+/// All sessions. Cloning costs nothing that depends on their number. A session is shared with the clones until it is
+/// used, and copied then, with its results: a lookup for each use is cheaper than one for each thing that is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Sessions {
     limits: SessionLimits,
-    by_id: OrdMap<SessionId, Session>,
+    by_id: OrdMap<SessionId, Arc<Session>>,
     /// The same, by the second of their last use.
     by_use: OrdSet<(u64, SessionId)>,
-    kept: OrdMap<(SessionId, u64), Kept>,
+    /// How many results all of them keep.
+    kept_count: u64,
     /// An unknown session that was opened before this replicated time may have been dropped.
     mark_ms: u64,
     /// The wrapping sum of [`session_hash`] and [`kept_hash`].
@@ -152,8 +161,8 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(limits: SessionLimits) -> Sessions {
-        let (by_id, by_use, kept) = (OrdMap::new(), OrdSet::new(), OrdMap::new());
-        Sessions { limits, by_id, by_use, kept, mark_ms: 0, hash: 0, bytes: 0 }
+        let (by_id, by_use) = (OrdMap::new(), OrdSet::new());
+        Sessions { limits, by_id, by_use, kept_count: 0, mark_ms: 0, hash: 0, bytes: 0 }
     }
 
     /// How many there are.
@@ -173,9 +182,11 @@ impl Sessions {
 
     /// The hash over all of them, computed afresh.
     pub(super) fn recompute_hash(&self) -> u128 {
-        let sessions = self.by_id.iter().map(|(id, session)| session_hash(*id, session));
-        let kept = self.kept.iter().map(|((id, sequence), kept)| kept_hash(*id, *sequence, kept));
-        sessions.chain(kept).fold(mark_hash(self.mark_ms), u128::wrapping_add)
+        let hashes = self.by_id.iter().flat_map(|(id, session)| {
+            let kept = session.kept.iter().map(|(sequence, kept)| kept_hash(*id, *sequence, kept));
+            kept.chain([session_hash(*id, session)])
+        });
+        hashes.fold(mark_hash(self.mark_ms), u128::wrapping_add)
     }
 
     /// A command is applied at `time_ms`: drops sessions that were idle for too long.
@@ -192,29 +203,59 @@ impl Sessions {
     /// A request of a session comes at `time_ms`: opens the session if it is new, notes its use, and lets go of what
     /// the client needs no more.
     pub(super) fn admit(&mut self, id: &RequestId, time_ms: u64) -> Result<(), Refusal> {
-        let before = self.by_id.get(&id.session).copied();
-        match before {
+        match self.by_id.get(&id.session) {
             Some(session) if session.opened_at_ms != id.opened_at_ms => return Err(Refusal::RequestIdReused),
             Some(_) => {}
             // Nobody has told a client of a time that is still to come.
             None if id.opened_at_ms > time_ms => return Err(Refusal::OpenedAhead { time_ms }),
             None if id.opened_at_ms < self.mark_ms => return Err(Refusal::SessionExpired { time_ms }),
-            None => {}
+            None => self.open(id, time_ms),
         }
-        let used_at_s = time_ms / SECOND_MS;
-        let opened = Session { opened_at_ms: id.opened_at_ms, used_at_s, acknowledged_below: 0, results: 0, bytes: 0 };
-        let session = before.map_or(opened, |session| Session { used_at_s, ..session });
-        if before.is_none_or(|before| before.used_at_s != used_at_s) {
-            if let Some(before) = before {
-                self.by_use.remove(&(before.used_at_s, id.session));
-            }
-            self.by_use.insert((used_at_s, id.session));
-        }
-        self.bytes += if before.is_none() { SESSION_BYTES } else { 0 };
-        self.set(id.session, before, session);
-        self.acknowledge(id.session, id.acknowledged_below);
+        self.note_use(id, time_ms / SECOND_MS);
         self.make_room(id.session);
         Ok(())
+    }
+
+    fn open(&mut self, id: &RequestId, time_ms: u64) {
+        let (opened_at_ms, used_at_s) = (id.opened_at_ms, time_ms / SECOND_MS);
+        let session = Session { opened_at_ms, used_at_s, acknowledged_below: 0, kept: BTreeMap::new(), bytes: 0 };
+        self.add(id.session, session);
+    }
+
+    /// Adds a session that keeps nothing yet.
+    fn add(&mut self, id: SessionId, session: Session) {
+        self.by_use.insert((session.used_at_s, id));
+        self.bytes += SESSION_BYTES;
+        self.hash = self.hash.wrapping_add(session_hash(id, &session));
+        self.by_id.insert(id, Arc::new(session));
+    }
+
+    /// The session is used in this second, and its client acknowledges what it acknowledges.
+    fn note_use(&mut self, id: &RequestId, used_at_s: u64) {
+        let session = self.by_id.get_mut(&id.session).expect("it was looked up or opened just now");
+        let acknowledged_below = id.acknowledged_below.max(session.acknowledged_below);
+        if (session.used_at_s, session.acknowledged_below) == (used_at_s, acknowledged_below) {
+            return; // most uses within a second
+        }
+        let session = Arc::make_mut(session);
+        self.hash = self.hash.wrapping_sub(session_hash(id.session, session));
+        if session.used_at_s != used_at_s {
+            self.by_use.remove(&(session.used_at_s, id.session));
+            self.by_use.insert((used_at_s, id.session));
+            session.used_at_s = used_at_s;
+        }
+        session.acknowledged_below = acknowledged_below;
+        self.hash = self.hash.wrapping_add(session_hash(id.session, session));
+        while let Some(first) = session.kept.first_entry()
+            && *first.key() < acknowledged_below
+        {
+            let (sequence, kept) = first.remove_entry();
+            let bytes = kept.bytes();
+            session.bytes -= bytes;
+            self.bytes -= bytes;
+            self.kept_count -= 1;
+            self.hash = self.hash.wrapping_sub(kept_hash(id.session, sequence, &kept));
+        }
     }
 
     /// What is known of an admitted request with this body.
@@ -223,18 +264,19 @@ impl Sessions {
         if id.sequence < session.acknowledged_below {
             return Known::Refused(Refusal::ResultForgotten);
         }
-        match self.kept.get(&(id.session, id.sequence)) {
+        match session.kept.get(&id.sequence) {
             Some(Kept::Fenced) => Known::Refused(Refusal::Fenced),
             Some(Kept::Result { body: first, .. }) if *first != body => Known::Refused(Refusal::RequestIdReused),
             Some(Kept::Result { applied, .. }) => Known::Result(applied.clone()),
-            None if self.is_full(&session) => Known::Refused(Refusal::SessionFull),
+            None if session.is_full(&self.limits) => Known::Refused(Refusal::SessionFull),
             None => Known::New,
         }
     }
 
     /// Keeps the result of an admitted request that is new.
     pub(super) fn keep(&mut self, id: &RequestId, body: u128, applied: Applied) {
-        self.insert(id, Kept::Result { body, applied });
+        self.insert(id.session, id.sequence, Kept::Result { body, applied });
+        self.make_room(id.session);
     }
 
     /// What became of an admitted request, for good.
@@ -243,71 +285,32 @@ impl Sessions {
         if id.sequence < session.acknowledged_below {
             return Ok(Settled::Forgotten);
         }
-        match self.kept.get(&(id.session, id.sequence)) {
+        match session.kept.get(&id.sequence) {
             Some(Kept::Result { applied, .. }) => Ok(Settled::Result(Box::new(applied.clone()))),
             Some(Kept::Fenced) => Ok(Settled::NeverApplied),
-            None if self.is_full(&session) => Err(Refusal::SessionFull),
+            None if session.is_full(&self.limits) => Err(Refusal::SessionFull),
             None => {
-                self.insert(id, Kept::Fenced);
+                self.insert(id.session, id.sequence, Kept::Fenced);
+                self.make_room(id.session);
                 Ok(Settled::NeverApplied)
             }
         }
     }
 
-    fn is_full(&self, session: &Session) -> bool {
-        session.results >= self.limits.results_max || session.bytes >= self.limits.session_bytes_max
+    fn admitted(&self, id: SessionId) -> &Session {
+        self.by_id.get(&id).expect("a session that was admitted is there until the next command")
     }
 
-    fn admitted(&self, id: SessionId) -> Session {
-        *self.by_id.get(&id).expect("a session that was admitted is there until the next command")
-    }
-
-    fn insert(&mut self, id: &RequestId, kept: Kept) {
-        let before = self.admitted(id.session);
+    /// Keeps something that is new of a session that is there.
+    fn insert(&mut self, id: SessionId, sequence: u64, kept: Kept) {
+        let session = self.by_id.get_mut(&id).expect("a session that was admitted is there until the next command");
+        let session = Arc::make_mut(session);
         let bytes = kept.bytes();
-        let after = Session { results: before.results + 1, bytes: before.bytes + bytes, ..before };
-        self.hash = self.hash.wrapping_add(kept_hash(id.session, id.sequence, &kept));
+        session.bytes += bytes;
         self.bytes += bytes;
-        self.kept.insert((id.session, id.sequence), kept);
-        self.set(id.session, Some(before), after);
-        self.make_room(id.session);
-    }
-
-    /// Lets go of results that the client needs no more.
-    fn acknowledge(&mut self, id: SessionId, below: u64) {
-        let before = self.admitted(id);
-        if below <= before.acknowledged_below {
-            return;
-        }
-        let mut after = Session { acknowledged_below: below, ..before };
-        while let Some((sequence, bytes)) = self.remove_first_kept(id, below) {
-            debug_assert!(sequence >= before.acknowledged_below, "what is below was let go of before");
-            after.results -= 1;
-            after.bytes -= bytes;
-        }
-        self.set(id, Some(before), after);
-    }
-
-    /// Removes the first result of a session below a sequence. Returns its sequence and what it took, in bytes.
-    fn remove_first_kept(&mut self, id: SessionId, below: u64) -> Option<(u64, u64)> {
-        let ((_, sequence), _) = self.kept.range((id, 0)..(id, below)).next()?;
-        let sequence = *sequence;
-        let kept = self.kept.remove(&(id, sequence))?;
-        self.hash = self.hash.wrapping_sub(kept_hash(id, sequence, &kept));
-        self.bytes -= kept.bytes();
-        Some((sequence, kept.bytes()))
-    }
-
-    fn set(&mut self, id: SessionId, before: Option<Session>, after: Session) {
-        // Within a second most changes are none, or none that is hashed.
-        if before == Some(after) {
-            return;
-        }
-        if before.is_none_or(|before| before.hashed() != after.hashed()) {
-            let removed = before.map_or(0, |before| session_hash(id, &before));
-            self.hash = self.hash.wrapping_sub(removed).wrapping_add(session_hash(id, &after));
-        }
-        self.by_id.insert(id, after);
+        self.kept_count += 1;
+        self.hash = self.hash.wrapping_add(kept_hash(id, sequence, &kept));
+        session.kept.insert(sequence, kept);
     }
 
     /// Drops the least recently used sessions while there are too many or they take too much, but not `used`.
@@ -321,16 +324,14 @@ impl Sessions {
 
     /// Drops a session, and moves the mark behind its last use.
     fn remove(&mut self, id: SessionId) {
-        while self.remove_first_kept(id, u64::MAX).is_some() {}
-        // Nothing is below u64::MAX itself.
-        if let Some(kept) = self.kept.remove(&(id, u64::MAX)) {
-            self.hash = self.hash.wrapping_sub(kept_hash(id, u64::MAX, &kept));
-            self.bytes -= kept.bytes();
-        }
         let Some(session) = self.by_id.remove(&id) else { return };
+        for (sequence, kept) in &session.kept {
+            self.hash = self.hash.wrapping_sub(kept_hash(id, *sequence, kept));
+        }
         self.by_use.remove(&(session.used_at_s, id));
+        self.kept_count -= session.kept.len() as u64;
         self.hash = self.hash.wrapping_sub(session_hash(id, &session));
-        self.bytes -= SESSION_BYTES;
+        self.bytes -= SESSION_BYTES + session.bytes;
         self.mark_ms = self.mark_ms.max(end_of_second_ms(session.used_at_s));
     }
 }
