@@ -17,4 +17,5 @@ pub mod offline;
 pub mod run;
 pub mod story;
 pub mod telemetry;
+mod threads;
 pub mod transport;

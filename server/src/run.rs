@@ -5,6 +5,7 @@
 //! what is under way finish within a bound, stop the loop, send off the last spans.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,10 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::Stream;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tracing::{error, info, warn};
 
 use crate::api::limits::InFlight;
@@ -33,6 +33,7 @@ use crate::lifeline;
 use crate::node::{self, LoopError, NodeError, NodeHandle, Role, Setup};
 use crate::offline;
 use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
+use crate::threads::{self, ClientThreads, connections};
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
 
 /// An address that cannot be bound: `EX_UNAVAILABLE` of sysexits.h.
@@ -47,10 +48,6 @@ const EXIT_DISK: u8 = 74;
 /// How much a stream may have under way before its reader has taken any: two AppendEntries of the largest size, and
 /// more than any request of a client.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-
-/// How long no connection is accepted after one could not be, which is when there are too many: without a pause, trying
-/// again would take a whole processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long handing over leadership may take at the end. It takes a round trip; a cluster that cannot do it in this
 /// time elects a leader by itself just as soon.
@@ -158,7 +155,7 @@ pub fn main(arguments: &RunArgs) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match threads::single() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("quorate-server: cannot start the runtime: {error}");
@@ -231,7 +228,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     let service = PeerService::new(board.clone(), Arc::clone(&api.forward_target));
     let (stop, stopped) = watch::channel(false);
     let in_flight = Arc::clone(&api.in_flight);
-    let servers = listeners.serve(api, service.clone(), &stopped);
+    let servers = listeners.serve(api, service.clone(), &stopped)?;
     let setup = Setup {
         disk,
         identity,
@@ -300,17 +297,36 @@ impl Listeners {
     }
 
     /// Starts the servers. They refuse new connections once `stopped` says so, and end with their tasks.
-    fn serve(self, api: Api, peers: PeerService, stopped: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    fn serve(
+        self,
+        api: Api,
+        peers: PeerService,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Vec<JoinHandle<()>>, RunError> {
         let mut servers = Vec::new();
         let client_routes = match self.peer {
             None => api.routes.add_service(peers.into_server()),
             Some(listener) => {
                 let routes = Routes::new(peers.into_server());
-                servers.push(tokio::spawn(serve_grpc("peers", listener, routes, stopped.clone())));
+                servers.push(tokio::spawn(serve_grpc("peers", connections(listener), routes, stopped.clone())));
                 api.routes
             }
         };
-        servers.push(tokio::spawn(serve_grpc("clients", self.client, client_routes, stopped.clone())));
+        match threads::client_threads(std::thread::available_parallelism().map_or(1, NonZero::get)) {
+            0 => servers.push(tokio::spawn(serve_grpc(
+                "clients",
+                connections(self.client),
+                client_routes,
+                stopped.clone(),
+            ))),
+            count => {
+                let until = stopped.clone();
+                let serve = move |connections| serve_grpc("clients", connections, client_routes.clone(), until.clone());
+                let threads = ClientThreads::start(count, serve)
+                    .map_err(|source| RunError::System { what: "start a thread for clients", source })?;
+                servers.push(tokio::spawn(threads.feed(connections(self.client), until_stopped(stopped.clone()))));
+            }
+        }
         if let Some(listener) = self.http {
             let (probes, stopped) = (api.probes, stopped.clone());
             servers.push(tokio::spawn(async move {
@@ -319,7 +335,7 @@ impl Listeners {
                 }
             }));
         }
-        servers
+        Ok(servers)
     }
 }
 
@@ -327,28 +343,19 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })
 }
 
-async fn serve_grpc(whom: &'static str, listener: TcpListener, routes: Routes, stopped: watch::Receiver<bool>) {
+async fn serve_grpc(
+    whom: &'static str,
+    connections: impl Stream<Item = std::io::Result<TcpStream>>,
+    routes: Routes,
+    stopped: watch::Receiver<bool>,
+) {
     let server = api::limits::configure(Server::builder())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
         .add_routes(routes);
-    if let Err(error) = server.serve_with_incoming_shutdown(connections(listener), until_stopped(stopped)).await {
+    if let Err(error) = server.serve_with_incoming_shutdown(connections, until_stopped(stopped)).await {
         error!(error = chain(&error), whom, "a gRPC listener failed");
     }
-}
-
-/// The connections that a listener accepts.
-fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
-    // The server's own setting does not reach connections that it is handed. Without it a small answer waits until the
-    // one before it is acknowledged, which the other end may put off.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    incoming.then(|connection| async {
-        if let Err(error) = &connection {
-            warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        connection
-    })
 }
 
 /// Lets the process have as many connections as the system allows it: the usual limit is a soft one of 1,024 files.
