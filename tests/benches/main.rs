@@ -15,6 +15,7 @@ mod etcd;
 mod failover;
 mod generator;
 mod growth;
+mod instructions;
 mod machine;
 mod peers;
 mod plot;
@@ -59,6 +60,10 @@ enum Child {
     Growth(growth::Growth),
     /// Measures how long no write is acknowledged when the leader is killed.
     Failover(failover::Failover),
+    /// Counts the instructions of an operation in the engine, with valgrind.
+    Instructions(instructions::Instructions),
+    /// Runs one load on the engines of three nodes in this process: what `instructions` counts.
+    Load(instructions::Load),
     /// Measures what the snapshots of a big state cost, and a follower that needs one.
     Snapshots(snapshots::Snapshots),
     /// Measures how much of the disk overwriting takes.
@@ -107,6 +112,8 @@ async fn main() -> anyhow::Result<()> {
             Some(Child::EchoServer { listen }) => echo::serve(listen).await,
             Some(Child::Growth(options)) => growth::measure(&options).await,
             Some(Child::Failover(options)) => failover::measure(&options).await,
+            Some(Child::Instructions(options)) => instructions::measure(&options),
+            Some(Child::Load(load)) => instructions::run_load(&load),
             Some(Child::Snapshots(options)) => snapshots::measure_snapshots(&options).await,
             Some(Child::Overwrites(options)) => snapshots::measure_overwrites(&options).await,
             None => peers::measure(&command.options).await,
