@@ -67,7 +67,7 @@ const fn with_pushback(row: Row, pushback_ms: &'static str) -> Row {
     Row { pushback_ms: Some(pushback_ms), ..row }
 }
 
-const ROWS: [Row; 41] = {
+const ROWS: [Row; 42] = {
     use Code::{
         Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted,
         Unavailable, Unimplemented, Unknown,
@@ -97,6 +97,7 @@ const ROWS: [Row; 41] = {
         invalid("REQUEST_ID_SEQUENCE_ZERO", "request_id.sequence", &[]),
         invalid("REQUEST_ID_ACKNOWLEDGED_AHEAD", "request_id.acknowledged_below", &["sequence", "acknowledgedBelow"]),
         invalid("REQUEST_MISSING", "request", &[]),
+        invalid("TAG_REUSED", "requests.tag", &["tag"]),
         row("TIMEOUT_MALFORMED", InvalidArgument, NotApplied, &["value"], Nothing),
         row("MESSAGE_TOO_LARGE", InvalidArgument, NotApplied, &["limitBytes", "cause"], Nothing),
         row("MESSAGE_MALFORMED", InvalidArgument, NotApplied, &["cause"], Nothing),

@@ -5,12 +5,14 @@ use crate::hostile::call_raw;
 use bytes::Bytes;
 use prost::Message as _;
 use proto::kv::v1::{
-    DeleteRequest, GetOutcomeRequest, GetRequest, PutMode, PutRequest, RequestId, kv_service_client::KvServiceClient,
+    DeleteRequest, GetOutcomeRequest, GetRequest, PipelineRequest, PipelinedRequest, PutMode, PutRequest, RequestId,
+    kv_service_client::KvServiceClient, pipelined_request,
 };
 use tests::{
     cluster::Cluster,
     raw::{self, Answer, Connection, frame},
     rpc,
+    wait::BOUND,
 };
 use tonic::{Code, Request, transport::Channel};
 
@@ -183,4 +185,22 @@ async fn a_deadline_that_has_passed_is_not_worth_an_attempt() {
         }
     }
     expect(cluster.get(leader, "late").await, Call::Other, Code::NotFound, "KEY_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn two_requests_under_way_with_one_tag_end_their_stream() {
+    let (_cluster, channels, _) = cluster_with_a_key().await;
+    for channel in &channels {
+        let request = || PipelinedRequest {
+            tag: 7,
+            request: Some(pipelined_request::Request::Get(rpc::get_request("kept"))),
+            ..PipelinedRequest::default()
+        };
+        let frames = tokio_stream::iter([PipelineRequest { requests: vec![request(), request()] }]);
+        let mut client = KvServiceClient::new(channel.clone());
+        let mut answers = rpc::bounded(client.pipeline(frames)).await.expect("it opens");
+        let ended = tokio::time::timeout(BOUND, answers.message()).await.expect("it ends in time");
+        let told = expect(ended, Call::Other, Code::InvalidArgument, "TAG_REUSED");
+        assert_eq!(told["tag"], "7");
+    }
 }
