@@ -12,6 +12,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
+/// The values in one frame, in bytes: as the client library bounds them, far below what a node reads at most.
+const FRAME_VALUE_BYTES_MAX: usize = 1 << 20;
+
 /// One stream.
 pub(crate) struct Pipeline {
     inlet: mpsc::Sender<PipelineRequest>,
@@ -26,17 +29,32 @@ impl Pipeline {
         let answers = KvServiceClient::new(channel).pipeline(ReceiverStream::new(frames)).await?;
         Ok(Pipeline { inlet, outlet: answers.into_inner() })
     }
+
+    fn send_frame(&mut self, frame: PipelineRequest) -> Result<(), Status> {
+        self.inlet.try_send(frame).map_err(|error| Status::unavailable(error.to_string()))
+    }
 }
 
 impl Frames for Pipeline {
     fn send(&mut self, requests: Vec<(u64, Operation)>) -> Result<(), Status> {
-        let requests = requests.into_iter().map(|(tag, operation)| PipelinedRequest {
-            tag,
-            request: Some(request(operation)),
-            ..PipelinedRequest::default()
-        });
-        let frame = PipelineRequest { requests: requests.collect() };
-        self.inlet.try_send(frame).map_err(|error| Status::unavailable(error.to_string()))
+        let mut frame = PipelineRequest::default();
+        let mut value_bytes = 0;
+        for (tag, operation) in requests {
+            let bytes = match &operation {
+                Operation::Put { value, .. } | Operation::Create { value, .. } | Operation::Overwrite { value, .. } => {
+                    value.len()
+                }
+                Operation::Get { .. } => 0,
+            };
+            if value_bytes > 0 && value_bytes + bytes > FRAME_VALUE_BYTES_MAX {
+                self.send_frame(std::mem::take(&mut frame))?;
+                value_bytes = 0;
+            }
+            value_bytes += bytes;
+            let request = Some(request(operation));
+            frame.requests.push(PipelinedRequest { tag, request, ..PipelinedRequest::default() });
+        }
+        self.send_frame(frame)
     }
 
     async fn receive(&mut self) -> Result<Vec<Answer>, Status> {
