@@ -377,13 +377,13 @@ impl<N: Node> Pipeline<N> {
             else {
                 continue;
             };
-            let error = match identity.kind {
-                _ if pending.abandon(now) => ApiError::DeadlineExceeded,
-                CallKind::Other => ReadError::DeadlineExceeded.into(),
-                CallKind::Write => {
-                    let (term, index) = pending.position(*place);
-                    WriteError::DeadlineExceeded { term, index }.into()
-                }
+            let error = if pending.abandon(now) {
+                ApiError::DeadlineExceeded
+            } else if identity.is_read() {
+                ReadError::DeadlineExceeded.into()
+            } else {
+                let (term, index) = pending.position(*place);
+                WriteError::DeadlineExceeded { term, index }.into()
             };
             self.end(mark, Err(error), &mut given_back);
         }

@@ -76,6 +76,11 @@ impl Identity {
         }
     }
 
+    /// Whether it only reads. A question for an outcome does not: it may settle it.
+    pub(super) fn is_read(&self) -> bool {
+        self.kind == CallKind::Other && self.id.is_none()
+    }
+
     /// The status of an error that ends the request.
     pub(super) fn status(&self, error: &ApiError) -> Status {
         error.to_status_of(self.kind, self.id.as_ref().map(operation::request_id).as_ref())

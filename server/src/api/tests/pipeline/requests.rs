@@ -141,6 +141,18 @@ async fn a_write_whose_deadline_passes_before_it_is_taken_up_is_never_run() {
 }
 
 #[tokio::test]
+async fn a_question_for_an_outcome_may_have_settled_it_when_its_deadline_passes() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    let question = GetOutcomeRequest { request_id: Some(request_id()) };
+    stream.send([PipelinedRequest { timeout_ms: 200, ..request(1, Request::GetOutcome(question)) }]).await;
+    let operations = take(&harness, 1).await;
+    let error = stream.error().await.1;
+    assert_eq!(told(&error).reason, "OUTCOME_UNKNOWN", "as a call of its own says");
+    drop(operations);
+}
+
+#[tokio::test]
 async fn a_write_whose_deadline_passes_afterwards_has_an_unknown_outcome_and_a_position() {
     let harness = Harness::new(led_by(Some("n1")));
     let mut stream = Stream::open(&harness).await;
