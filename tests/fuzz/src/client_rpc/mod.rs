@@ -94,6 +94,11 @@ fn call(shell: &Shell, model: &mut Model, input: &mut Input<'_>, outcome: &mut O
     let message = whole_message(&framed);
     let reply = shell.call(method(kind), framed.freeze(), timeout.map(|(text, _)| text));
     let patience = timeout.map_or(Patience::Long, |(_, patience)| patience);
+    if patience == Patience::None {
+        // The headers say enough: the message is not even read.
+        check(kind, Promise::Refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), &reply, outcome);
+        return;
+    }
     let Some(body) = message else {
         let status = reply.expect_err("a broken frame is served");
         check_status(kind, &status);

@@ -58,9 +58,6 @@ fn serve(request: &Request, patience: Patience, model: &mut Model) -> Result<Pro
             None
         }
     };
-    if patience == Patience::None {
-        return Err(Promise::Refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
-    }
     let Some(write) = write else { return read(request, model) };
     let refused = |code, reason| Err(Promise::Refused(code, reason));
     match model.apply(TIME_MS, &write) {
