@@ -273,6 +273,11 @@ impl Raft {
         self.log.term_starts(last)
     }
 
+    /// The size of the entries behind the commit index, in bytes.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.log.uncommitted_bytes()
+    }
+
     /// The members.
     pub fn configuration(&self) -> &Configuration {
         &self.configuration

@@ -9,7 +9,7 @@ use crate::clock::NodeClock;
 use crate::coverage::Coverage;
 use crate::drive::IDLE_TICKS;
 use crate::forge::Forgery;
-use crate::invariants::Observer;
+use crate::invariants::{Holdings, Observer};
 use crate::network::{Lane, Link, Network};
 use crate::node::{Node, node_id, node_number};
 use crate::plan::Action;
@@ -296,13 +296,12 @@ impl World {
             process.engine.idle();
         }
         self.drain(node)?;
-        if self.nodes[node].process.is_none() {
-            return Ok(());
-        }
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        let holdings = Holdings::of(&self.nodes[node].disk, process.engine.raft().uncommitted_bytes());
         // A snapshot that found no room is tried again after a while, and meanwhile the log grows.
         let was_full = self.nodes[node].full_us.is_some_and(|full_us| self.now_us < full_us + FULL_FOR_US);
         let is_bounded = self.nodes[node].full.is_none() && !self.nodes[node].expects_disk_error && !was_full;
-        self.observer.disk_used(node, self.now_us, &self.nodes[node].disk, is_bounded)?;
+        self.observer.disk_used(node, self.now_us, &holdings, is_bounded)?;
         self.forged_runs(node)?;
         self.observer.ticked(node)
     }

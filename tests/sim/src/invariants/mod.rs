@@ -60,6 +60,7 @@ mod storage_full;
 mod terms_in_order;
 mod view;
 
+pub(crate) use disk_use::Holdings;
 use engine::disk::MemoryDisk;
 use engine::{Answer, AppliedCommand, AppliedKind, Engine, Opened, Ticket};
 use raft::{Body, Index, Message, Term};
@@ -159,10 +160,10 @@ impl Observer {
         &mut self,
         node: usize,
         now_us: u64,
-        disk: &MemoryDisk,
+        holdings: &Holdings,
         is_bounded: bool,
     ) -> Result<(), Violation> {
-        self.disk_use.check(node, now_us, &disk_use::Holdings::of(disk), is_bounded)
+        self.disk_use.check(node, now_us, holdings, is_bounded)
     }
 
     /// What a node would be if its power failed now: it has to be as good as what it has promised.
