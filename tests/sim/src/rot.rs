@@ -209,9 +209,11 @@ impl World {
                 Remedy::Fetched { .. } => "log cut at damage and fetched",
             });
         }
-        self.nodes[number].was_cut |= found.iter().any(|found| matches!(found.remedy, Remedy::Fetched { .. }));
         // A start that was cut short may have dealt with the damage, and noted that.
-        let is_told = !found.is_empty() || self.observer.views[number].recovering;
+        let is_noted = self.observer.views[number].recovering;
+        let is_told = !found.is_empty() || is_noted;
+        self.nodes[number].was_cut |=
+            is_noted || found.iter().any(|found| matches!(found.remedy, Remedy::Fetched { .. }));
         let node = &mut self.nodes[number];
         for rot in std::mem::take(&mut node.rot) {
             let is_there = node.disk.contents(&rot.file).is_some();
