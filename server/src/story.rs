@@ -201,7 +201,7 @@ fn of_raft(event: raft::Event, name: &dyn Fn(raft::NodeId) -> String) -> Happeni
         raft::Event::BecameFollower { term, leader } => {
             Happening::BecameFollower { term: term.get(), leader: leader.map(name) }
         }
-        raft::Event::Truncated { after } => Happening::Truncated { after: after.get() },
+        raft::Event::Truncated { after, .. } => Happening::Truncated { after: after.get() },
         raft::Event::Installed { index } => Happening::Installed { index: index.get() },
         raft::Event::Recovered { term } => Happening::Recovered { term: term.get() },
         raft::Event::TransferStarted { target } => Happening::TransferStarted { target: name(target) },
@@ -283,7 +283,7 @@ mod tests {
             Event::Raft(raft::Event::VoteReceived { term, from: node(1) }),
             Event::Raft(raft::Event::BecameLeader { term }),
             Event::Raft(raft::Event::BecameFollower { term, leader: Some(node(2)) }),
-            Event::Raft(raft::Event::Truncated { after: index }),
+            Event::Raft(raft::Event::Truncated { after: index, bytes: 1 }),
             Event::Raft(raft::Event::Installed { index }),
             Event::Raft(raft::Event::Recovered { term }),
             Event::Raft(raft::Event::TransferStarted { target: node(2) }),

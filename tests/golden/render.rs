@@ -162,7 +162,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::BecameLeader { term } => format!("becomes leader at term {term}"),
         Event::BecameFollower { term, leader: Some(leader) } => format!("follows {leader} at term {term}"),
         Event::BecameFollower { term, leader: None } => format!("becomes follower at term {term}, of no leader yet"),
-        Event::Truncated { after } => format!("drops its entries after {after}"),
+        Event::Truncated { after, .. } => format!("drops its entries after {after}"),
         Event::Installed { index } => format!("takes over the snapshot up to {index}"),
         Event::Recovered { term } => format!("has recovered what it forgot, at term {term}"),
         Event::TransferStarted { target } => format!("begins to hand its leadership to {target}"),

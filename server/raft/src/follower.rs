@@ -80,10 +80,10 @@ impl Raft {
         };
         if first_new.index <= self.log.last_index() {
             let after = first_new.index.previous().expect("entries begin behind position zero");
-            self.log.truncate(after);
+            let bytes = self.log.truncate(after);
             self.staging.truncated(after, &self.log);
             self.verified = self.verified.min(after);
-            self.tell(Event::Truncated { after });
+            self.tell(Event::Truncated { after, bytes });
         }
         for entry in new_entries {
             self.log.append(entry);

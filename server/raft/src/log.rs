@@ -182,20 +182,23 @@ impl Log {
         self.tail.push_back(entry);
     }
 
-    /// Drops every entry behind `after` (§5.3).
-    pub(crate) fn truncate(&mut self, after: Index) {
+    /// Drops every entry behind `after` (§5.3). Returns their size in bytes.
+    pub(crate) fn truncate(&mut self, after: Index) -> usize {
         // SAFETY(raft §5.4): a committed entry is in the log of every later leader, so none asks for this.
         assert!(after >= self.commit, "truncation after {after} would drop committed entries up to {}", self.commit);
+        let mut dropped_bytes = 0;
         while self.last > after {
             // Entries behind the commit index never leave the tail at its front.
             let entry = self.tail.pop_back().expect("uncommitted entries are in memory");
-            self.tail_bytes -= entry.size_bytes();
-            self.uncommitted_bytes -= entry.size_bytes();
+            dropped_bytes += entry.size_bytes();
             self.last = Index::new(self.last.get() - 1);
         }
+        self.tail_bytes -= dropped_bytes;
+        self.uncommitted_bytes -= dropped_bytes;
         while self.runs.last().is_some_and(|run| run.first > after) {
             self.runs.pop();
         }
+        dropped_bytes
     }
 
     /// Commits everything up to `index`; whether that was news.

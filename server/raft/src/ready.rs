@@ -144,6 +144,8 @@ pub enum Event {
     Truncated {
         /// The last entry that stayed.
         after: Index,
+        /// The size of what was dropped, in bytes.
+        bytes: usize,
     },
     /// Took a peer's snapshot over in place of its log and state (§7).
     Installed {

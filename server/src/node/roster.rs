@@ -149,7 +149,7 @@ impl Roster {
                     "this node steps down: its disk has synced nothing of what it was given for an election timeout"
                 );
             }
-            Event::Truncated { after } => {
+            Event::Truncated { after, .. } => {
                 warn!(after = after.get(), "entries that conflict with the leader's were cut")
             }
             Event::Installed { index } => {

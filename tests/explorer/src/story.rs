@@ -126,7 +126,7 @@ fn event(event: &Event) -> String {
         Event::BecameLeader { term } => format!("LEADS term {term}"),
         Event::BecameFollower { term, leader: Some(leader) } => format!("follows {leader} in term {term}"),
         Event::BecameFollower { term, leader: None } => format!("follows nobody in term {term}"),
-        Event::Truncated { after } => format!("cuts its log behind {after}"),
+        Event::Truncated { after, .. } => format!("cuts its log behind {after}"),
         Event::Installed { index } => format!("takes over the snapshot up to {index}"),
         Event::Recovered { term } => format!("has recovered in term {term}"),
         Event::TransferStarted { target } => format!("begins to hand over to {target}"),

@@ -211,11 +211,13 @@ impl World {
                 if self.observer.views[number].durable < position(index) {
                     self.coverage.hit("applied before its own disk had it");
                 }
+                self.nodes[number].dropped_bytes = 0;
                 self.observer.applied(number, (index, term), what, command.as_deref())
             }
             EngineEvent::Raft(event) => {
                 self.trace.tell(self.now_us, Some(number), "raft", format_args!("{}", words::event(&event)));
                 match event {
+                    RaftEvent::Truncated { bytes, .. } => self.nodes[number].dropped_bytes += bytes,
                     RaftEvent::BecameLeader { .. } if self.core.contains(&number) => self.leader_changes += 1,
                     RaftEvent::QuorumLost { .. } => self.coverage.hit("quorum lost"),
                     RaftEvent::DiskStalled { .. } if self.nodes[number].stalled.is_some() => {

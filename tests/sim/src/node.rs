@@ -59,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) alone_up_to: Index,
     /// A damaged part of its log was cut off.
     pub(crate) was_cut: bool,
+    /// What was dropped from its log since it applied anything, in bytes of entries: no snapshot covers it yet.
+    pub(crate) dropped_bytes: usize,
     /// It is not to be started again.
     pub(crate) held_down: bool,
 }
@@ -116,6 +118,7 @@ impl Node {
             is_forged: false,
             alone_up_to: Index::ZERO,
             was_cut: false,
+            dropped_bytes: 0,
             held_down: false,
         }
     }

@@ -16,7 +16,7 @@ pub(crate) fn event(event: &Event) -> String {
         Event::BecameLeader { term } => format!("leads term {term}"),
         Event::BecameFollower { term, leader: Some(leader) } => format!("follows {leader} in term {term}"),
         Event::BecameFollower { term, leader: None } => format!("is in term {term} without a leader"),
-        Event::Truncated { after } => format!("drops its entries behind {after}"),
+        Event::Truncated { after, .. } => format!("drops its entries behind {after}"),
         Event::TransferStarted { target } => format!("hands leadership to {target}"),
         Event::TransferAborted { target } => format!("keeps leadership, {target} did not take over"),
         Event::QuorumLost { term } => format!("hears of no majority, gives up term {term}"),

@@ -297,7 +297,8 @@ impl World {
         }
         self.drain(node)?;
         let Some(process) = &self.nodes[node].process else { return Ok(()) };
-        let holdings = Holdings::of(&self.nodes[node].disk, process.engine.raft().uncommitted_bytes());
+        let uncovered_bytes = process.engine.raft().uncommitted_bytes() + self.nodes[node].dropped_bytes;
+        let holdings = Holdings::of(&self.nodes[node].disk, uncovered_bytes);
         // A snapshot that found no room is tried again after a while, and meanwhile the log grows.
         let was_full = self.nodes[node].full_us.is_some_and(|full_us| self.now_us < full_us + FULL_FOR_US);
         let is_bounded = self.nodes[node].full.is_none() && !self.nodes[node].expects_disk_error && !was_full;

@@ -132,7 +132,7 @@ pub(super) struct Replay {
     /// What `tail` takes in memory.
     tail_bytes: usize,
     tail_bytes_max: usize,
-    /// The size of all entries behind the base.
+    /// The size of all entries that were written behind the base: what was dropped lies on the disk like the rest.
     bytes_since_base: u64,
     last_index: Index,
     /// The highest commit index that the log records.
@@ -153,7 +153,7 @@ pub(super) struct Done {
     pub(super) last_index: Index,
     pub(super) applied: Index,
     pub(super) applied_term: Term,
-    /// The size of all entries behind the base, in bytes.
+    /// The size of all entries that were written behind the base, in bytes.
     pub(super) bytes_since_base: u64,
     /// The log does not lead up to the base: it is to be reset to it.
     pub(super) is_obsolete: bool,
@@ -243,7 +243,6 @@ impl Replay {
         }
         while let Some(entry) = self.tail.pop_back_if(|entry| entry.index > after) {
             self.tail_bytes -= entry.size_bytes();
-            self.bytes_since_base -= entry.size_bytes() as u64;
         }
         while self.term_starts.pop_if(|(first, _)| *first > after).is_some() {}
         self.last_index = self.last_index.min(after);

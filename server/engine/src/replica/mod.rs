@@ -42,8 +42,8 @@ pub struct Replica {
     applied: Index,
     /// Its term.
     applied_term: Term,
-    /// The size of all entries applied since the start, in bytes.
-    applied_bytes: u64,
+    /// See [`settled_bytes`](Replica::settled_bytes).
+    settled_bytes: u64,
     /// The state's hash is noted at every index that this divides.
     hash_every_entries: u64,
     waiters: Waiters,
@@ -103,7 +103,7 @@ impl Replica {
             store,
             applied,
             applied_term,
-            applied_bytes: 0,
+            settled_bytes: 0,
             hash_every_entries,
             waiters: Waiters::new(applied_term),
             parked: Parked::new(),
@@ -288,7 +288,12 @@ impl Replica {
             snapshot_offers,
             events,
         } = self.raft.ready();
-        self.outbox.events.extend(events.into_iter().map(Event::Raft));
+        for event in events {
+            if let raft::Event::Truncated { bytes, .. } = event {
+                self.settled_bytes += bytes as u64;
+            }
+            self.outbox.events.push(Event::Raft(event));
+        }
         self.narrate_progress(persist.as_ref());
         self.outbox.messages.extend(messages);
         self.parked.park(wait_for, messages_after_persist, &mut self.outbox.messages);
@@ -310,7 +315,7 @@ impl Replica {
             return Ok(());
         }
         for entry in committed {
-            self.applied_bytes += entry.size_bytes() as u64;
+            self.settled_bytes += entry.size_bytes() as u64;
             let Entry { term, index, payload } = entry;
             assert_eq!(index, self.applied.next(), "committed entries come once each, in order");
             let applied = match &payload {
@@ -390,9 +395,10 @@ impl Replica {
         self.applied_term
     }
 
-    /// The size of all entries applied since the start, in bytes.
-    pub fn applied_bytes(&self) -> u64 {
-        self.applied_bytes
+    /// The size of all entries that were applied or dropped since the start, in bytes: a snapshot of what is applied
+    /// makes their room on the disk free.
+    pub fn settled_bytes(&self) -> u64 {
+        self.settled_bytes
     }
 
     /// How many writes wait for an answer, those of cancelled tickets included.

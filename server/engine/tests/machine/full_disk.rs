@@ -35,6 +35,32 @@ fn a_snapshot_that_finds_no_room_leaves_nothing_behind() {
     assert_same_state(&mut cluster);
 }
 
+/// A leader without a majority gathers entries that the next leader's take the place of: they lie on its disk all the
+/// same, and only a snapshot lets go of them.
+#[test]
+fn what_was_dropped_makes_a_snapshot_due() {
+    for restarts in [false, true] {
+        let mut cluster = Cluster::with_engine_options(3, often);
+        let leader = cluster.elect(None);
+        cluster.isolate(leader);
+        for number in 0..200 {
+            cluster.write(leader, &upsert("key", &format!("{number:0100}")));
+            cluster.settle();
+        }
+        cluster.elect(Some(leader));
+        cluster.nodes[leader].snapshots_stalled = restarts;
+        cluster.join(leader);
+        assert_same_state(&mut cluster);
+        if restarts {
+            cluster.crash(leader);
+            cluster.nodes[leader].snapshots_stalled = false;
+            cluster.start(leader);
+        }
+        cluster.tick_until("a snapshot is taken", |cluster| !snapshots_of(cluster, leader).is_empty());
+        assert_eq!((0..3).filter(|number| !snapshots_of(&cluster, *number).is_empty()).count(), 1);
+    }
+}
+
 #[test]
 fn a_start_removes_what_was_never_finished() {
     let mut cluster = Cluster::with_engine_options(1, often);

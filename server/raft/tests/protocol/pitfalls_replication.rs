@@ -197,10 +197,12 @@ fn an_old_leader_gives_way_in_the_middle_of_its_proposals() {
     cluster.settle();
     cluster.heal();
     cluster.node(1).propose("lost too");
+    let bytes = cluster.node(1).raft.uncommitted_bytes();
+    assert_eq!(bytes, 5 * "lost 0".len() + "lost too".len() + 6 * raft::ENTRY_OVERHEAD_BYTES);
     cluster.ticks(2 * HEARTBEAT_TICKS);
     cluster.assert_converged();
     assert_eq!(cluster.node(1).log_terms(), [1, 2, 2]);
-    assert!(cluster.node(1).events.contains(&raft::Event::Truncated { after: index(1) }));
+    assert!(cluster.node(1).events.contains(&raft::Event::Truncated { after: index(1), bytes }));
 }
 
 #[test]

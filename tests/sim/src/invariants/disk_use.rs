@@ -13,7 +13,8 @@
 //!   Segments are removed one at a time and in turns with preparing them, so for a while the log of snapshots that are
 //!   gone may still be there: the most snapshots of the last [`WINDOW_US`] to twice that count.
 //!   What is not committed is in no part: no snapshot can cover it, and a leader without a majority, or one whose
-//!   followers take one small message at a time, gathers it up to a bound of its own.
+//!   followers take one small message at a time, gathers it up to a bound of its own. Nor is what was dropped for a new
+//!   leader's entries, until something behind it is applied and a snapshot can follow.
 //! - **Spares.** Of the log that was let go of, as many bytes of files as one part are kept, to be used again.
 //! - A byte of an entry is more in the log: [`RECORD_BYTES_PER_ENTRY_BYTE`].
 //! - One segment is in use, one prepared, the oldest is needed for its last entry only, one is being removed, and an
@@ -74,13 +75,13 @@ pub(crate) struct Holdings {
     spare_bytes: u64,
     log_bytes: u64,
     largest_segment_bytes: u64,
-    uncommitted_bytes: u64,
+    uncovered_bytes: u64,
 }
 
 impl Holdings {
-    /// What is on the disk of a node whose log has so many bytes of entries that are not committed.
-    pub(crate) fn of(disk: &MemoryDisk, uncommitted_bytes: usize) -> Holdings {
-        let mut holdings = Holdings { uncommitted_bytes: uncommitted_bytes as u64, ..Holdings::default() };
+    /// What is on the disk of a node whose log has so many bytes of entries that no snapshot can cover.
+    pub(crate) fn of(disk: &MemoryDisk, uncovered_bytes: usize) -> Holdings {
+        let mut holdings = Holdings { uncovered_bytes: uncovered_bytes as u64, ..Holdings::default() };
         disk.for_each_file(&mut |name, bytes| {
             let is_snapshot = name.starts_with("snapshot-");
             if is_snapshot && (name.ends_with(".snap") || name.ends_with(".old")) {
@@ -135,7 +136,7 @@ impl DiskUse {
         }
         let part = self.log_bytes_min.max(present.largest_bytes).max(before.largest_bytes);
         let intervals = present.snapshots.max(before.snapshots) + INTERVALS_MORE;
-        let log_bytes_max = RECORD_BYTES_PER_ENTRY_BYTE * (intervals * part + holdings.uncommitted_bytes)
+        let log_bytes_max = RECORD_BYTES_PER_ENTRY_BYTE * (intervals * part + holdings.uncovered_bytes)
             + SEGMENTS_MAX * self.segment_bytes.max(holdings.largest_segment_bytes)
             + UNDER_WAY_BYTES
             + self.work_us * UNDER_WAY_BYTES_PER_MS / 1000;

@@ -177,13 +177,14 @@ impl Snapshots {
         newest.map_or((Index::ZERO, 0), |stored| (stored.index, stored.bytes))
     }
 
-    /// How much log there is since the newest snapshot, in bytes of entries.
+    /// How much log there is since the newest snapshot, in bytes of entries, those that were dropped included: they
+    /// take their room on the disk until the segments that hold them go.
     pub(super) fn log_bytes(&self, replica: &Replica) -> u64 {
         self.all_bytes(replica).saturating_sub(self.covered_bytes)
     }
 
     fn all_bytes(&self, replica: &Replica) -> u64 {
-        self.log_bytes_at_start + replica.applied_bytes()
+        self.log_bytes_at_start + replica.settled_bytes()
     }
 
     /// How much log there has to be for the next one.
