@@ -4,6 +4,8 @@
 //! was cut off does not come back with a higher term and depose a leader that everyone else is content with. Those
 //! who heard of a leader within the shortest election timeout refuse (stickiness, §6). A leader that hears of no
 //! quorum steps down (check-quorum, thesis §6.2), so that stickiness to it ends where it can do nothing anyway.
+//!
+//! Who is told that the leader's process has ended does not wait for a timeout: see [`Raft::peer_gone`].
 
 use crate::configuration::Ballot;
 use crate::error::Refused;
@@ -18,7 +20,33 @@ use alloc::collections::BTreeMap;
 /// Who answered a campaign, and what.
 pub(crate) type Votes = BTreeMap<NodeId, bool>;
 
+/// Voters that are told of a leader's end campaign one after the other, so that they do not split the votes: each waits
+/// for this part of the shortest election timeout longer than the one before it, in which an election is over.
+const TURNS_PER_TIMEOUT: u32 = 16;
+
 impl Raft {
+    /// The process of `peer` has ended, for all that its host tells: its connections broke, and its address takes no
+    /// new ones. If it led, this node forgets it and campaigns in its turn among the other voters, beginning with the
+    /// next tick, in place of waiting for a heartbeat until the election timeout. Of anyone else it means nothing.
+    ///
+    /// It is a hint, and may be wrong or late. It changes neither term nor vote, and the campaign begins with a
+    /// pre-vote as ever, which those who hear of the leader refuse: a leader that lives is replaced only if a majority
+    /// was told of its end.
+    pub fn peer_gone(&mut self, peer: NodeId) {
+        let before = self.observe();
+        if self.role() == Role::Follower && self.leader() == Some(peer) {
+            self.become_follower(self.current_term, None);
+            let own = self.options.id;
+            let is_before = |id: &&NodeId| **id < own && **id != peer;
+            let turn = u32::try_from(self.configuration.all_voters().iter().filter(is_before).count());
+            let turn_ticks = (self.options.election_timeout_ticks_min / TURNS_PER_TIMEOUT).max(1);
+            let ticks = turn.unwrap_or(u32::MAX).saturating_mul(turn_ticks).saturating_add(1);
+            self.election_elapsed_ticks = 0;
+            self.election_timeout_ticks = ticks.min(self.options.election_timeout_ticks_max);
+        }
+        self.verify(&before);
+    }
+
     /// A tick of a node that does not lead.
     pub(crate) fn tick_election(&mut self) {
         self.election_elapsed_ticks = self.election_elapsed_ticks.saturating_add(1);
@@ -123,6 +151,15 @@ impl Raft {
             self.random.between(options.election_timeout_ticks_min, options.election_timeout_ticks_max);
     }
 
+    /// Waits for an election timeout from now on: there is a leader, or soon will be. A timeout that was cut short for
+    /// the end of the last one is over.
+    pub(crate) fn put_election_off(&mut self) {
+        if self.election_timeout_ticks < self.options.election_timeout_ticks_min {
+            self.restart_election_timer();
+        }
+        self.election_elapsed_ticks = 0;
+    }
+
     fn request_votes(&mut self, term: Term, pre_vote: bool, leadership_transfer: bool) {
         let (last_log_index, last_log_term) = (self.log.last_index(), self.log.last_term());
         for to in self.configuration.all_voters() {
@@ -197,7 +234,7 @@ impl Raft {
                 self.become_follower(term, None);
             }
             self.voted_for = Some(from);
-            self.election_elapsed_ticks = 0;
+            self.put_election_off();
             self.send_after_persist(from, Body::RequestVoteResponse { pre_vote, granted: true });
         } else {
             self.send(from, self.current_term, Body::RequestVoteResponse { pre_vote, granted: false });

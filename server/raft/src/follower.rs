@@ -131,6 +131,6 @@ impl Raft {
         if term > self.current_term || !follows {
             self.become_follower(term, Some(leader));
         }
-        self.election_elapsed_ticks = 0;
+        self.put_election_off();
     }
 }

@@ -12,7 +12,7 @@
 //! # The contract with the driver
 //!
 //! ```text
-//!        tick  step  propose  read  transfer_leadership  unreachable
+//!        tick  step  propose  read  transfer_leadership  unreachable, peer_gone
 //!          │     │      │      │            │                │   snapshot_taken, compacted
 //!          ▼     ▼      ▼      ▼            ▼                ▼         │
 //!   ┌─────────────────────────────────────────────────────────────┐◀───┘

@@ -236,6 +236,7 @@ impl EventLoop {
             }
             Inbound::Side(message) => self.parts.engine.side_message(message),
             Inbound::Unreachable(peer) => self.parts.engine.unreachable(peer),
+            Inbound::Gone(peer) => self.parts.engine.peer_gone(peer),
             Inbound::Dropped(reason) => self.count_dropped(reason),
         }
     }

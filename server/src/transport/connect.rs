@@ -1,5 +1,6 @@
 //! How connections to peers are made and watched.
 
+use std::io;
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
@@ -38,6 +39,14 @@ pub(super) async fn connect(address: &str) -> Result<Channel, tonic::transport::
         .await
 }
 
+/// Whether a connection was answered with a refusal: the host is there, and nobody listens at that port.
+pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
 /// The wait between attempts: doubled after each failure, back to the shortest after a success.
 #[derive(Debug)]
 pub(super) struct BackOff {
@@ -58,5 +67,22 @@ impl BackOff {
         let wait = self.next.mul_f64(rand::random_range(0.5..=1.0));
         self.next = (self.next * 2).min(BACK_OFF_MAX);
         tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_port_at_which_nobody_listens_is_a_refusal_and_other_failures_are_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        drop(listener);
+        let refused = connect(&address).await.expect_err("nobody listens");
+        assert!(is_refusal(&refused), "{refused:?}");
+        let unknown = connect("host.invalid:1").await.expect_err("there is no such name (RFC 6761, section 6.4)");
+        assert!(!is_refusal(&unknown), "{unknown:?}");
     }
 }

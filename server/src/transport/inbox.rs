@@ -32,6 +32,8 @@ pub enum Inbound {
     Side(SideMessage),
     /// A stream to the peer ended: what was sent on it may be lost.
     Unreachable(NodeId),
+    /// The peer's process has ended: its streams broke, and its address refuses connections.
+    Gone(NodeId),
     /// A frame was dropped before it became a message, and why.
     Dropped(&'static str),
 }
@@ -86,6 +88,11 @@ impl Inbox {
             Lane::SideRequests | Lane::SideResponses => &self.side,
         };
         queue.send(inbound).await.is_ok()
+    }
+
+    /// Says that a peer's process has ended, behind the entries that arrived from it. False: the node has stopped.
+    pub async fn gone(&self, peer: NodeId) -> bool {
+        self.append.send(Inbound::Gone(peer)).await.is_ok()
     }
 
     /// Says that what was sent to a peer may be lost. False: the node has stopped.

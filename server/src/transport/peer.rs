@@ -2,10 +2,12 @@
 //!
 //! Each task connects, says who it is, opens its stream, and reads answers until the stream ends; then it tells the
 //! core that what was under way may be lost, and tries again, for ever. The core has nothing under way on the stream of
-//! side messages, and hears nothing of that one.
+//! side messages, and hears nothing of that one. If the peer's host then refuses connections, its process has ended:
+//! the core hears of that too, and does not wait for an election timeout if it led.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engine::identity::{Cluster, Member};
 use proto::raft::v1::raft_service_client::RaftServiceClient;
@@ -17,13 +19,20 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::connect::{BackOff, connect};
+use super::connect::{BackOff, connect, is_refusal};
 use super::convert::{append_response, control_response_message};
 use super::identify::{Board, ask_who_on, error_chain};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Links};
 use super::side::side_response;
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, TO_KEY};
+
+/// So often after a stream broke the core is told that the peer's host refuses connections: once more or twice, because
+/// something that the peer had sent may be taken after the first time.
+const REFUSALS_TOLD_MAX: u32 = 3;
+
+/// A stream that was open for so long is opened again without a wait when it ends: attempts stay rare enough.
+const OPEN_LONG: Duration = Duration::from_millis(250);
 
 /// A member, and where to reach it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,6 +92,8 @@ struct Session {
 enum Closed {
     /// It broke, or could not be opened: try again.
     Broken(String),
+    /// The peer's host says that nobody takes connections at its address: try again.
+    Refused(String),
     /// The node has stopped.
     Stopped,
 }
@@ -90,19 +101,31 @@ enum Closed {
 async fn keep_open(session: Arc<Session>, kind: Kind) {
     let mut back_off = BackOff::new();
     let mut last_reason = String::new();
+    let mut refusals_told = 0;
     let name = session.peer.member.name.clone();
     loop {
-        let mut opened = false;
+        let mut opened = None;
         let closed = match kind {
             Kind::Append => session.append(&mut opened).await,
             Kind::Control => session.control(&mut opened).await,
             Kind::Side => session.side(&mut opened).await,
         };
-        let Err(Closed::Broken(reason)) = closed else { return };
+        let (reason, is_refused) = match closed {
+            Err(Closed::Broken(reason)) => (reason, false),
+            Err(Closed::Refused(reason)) => (reason, true),
+            Err(Closed::Stopped) => return,
+        };
         session.close(kind);
-        if opened {
+        if opened.is_some() {
             back_off.reset();
+            refusals_told = 0;
             if kind != Kind::Side && !session.inbox.unreachable(session.peer.member.incarnation).await {
+                return;
+            }
+        }
+        if is_refused && kind == Kind::Control && refusals_told < REFUSALS_TOLD_MAX {
+            refusals_told += 1;
+            if !session.inbox.gone(session.peer.member.incarnation).await {
                 return;
             }
         }
@@ -113,13 +136,15 @@ async fn keep_open(session: Arc<Session>, kind: Kind) {
             warn!(peer = name, stream = ?kind, reason, "no stream to the peer, trying again");
             last_reason = reason;
         }
-        back_off.wait().await;
+        if opened.is_none_or(|since: Instant| since.elapsed() < OPEN_LONG) {
+            back_off.wait().await;
+        }
     }
 }
 
 impl Session {
     /// Keeps the stream of entries until it ends.
-    async fn append(&self, opened: &mut bool) -> Result<Infallible, Closed> {
+    async fn append(&self, opened: &mut Option<Instant>) -> Result<Infallible, Closed> {
         let channel = self.connect().await?;
         let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
         let requests = ReceiverStream::new(link.append_requests.open());
@@ -131,7 +156,7 @@ impl Session {
     }
 
     /// Keeps the stream of everything that bulk must not delay until it ends.
-    async fn control(&self, opened: &mut bool) -> Result<Infallible, Closed> {
+    async fn control(&self, opened: &mut Option<Instant>) -> Result<Infallible, Closed> {
         let channel = self.connect().await?;
         self.meet(channel.clone()).await.map_err(Closed::Broken)?;
         let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
@@ -145,7 +170,7 @@ impl Session {
     }
 
     /// Keeps the stream of what may wait until it ends.
-    async fn side(&self, opened: &mut bool) -> Result<Infallible, Closed> {
+    async fn side(&self, opened: &mut Option<Instant>) -> Result<Infallible, Closed> {
         let channel = self.connect().await?;
         let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
         let requests = ReceiverStream::new(link.side_requests.open());
@@ -157,7 +182,10 @@ impl Session {
     }
 
     async fn connect(&self) -> Result<Channel, Closed> {
-        connect(&self.peer.address).await.map_err(|error| Closed::Broken(error_chain(&error)))
+        connect(&self.peer.address).await.map_err(|error| {
+            let reason = error_chain(&error);
+            if is_refusal(&error) { Closed::Refused(reason) } else { Closed::Broken(reason) }
+        })
     }
 
     async fn read_answers<A>(
@@ -203,8 +231,8 @@ impl Session {
         request
     }
 
-    fn note_open(&self, kind: Kind, opened: &mut bool) {
-        *opened = true;
+    fn note_open(&self, kind: Kind, opened: &mut Option<Instant>) {
+        *opened = Some(Instant::now());
         info!(peer = self.peer.member.name, stream = ?kind, "stream to the peer is open");
     }
 

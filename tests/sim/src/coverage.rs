@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 120] = [
+pub(crate) const DEMANDED: [(&str, u64); 122] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -37,6 +37,8 @@ pub(crate) const DEMANDED: [(&str, u64); 120] = [
     ("crash while the disk works", 100),
     ("crash that lost unsynced data", 100),
     ("crash during recovery", 20),
+    ("end of a leader told", 100),
+    ("end of a leader told wrongly", 100),
     ("kill of a process", 100),
     ("crash in a step", 100),
     ("pause", 100),

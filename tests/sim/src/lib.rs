@@ -53,6 +53,7 @@ mod counter;
 mod coverage;
 mod drive;
 mod forge;
+mod gone;
 mod history;
 mod hunt;
 mod hunt_tests;

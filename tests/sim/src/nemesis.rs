@@ -80,6 +80,7 @@ impl World {
                 self.nodes[any].clock.set_rate(self.now_us, random.between((TRUE_RATE / 2, 2 * TRUE_RATE)));
             }
             Fault::ClockJump => return self.jump(any, random),
+            Fault::FalseEnd => return self.tell_wrongly(follower),
             Fault::Transfer => {
                 let Some(leader) = leader.filter(|leader| self.nodes[*leader].is_running()) else { return Ok(()) };
                 return self.transfer(leader, follower);
@@ -229,6 +230,7 @@ impl World {
         node.doomed_snapshot_in = None;
         self.observer.stopped(number);
         self.trace.tell(self.now_us, Some(number), "stop", format_args!("power lost: {power_lost}"));
+        self.tell_of_end(number);
     }
 
     /// A process starts again, unless it runs or is held down.

@@ -55,6 +55,8 @@ pub(crate) enum Fault {
     ClockJump,
     /// The leader is asked to hand over.
     Transfer,
+    /// A node is told that its leader's process has ended, and it has not.
+    FalseEnd,
 }
 
 /// A fault at a time.
@@ -125,6 +127,23 @@ pub(crate) fn draw(seed: u64, end_us: u64) -> Vec<Action> {
         actions.push(Action { at_us, fault: random.pick(&kinds), seed: random.bits() });
         at_us += random.between((gap_us / 10, 2 * gap_us));
     }
+    actions.extend(draw_false_ends(seed, end_us));
+    actions.sort_by_key(|action| action.at_us);
+    actions
+}
+
+/// How many of a thousand runs hear of ends that are none, and how often, in microseconds.
+const FALSE_END_RUNS: u64 = 300;
+const FALSE_END_EVERY_US: (u64, u64) = (100_000, 8_000_000);
+
+fn draw_false_ends(seed: u64, end_us: u64) -> Vec<Action> {
+    let mut random = Random::for_purpose(seed, "false ends");
+    let mut actions = Vec::new();
+    let mut at_us = if random.chance(FALSE_END_RUNS) { 2_000_000 } else { end_us };
+    while at_us < end_us {
+        actions.push(Action { at_us, fault: Fault::FalseEnd, seed: random.bits() });
+        at_us += random.between(FALSE_END_EVERY_US);
+    }
     actions
 }
 
@@ -145,7 +164,7 @@ mod tests {
         let all: std::collections::BTreeSet<Fault> = plans.iter().flatten().map(|action| action.fault).collect();
         assert_eq!(
             all.len(),
-            OTHERS.len() + RotKind::ALL.len() + 2 * PartitionKind::ALL.len() + 1,
+            OTHERS.len() + RotKind::ALL.len() + 2 * PartitionKind::ALL.len() + ["Forge", "FalseEnd"].len(),
             "every fault is in some plan"
         );
         assert!(plans.iter().any(Vec::is_empty) || plans.iter().any(|plan| plan.len() < 15));

@@ -24,6 +24,8 @@ pub(crate) enum Event {
     JobDone { node: usize, life: u64, job: u64 },
     /// The sender learns that a message to `peer` was lost.
     Lost { node: usize, life: u64, peer: usize },
+    /// A node is told that the process of `peer` has ended.
+    Gone { node: usize, life: u64, peer: usize, peer_life: u64 },
     /// A process starts again.
     Restart { node: usize },
     /// A paused process goes on.

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) clients: ClientSettings,
     /// Whether clocks of nodes differ in their rates from the beginning.
     pub(crate) uneven_clocks: bool,
+    /// Of a thousand ends of processes, so many are told to each node that can reach the host.
+    pub(crate) ends_told: u64,
 }
 
 /// What is out of the ordinary in a run.
@@ -155,6 +157,7 @@ impl Settings {
             clients: draw_clients(kind, random),
             sessions: SessionSettings::draw(kind, &mut Random::for_purpose(seed, "sessions")),
             uneven_clocks: random.chance(400),
+            ends_told: crate::gone::told_of(seed),
         };
         if matches!(kind, Kind::Forgery | Kind::Overwrites) {
             settings.hurry();

@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) boot_random: Random,
     /// What is tried on copies, and changes nothing.
     pub(crate) trial_random: Random,
+    /// Who is told of the end of a process.
+    pub(crate) gone_random: Random,
     /// How many events there were.
     pub(crate) steps: u64,
 }
@@ -97,6 +99,7 @@ impl World {
             disk_random: Random::for_purpose(seed, "disks"),
             boot_random: Random::for_purpose(seed, "boots"),
             trial_random: Random::for_purpose(seed, "trials"),
+            gone_random: Random::for_purpose(seed, "ends"),
             steps: 0,
             plan,
             nodes,
@@ -155,6 +158,7 @@ impl World {
             Event::SnapshotDone { node, life } => self.snapshot_done(node, life),
             Event::JobDone { node, life, job } => self.job_done(node, life, job),
             Event::Lost { node, life, peer } => self.lost(node, life, peer),
+            Event::Gone { node, life, peer, peer_life } => self.gone(node, life, peer, peer_life),
             Event::Restart { node } => self.restart(node),
             Event::Resume { node, pause } => self.resume(node, pause),
             Event::Unstall { node, stall } => {
@@ -205,7 +209,8 @@ impl World {
             Event::Tick { node, .. }
             | Event::JobDone { node, .. }
             | Event::SnapshotDone { node, .. }
-            | Event::Lost { node, .. } => Some(*node),
+            | Event::Lost { node, .. }
+            | Event::Gone { node, .. } => Some(*node),
             Event::Deliver(message) => Some(node_number(message.to)),
             Event::DeliverSide(message) => Some(node_number(message.to)),
             Event::Request(request) => Some(request.node),

@@ -259,6 +259,12 @@ impl Engine {
         self.replica.unreachable(peer);
     }
 
+    /// The process of `peer` has ended, for all that its host tells: its connections broke, and its address takes no
+    /// new ones. See [`raft::Raft::peer_gone`].
+    pub fn peer_gone(&mut self, peer: NodeId) {
+        self.replica.peer_gone(peer);
+    }
+
     /// A piece of disk work has ended.
     ///
     /// # Errors

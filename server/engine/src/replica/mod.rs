@@ -207,6 +207,11 @@ impl Replica {
         self.raft.unreachable(peer);
     }
 
+    /// The process of `peer` has ended, for all that its host tells: see [`Raft::peer_gone`].
+    pub fn peer_gone(&mut self, peer: NodeId) {
+        self.raft.peer_gone(peer);
+    }
+
     /// Every batch up to `batch` is durable: what waited for that may leave.
     pub fn persisted(&mut self, batch: BatchNumber) {
         self.raft.persisted(batch);

@@ -120,6 +120,7 @@ enum Input {
     Install(Vec<u64>),
     Transfer(u64),
     Unreachable(u64),
+    Gone(u64),
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
@@ -143,6 +144,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => prop::collection::vec(0..5_u64, 1..8).prop_map(Input::Install),
         1 => (1..=6_u64).prop_map(Input::Transfer),
         1 => (1..=6_u64).prop_map(Input::Unreachable),
+        1 => (1..=6_u64).prop_map(Input::Gone),
     ]
 }
 
@@ -169,6 +171,7 @@ fn feed(node: &mut Node, input: Input) {
         Input::Install(terms) => drop(node.install(&entries(&terms))),
         Input::Transfer(target) => drop(node.raft.transfer_leadership(id(target))),
         Input::Unreachable(peer) => node.raft.unreachable(id(peer)),
+        Input::Gone(peer) => node.raft.peer_gone(id(peer)),
     }
     node.raft.check_invariants();
 }

@@ -14,6 +14,7 @@ mod paper_safety;
 mod pitfalls_disk;
 mod pitfalls_election;
 mod pitfalls_forgetting;
+mod pitfalls_gone;
 mod pitfalls_held;
 mod pitfalls_install;
 mod pitfalls_reads;

@@ -115,6 +115,9 @@ impl Simulation {
             93 => {
                 let peer = id(self.dice.roll(5) + 1);
                 self.nodes[chosen].raft.unreachable(peer);
+                if self.dice.roll(2) == 0 {
+                    self.nodes[chosen].raft.peer_gone(peer);
+                }
             }
             94 => self.nodes[chosen].reads_fail = self.fault(),
             95 => self.isolate(chosen),
