@@ -301,14 +301,3 @@ fn equal_logs_make_equal_replicas() {
     }
     assert!(one.store.iter().eq(other.store.iter()));
 }
-
-#[test]
-fn a_large_value_is_not_kept_alive_by_a_small_key() {
-    let mut log = Log::new();
-    let value = Bytes::from(vec![7; 100_000]);
-    log.apply_at(&Command::Put { key: Bytes::from_static(b"a"), value: value.clone(), mode: PutMode::Create }, 0);
-    let kv = log.store.get(b"a").expect("just written");
-    assert_eq!(kv.value, value);
-    // The value lies directly behind the key in the command, unless the key was copied out of it.
-    assert_ne!(kv.key.as_ptr().wrapping_add(kv.key.len()), kv.value.as_ptr());
-}

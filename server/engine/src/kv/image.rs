@@ -30,14 +30,12 @@
 //! Both ways compute the state hash afresh: what is written out is what the hash stood for all the time, or it is not
 //! called complete, and so with what is read.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
-use imbl::OrdMap;
 use raft::Index;
 use thiserror::Error;
 
 use super::hash::{header_hash, record_hash};
+use super::key_map::KeyMap;
 use super::record::{Record, Revision};
 use super::sessions::SessionLimits;
 use super::sessions::image::{
@@ -60,14 +58,6 @@ const HEADER_BYTES: usize = 48;
 
 /// The fields of a record before its key, in bytes.
 const RECORD_HEAD_BYTES: usize = 30;
-
-/// A key whose record has at most so many bytes shares one allocation with its value; else it has its own. The inner
-/// nodes of the map keep keys as separators, also of keys that are gone or rewritten, and a separator must not keep a
-/// large dead value in memory.
-const SHARED_RECORD_BYTES_MAX: usize = 2048;
-
-/// So many records at most are kept beside the map until they go into it; see [`ImageLoader::insert`].
-const HELD_BACK_MAX: usize = 1024;
 
 /// Why a state cannot be written out or taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -217,9 +207,9 @@ impl Image {
 
     /// Writes out records above a key. Returns the key of the last of them, if there is any.
     fn records(&mut self, after: Option<&[u8]>) -> Option<Bytes> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let records = &self.store.records;
         let mut last = None;
-        for (key, record) in self.store.records.range::<_, [u8]>((from, Bound::Unbounded)) {
+        for (key, record) in after.map_or_else(|| records.iter(), |after| records.iter_after(after)) {
             encode_record(key, record, &mut self.buffer);
             self.hash = self.hash.wrapping_add(record_hash(key, record));
             last = Some(key);
@@ -249,9 +239,7 @@ fn encode_record(key: &Bytes, record: &Record, buffer: &mut Vec<u8>) {
 /// number.
 pub struct ImageLoader {
     header: Option<Header>,
-    records: OrdMap<Bytes, Record>,
-    /// Records that go into the map later, in ascending order of their keys.
-    held_back: Vec<(Bytes, Record)>,
+    records: KeyMap<Record>,
     records_hash: u128,
     count: u64,
     last_key: Bytes,
@@ -285,8 +273,7 @@ impl ImageLoader {
     pub fn with_limits(limits: SessionLimits) -> ImageLoader {
         ImageLoader {
             header: None,
-            records: OrdMap::new(),
-            held_back: Vec::new(),
+            records: KeyMap::new(),
             records_hash: 0,
             count: 0,
             last_key: Bytes::new(),
@@ -319,11 +306,10 @@ impl ImageLoader {
     ///
     /// # Errors
     /// The header or keys are missing, the hash is another, or an earlier call gave an error.
-    pub fn finish(mut self) -> Result<Store, ImageError> {
+    pub fn finish(self) -> Result<Store, ImageError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        self.records.extend(self.held_back.drain(..));
         let header = self.header.ok_or(ImageError::HeaderPlace)?;
         if self.count != header.key_count {
             return Err(ImageError::KeyCount { found: self.count, expected: header.key_count });
@@ -387,23 +373,9 @@ impl ImageLoader {
             self.records_hash = self.records_hash.wrapping_add(record_hash(&key, &record));
             self.last_key = key.clone();
             self.count = number;
-            self.insert(key, record);
-        }
-        Ok(())
-    }
-
-    /// Puts a record into the map, every other one later. The map splits a full node in the middle, so ascending keys
-    /// alone would leave each node half empty behind them. This way the nodes are made by half of the keys, and the
-    /// other half fills them: a sixth less memory for the whole state, and no split for nothing.
-    fn insert(&mut self, key: Bytes, record: Record) {
-        if self.count.is_multiple_of(2) {
-            self.held_back.push((key, record));
-        } else {
             self.records.insert(key, record);
         }
-        if self.held_back.len() >= HELD_BACK_MAX {
-            self.records.extend(self.held_back.drain(..));
-        }
+        Ok(())
     }
 }
 
@@ -453,14 +425,9 @@ impl<'a> Fields<'a> {
         if !is_possible {
             return Err(ImageError::Revisions(number));
         }
-        let both = self.bytes(key_bytes + value_bytes)?;
-        let (key, value) = if both.len() <= SHARED_RECORD_BYTES_MAX {
-            let mut key = Bytes::copy_from_slice(both);
-            let value = key.split_off(key_bytes);
-            (key, value)
-        } else {
-            (Bytes::copy_from_slice(&both[..key_bytes]), Bytes::copy_from_slice(&both[key_bytes..]))
-        };
+        // They share one allocation, as they do in a command.
+        let mut key = Bytes::copy_from_slice(self.bytes(key_bytes + value_bytes)?);
+        let value = key.split_off(key_bytes);
         let (create_revision, mod_revision) = (Revision::new(create_revision), Revision::new(mod_revision));
         Ok((key, Record { value, create_revision, mod_revision, version }))
     }

@@ -32,6 +32,7 @@
 pub mod command;
 mod hash;
 pub mod image;
+mod key_map;
 mod record;
 mod sessions;
 mod store;

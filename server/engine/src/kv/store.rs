@@ -1,25 +1,21 @@
 //! The store: the ordered map that committed commands are applied to.
 
 use bytes::Bytes;
-use imbl::OrdMap;
 use raft::Index;
 
 use super::command::{self, Command, PutMode, Request, UnknownCommand};
 use super::hash::{header_hash, record_hash};
 use super::image::Image;
+use super::key_map::KeyMap;
 use super::record::{Applied, KeyValue, Record, Rejection, Revision};
 use super::sessions::{Known, RequestId, SessionLimits, Sessions};
-
-/// A key in the map is a slice of the command that wrote it, if that command is not longer than this many bytes;
-/// otherwise it is a copy. The inner nodes of the map keep keys as separators, also of keys that are gone or rewritten,
-/// and a separator must not keep a large dead value in memory.
-const SHARED_KEY_COMMAND_BYTES_MAX: usize = 2048;
 
 /// The state that commands make. Cloning costs nothing that depends on its size: a clone is a snapshot that shares all
 /// of the state and stays as it is while the original goes on.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(super) records: OrdMap<Bytes, Record>,
+    /// Key and value are slices of the command that wrote them last, and of no other.
+    pub(super) records: KeyMap<Record>,
     /// The wrapping sum of [`record_hash`] over `records`.
     pub(super) records_hash: u128,
     pub(super) revision: Revision,
@@ -43,7 +39,7 @@ impl Store {
     /// The same, with other limits for sessions than the usual ones.
     pub fn with_limits(limits: SessionLimits) -> Store {
         Store {
-            records: OrdMap::new(),
+            records: KeyMap::new(),
             records_hash: 0,
             revision: Revision::FIRST,
             time_ms: 0,
@@ -74,7 +70,7 @@ impl Store {
         self.sessions.expire(self.time_ms);
         Ok(match id {
             Some(id) => self.run_once(&id, command, encoded),
-            None => self.run(command, encoded),
+            None => self.run(command),
         })
     }
 
@@ -91,20 +87,16 @@ impl Store {
             Known::Result(applied) => applied,
             Known::Refused(refusal) => Applied::Refused(refusal),
             Known::New => {
-                let applied = self.run(command, encoded);
+                let applied = self.run(command);
                 self.sessions.keep(id, body, applied.clone());
                 applied
             }
         }
     }
 
-    fn run(&mut self, command: Command, encoded: &Bytes) -> Applied {
+    fn run(&mut self, command: Command) -> Applied {
         let outcome = match command {
-            Command::Put { key, value, mode } => {
-                let kept_key =
-                    if encoded.len() > SHARED_KEY_COMMAND_BYTES_MAX { Bytes::copy_from_slice(&key) } else { key };
-                self.put(kept_key, value, mode)
-            }
+            Command::Put { key, value, mode } => self.put(key, value, mode),
             Command::Delete { key, expected_revision, return_previous } => {
                 self.delete(&key, expected_revision, return_previous)
             }
@@ -179,7 +171,7 @@ impl Store {
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.len() == 0
     }
 
     /// The replicated time, in milliseconds since the cluster's first leader was elected: the greatest stamp of the

@@ -40,7 +40,9 @@ fn damaged_memory_is_not_written_out_as_if_it_were_whole() {
 
     let key = Bytes::from(17_u64.to_be_bytes().to_vec());
     let mut flipped = store();
-    flipped.records.get_mut(&key).expect("it was written").value = Bytes::from_static(b"valve");
+    let mut record = flipped.records.get(&key).expect("it was written").clone();
+    record.value = Bytes::from_static(b"valve");
+    flipped.records.insert(key.clone(), record);
     let mut lost = store();
     lost.records.remove(&key);
     let mut counted = store();
