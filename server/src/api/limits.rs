@@ -62,7 +62,7 @@ pub const STREAM_UNITS_MAX: usize = IN_FLIGHT_UNITS_MAX / 4;
 
 /// How many answers one frame of a stream holds at most: enough that its own cost vanishes among theirs, and few enough
 /// that the list of them is no allocation for which the allocator asks the system.
-pub const FRAME_ANSWERS_MAX: usize = 256;
+pub const FRAME_ANSWERS_MAX: usize = 128;
 
 /// When so many bytes of answers are in a frame, the frame is full. It and one answer more, with the largest value, are
 /// well below the 4 MiB that a client reads by default.

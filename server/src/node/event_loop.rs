@@ -343,11 +343,12 @@ impl EventLoop {
 
     /// Does what the engine wants done after a turn.
     fn carry_out(&mut self) -> Result<(), LoopError> {
-        let output = self.parts.engine.output()?;
+        let mut output = self.parts.engine.output()?;
         // Before the messages: they carry the traces of what was proposed.
-        for (ticket, answer) in output.answers {
+        for (ticket, answer) in output.answers.drain(..) {
             self.answer(ticket, answer);
         }
+        self.parts.engine.reuse(output.answers);
         self.wake_callers();
         for message in output.messages {
             self.traces.sending(&message);

@@ -386,6 +386,11 @@ impl Engine {
         })
     }
 
+    /// Takes back the list of answers of an [`Output`], whose room is used for the next.
+    pub fn reuse(&mut self, answers: Vec<(Ticket, Answer)>) {
+        self.replica.reuse(answers);
+    }
+
     /// Compares this node's state with what the others have said of theirs.
     fn compare(&mut self, state_hashes: &[(Index, u128)]) -> Result<(), EngineError> {
         let (id, configuration) = (self.replica.raft().id(), self.replica.raft().configuration());
