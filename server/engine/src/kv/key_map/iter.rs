@@ -65,6 +65,6 @@ impl<'a, V> Iterator for Iter<'a, V> {
         }
         let place = self.place;
         self.place += 1;
-        Some((self.leaf.keys.get(place), &self.leaf.values[place]))
+        Some(self.leaf.get(place))
     }
 }

@@ -47,8 +47,7 @@ impl<V> KeyMap<V> {
     /// The same, with the key as it was put.
     pub(super) fn get_key_value(&self, key: &[u8]) -> Option<(&Bytes, &V)> {
         let leaf = self.root.leaf_of(key);
-        let place = leaf.keys.search(key).ok()?;
-        Some((leaf.keys.get(place), &leaf.values[place]))
+        leaf.keys.search(key).ok().map(|place| leaf.get(place))
     }
 
     /// All keys in ascending order, with what is kept for them.

@@ -19,11 +19,12 @@ pub(super) enum Node<V> {
 #[derive(Clone, Debug)]
 pub(super) struct Leaf<V> {
     pub(super) keys: Keys,
+    /// By slot, as the keys.
     pub(super) values: Vec<V>,
 }
 
-/// Nodes of one height, one more than there are keys. A key here is a *separator*: above all keys of the child before
-/// it, and not above any of the child behind. It need not be a key of the map.
+/// Nodes of one height, one more than there are keys, in their order. A key here is a *separator*: above all keys of the
+/// child before it, and not above any of the child behind. It need not be a key of the map.
 #[derive(Clone, Debug)]
 pub(super) struct Branch<V> {
     pub(super) keys: Keys,
@@ -68,7 +69,8 @@ impl<V: Clone> Node<V> {
             Node::Leaf(leaf) => match leaf.keys.search(&key) {
                 Ok(place) => {
                     leaf.keys.replace(place, key);
-                    (Some(std::mem::replace(&mut leaf.values[place], value)), None)
+                    let slot = leaf.keys.slot(place);
+                    (Some(std::mem::replace(&mut leaf.values[slot], value)), None)
                 }
                 Err(place) => (None, leaf.insert_at(place, key, value)),
             },
@@ -85,8 +87,7 @@ impl<V: Clone> Node<V> {
         match self {
             Node::Leaf(leaf) => {
                 let place = leaf.keys.search(key).ok()?;
-                leaf.keys.remove(place);
-                Some(leaf.values.remove(place))
+                Some(leaf.values.swap_remove(leaf.keys.remove(place)))
             }
             Node::Branch(branch) => {
                 let place = branch.child_of(key);
@@ -102,20 +103,30 @@ impl<V: Clone> Node<V> {
 }
 
 impl<V> Leaf<V> {
+    /// The key at `place`, with what is kept for it.
+    pub(super) fn get(&self, place: usize) -> (&Bytes, &V) {
+        (self.keys.get(place), &self.values[self.keys.slot(place)])
+    }
+
     fn insert_at(&mut self, place: usize, key: Bytes, value: V) -> Option<Split<V>> {
         if self.keys.len() < KEYS_MAX {
             self.keys.insert(place, key);
-            self.values.insert(place, value);
+            self.values.push(value);
             return None;
         }
+        self.arrange();
         // Keys that ascend leave full leaves behind them.
         let middle = if place == KEYS_MAX { KEYS_MAX } else { KEYS_MAX / 2 };
         let mut right = Leaf { keys: self.keys.split_off(middle), values: self.values.split_off(middle) };
         let (half, place) = if place < middle { (&mut *self, place) } else { (&mut right, place - middle) };
         half.keys.insert(place, key);
-        half.values.insert(place, value);
+        half.values.push(value);
         let separator = separator(self.keys.get(self.keys.len() - 1), right.keys.get(0));
         Some(Split { separator, right: Arc::new(Node::Leaf(right)) })
+    }
+
+    fn arrange(&mut self) {
+        self.keys.arrange(|one, other| self.values.swap(one, other));
     }
 }
 
@@ -135,6 +146,7 @@ impl<V> Branch<V> {
             self.children.insert(place + 1, split.right);
             return None;
         }
+        self.keys.arrange(|_, _| {});
         // As above: the key in the middle goes up, and parts the two halves.
         let middle = if place == KEYS_MAX { KEYS_MAX - 1 } else { KEYS_MAX / 2 };
         let mut right = Branch { keys: self.keys.split_off(middle + 1), children: self.children.split_off(middle + 1) };
@@ -165,7 +177,9 @@ impl<V: Clone> Branch<V> {
         }
     }
 
-    fn take_in(&mut self, parting: Bytes, right: Branch<V>) -> Option<Split<V>> {
+    fn take_in(&mut self, parting: Bytes, mut right: Branch<V>) -> Option<Split<V>> {
+        self.keys.arrange(|_, _| {});
+        right.keys.arrange(|_, _| {});
         let mut keys = std::mem::replace(&mut self.keys, Keys::new(Vec::new())).into_vec();
         keys.push(parting);
         keys.extend(right.keys.into_vec());
@@ -183,7 +197,9 @@ impl<V: Clone> Branch<V> {
 }
 
 impl<V> Leaf<V> {
-    fn take_in(&mut self, right: Leaf<V>) -> Option<Split<V>> {
+    fn take_in(&mut self, mut right: Leaf<V>) -> Option<Split<V>> {
+        self.arrange();
+        right.arrange();
         let mut keys = std::mem::replace(&mut self.keys, Keys::new(Vec::new())).into_vec();
         keys.extend(right.keys.into_vec());
         self.values.extend(right.values);
