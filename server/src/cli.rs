@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Key, MEMBERS_MAX};
+use crate::slow_disk::SYNC_DELAY_MS_MAX;
 
 /// The exit code of a wrong command line or configuration: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
@@ -122,6 +123,9 @@ pub struct RunArgs {
     /// Shut down when standard input ends, so that the node does not outlive the program that started it
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
+    /// For measurements only: let each sync of the disk take so much longer, in milliseconds, as on a slower one
+    #[arg(long, hide = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=SYNC_DELAY_MS_MAX))]
+    pub sync_delay_ms: Option<u64>,
 }
 
 impl RunArgs {
@@ -306,7 +310,8 @@ mod tests {
         for argument in run.get_arguments() {
             let Some(flag) = argument.get_long() else { continue };
             let known = Key::ALL.iter().any(|key| key.flag() == flag);
-            assert!(known || ["config", "narrate", "exit-with-stdin"].contains(&flag), "--{flag} has no key");
+            let needs_none = ["config", "narrate", "exit-with-stdin", "sync-delay-ms"].contains(&flag);
+            assert!(known || needs_none, "--{flag} has no key");
         }
     }
 
@@ -321,6 +326,7 @@ mod tests {
     fn a_wrong_command_line_exits_64_and_asked_help_exits_0() {
         let code = |words: &[&str]| exit_code(&parse_words(words).expect_err("nothing to run"));
         assert_eq!(code(&["run", "--no-such-flag"]), EXIT_USAGE);
+        assert_eq!(code(&["run", "--sync-delay-ms", "1001"]), EXIT_USAGE);
         assert_eq!(code(&["walk"]), EXIT_USAGE);
         assert_eq!(code(&["demo", "--nodes", "0"]), EXIT_USAGE);
         assert_eq!(code(&["demo", "--nodes", "many"]), EXIT_USAGE);
@@ -340,7 +346,9 @@ mod tests {
         let help = parse_words(&["run", "--help"]).expect_err("help is shown").to_string();
         assert!(help.contains("quorate-server run --name n1 --listen 127.0.0.1:7001"), "{help}");
         assert!(help.contains("[default: ./quorate-data/NAME]"), "{help}");
-        assert!(!help.contains("--narrate") && !help.contains("--exit-with-stdin"), "{help}");
+        for hidden in ["--narrate", "--exit-with-stdin", "--sync-delay-ms"] {
+            assert!(!help.contains(hidden), "{hidden}: {help}");
+        }
         let help = parse_words(&["demo", "--help"]).expect_err("help is shown").to_string();
         assert!(help.contains("quorate-server demo --nodes 5 --clients 3 --kill-leader"), "{help}");
     }

@@ -15,6 +15,7 @@ pub mod node;
 mod number_hash;
 pub mod offline;
 pub mod run;
+mod slow_disk;
 pub mod story;
 pub mod telemetry;
 mod threads;

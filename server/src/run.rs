@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::disk::{LockError, RealDisk};
+use engine::disk::{Disk, LockError, RealDisk};
 use engine::identity::IdentityError;
 use engine::wal::WalError;
 use engine::{EngineError, RepairError, TakeError};
@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::lifeline;
 use crate::node::{self, LoopError, NodeError, NodeHandle, Role, Setup};
 use crate::offline;
+use crate::slow_disk::SlowDisk;
 use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
 use crate::threads::{self, ClientThreads, connections};
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
@@ -204,7 +205,7 @@ async fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: &Config) -> Result<(), RunError> {
     raise_file_limit();
-    let disk = Arc::new(RealDisk::open(&config.data_dir)?);
+    let disk = open_disk(config)?;
     let identity = node::identify(disk.as_ref(), &config.name)?;
     let listeners = Listeners::bind(config).await?;
     let client_address = config.client_address(listeners.client_address);
@@ -270,6 +271,16 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     }
     info!("stopped");
     Ok(ended?)
+}
+
+/// Takes the data directory.
+fn open_disk(config: &Config) -> Result<Arc<dyn Disk>, LockError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data_dir)?);
+    if config.sync_delay_ms == 0 {
+        return Ok(disk);
+    }
+    warn!(sync_delay_ms = config.sync_delay_ms, "each sync of the disk is made slower, for a measurement");
+    Ok(Arc::new(SlowDisk::new(disk, Duration::from_millis(config.sync_delay_ms))))
 }
 
 /// The sockets of a node, bound before anything else is started.

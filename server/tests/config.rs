@@ -106,6 +106,7 @@ fn without_any_source_the_defaults_are_a_cluster_of_one() {
         log_format: LogFormat::Human,
         narrate: false,
         exit_with_stdin: false,
+        sync_delay_ms: 0,
     };
     assert_eq!(Machine::new().config_of(), expected);
 }
@@ -467,8 +468,10 @@ fn hidden_flags_are_passed_on() {
     let mut machine = Machine::new();
     machine.flags.narrate = true;
     machine.flags.exit_with_stdin = true;
+    machine.flags.sync_delay_ms = Some(5);
     let config = machine.config_of();
     assert!(config.narrate && config.exit_with_stdin);
+    assert_eq!(config.sync_delay_ms, 5);
 }
 
 #[test]

@@ -117,6 +117,8 @@ pub struct Config {
     pub narrate: bool,
     /// Whether to shut down when standard input ends.
     pub exit_with_stdin: bool,
+    /// How much longer each sync of the disk is to take, in milliseconds; for measurements, and set by a flag alone.
+    pub sync_delay_ms: u64,
 }
 
 impl Config {

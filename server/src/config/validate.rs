@@ -79,6 +79,7 @@ pub(super) fn typed(flags: &RunArgs, sources: &Sources) -> Result<Config, Config
         log_format: parsed(sources, Key::LogFormat, parse::log_format)?.unwrap_or(LogFormat::Human),
         narrate: flags.narrate,
         exit_with_stdin: flags.exit_with_stdin,
+        sync_delay_ms: flags.sync_delay_ms.unwrap_or_default(),
     };
     check_ports(&config, sources, &members.origins)?;
     check_timeouts(&config, sources)?;
