@@ -29,7 +29,7 @@ mod system;
 mod workload;
 
 use clap::{Args, Parser, Subcommand};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tests::binaries;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -97,6 +97,7 @@ impl Places {
             segment_bytes: self.segment_bytes,
             etcd: self.etcd.clone(),
             timeouts: None,
+            sync_delay: Duration::ZERO,
         }
     }
 }

@@ -27,11 +27,11 @@ impl Servers {
     /// # Errors
     /// A program cannot be started.
     pub(crate) async fn start(kind: Kind, launch: &Launch) -> anyhow::Result<Servers> {
-        let Launch { size, data, segment_bytes, etcd, timeouts } = launch.clone();
+        let Launch { size, data, segment_bytes, etcd, timeouts, sync_delay } = launch.clone();
         Ok(match kind {
             Kind::Echo => Servers::Echo(EchoProcess::start().await?),
             Kind::Quorate => {
-                let settings = quorate::Settings { size, parent: data, segment_bytes, timeouts };
+                let settings = quorate::Settings { size, parent: data, segment_bytes, timeouts, sync_delay };
                 Servers::Quorate(Box::new(quorate::start(&settings).await))
             }
             Kind::Etcd => {

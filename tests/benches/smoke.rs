@@ -36,11 +36,21 @@ fn a_small_run_ends_in_tables_json_and_plots() {
 #[test]
 fn growth_and_failover_end_in_tables_and_plots() {
     let out = tempfile::tempdir().expect("a temporary directory can be made");
-    run(out.path(), &["growth", "--axes", "members", "--up-to", "1", "--only", "quorate,pipeline"]);
+    run(out.path(), &["growth", "--axes", "members,sync", "--up-to", "1", "--only", "quorate,pipeline"]);
     run(out.path(), &["failover", "--kills", "1", "--only", "quorate", "--timeouts", "default"]);
     expect_whole_tables(&read(out.path(), "growth.md"), &["Quorate, pipeline"]);
     expect_whole_tables(&read(out.path(), "failover.md"), &["default timeouts"]);
-    for plot in ["growth-members.svg", "failover.svg"] {
+    let report: Value = serde_json::from_str(&read(out.path(), "growth.json")).expect("the report is JSON");
+    let points = report["points"].as_array().expect("a report has points");
+    let slowed = |ms: u64, system: &str| -> Vec<&Value> {
+        let is_it = |point: &&Value| point["axis"] == "sync" && point["at"] == ms && point["system"] == system;
+        points.iter().filter(is_it).map(|point| &point["in_flight"]).collect()
+    };
+    for ms in [0, 1] {
+        assert_eq!(slowed(ms, "quorate"), [1, 64, 1_000]);
+        assert_eq!(slowed(ms, "pipeline"), [1_000]);
+    }
+    for plot in ["growth-members.svg", "growth-sync.svg", "failover.svg"] {
         expect_whole_plot(plot, &read(out.path(), plot));
     }
 }

@@ -120,6 +120,8 @@ pub(crate) struct Launch {
     pub(crate) etcd: Option<PathBuf>,
     /// The heartbeat interval and the shortest election timeout, instead of each system's defaults.
     pub(crate) timeouts: Option<(Duration, Duration)>,
+    /// How much longer each sync of Quorate's disks takes than it does; nothing else can be slowed down so.
+    pub(crate) sync_delay: Duration,
 }
 
 /// A system that was started.

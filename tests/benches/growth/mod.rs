@@ -1,5 +1,6 @@
 //! How the cost of an operation grows: with the number of keys, the size of values, the number of clients, the length
-//! of the log and the number of members. One of them grows, the others stay as they are.
+//! of the log, the number of members and the time that a sync of the disk takes. One of them grows, the others stay as
+//! they are.
 
 mod report;
 
@@ -20,6 +21,10 @@ use std::time::Duration;
 /// What does not grow: requests in flight and members.
 const IN_FLIGHT: usize = 256;
 const MEMBERS: usize = 3;
+
+/// Requests in flight where syncs become slower: one alone, whose latency holds a sync, and two numbers among which a
+/// sync is shared.
+const SYNC_IN_FLIGHT: [usize; 3] = [1, 64, 1_000];
 
 /// Connections that requests are spread over. More clients than this share them: each takes a file of every process.
 const CONNECTIONS_MAX: usize = 200;
@@ -42,10 +47,12 @@ pub(crate) enum Axis {
     Log,
     /// Members of the cluster.
     Members,
+    /// Milliseconds that each sync of a disk takes longer.
+    Sync,
 }
 
 impl Axis {
-    const ALL: [Axis; 5] = [Axis::Keys, Axis::Value, Axis::Clients, Axis::Log, Axis::Members];
+    const ALL: [Axis; 6] = [Axis::Keys, Axis::Value, Axis::Clients, Axis::Log, Axis::Members, Axis::Sync];
 
     /// Its values.
     fn points(self) -> &'static [u64] {
@@ -55,6 +62,7 @@ impl Axis {
             Axis::Clients => &[1, 10, 100, 1_000, 10_000],
             Axis::Log => &[10_000, 100_000, 300_000, 1_000_000, 2_000_000],
             Axis::Members => &[1, 3, 5],
+            Axis::Sync => &[0, 1, 2, 5, 10],
         }
     }
 
@@ -66,7 +74,26 @@ impl Axis {
             Axis::Clients => "clients",
             Axis::Log => "puts so far",
             Axis::Members => "members",
+            Axis::Sync => "ms that a sync takes longer",
         }
+    }
+
+    /// Its name in names of files.
+    fn name(self) -> &'static str {
+        match self {
+            Axis::Keys => "keys",
+            Axis::Value => "value",
+            Axis::Clients => "clients",
+            Axis::Log => "log",
+            Axis::Members => "members",
+            Axis::Sync => "sync",
+        }
+    }
+
+    /// Whether it can grow for a system.
+    fn is_for(self, system: System) -> bool {
+        // etcd has no way to make its disk slower.
+        self != Axis::Sync || system.kind() == Kind::Quorate
     }
 }
 
@@ -101,11 +128,13 @@ struct Case {
     keys: u64,
     value_bytes: usize,
     clients: usize,
+    sync_delay: Duration,
 }
 
 impl Case {
     fn of(axis: Axis, at: u64, keys: u64) -> anyhow::Result<Case> {
-        let mut case = Case { members: MEMBERS, keys, value_bytes: VALUE_BYTES, clients: IN_FLIGHT };
+        let (value_bytes, clients, sync_delay) = (VALUE_BYTES, IN_FLIGHT, Duration::ZERO);
+        let mut case = Case { members: MEMBERS, keys, value_bytes, clients, sync_delay };
         match axis {
             Axis::Keys => case.keys = at,
             Axis::Value => {
@@ -114,6 +143,7 @@ impl Case {
             }
             Axis::Clients => case.clients = usize::try_from(at)?,
             Axis::Members => case.members = usize::try_from(at)?,
+            Axis::Sync => case.sync_delay = Duration::from_millis(at),
             Axis::Log => {}
         }
         Ok(case)
@@ -123,9 +153,15 @@ impl Case {
         Traffic { workload, keys: self.keys, value: value(self.value_bytes), overwrites: true }
     }
 
-    fn connections(&self, axis: Axis) -> usize {
-        let most = if axis == Axis::Clients { CONNECTIONS_MAX } else { CONNECTIONS };
-        self.clients.clamp(1, most)
+    /// What is measured of a system: kinds of load, with requests in flight.
+    fn loads(&self, axis: Axis, system: System) -> Vec<(Workload, usize)> {
+        match (axis, system) {
+            (Axis::Sync, System::Quorate) => SYNC_IN_FLIGHT.map(|in_flight| (Workload::Put, in_flight)).to_vec(),
+            // Streams are for whoever has many under way.
+            (Axis::Sync, _) => vec![(Workload::Put, SYNC_IN_FLIGHT[2])],
+            (Axis::Log, _) => vec![(Workload::Put, self.clients)],
+            _ => [Workload::Put, Workload::Get].map(|workload| (workload, self.clients)).to_vec(),
+        }
     }
 }
 
@@ -152,7 +188,7 @@ pub(crate) async fn measure(options: &Growth) -> anyhow::Result<()> {
             continue;
         }
         for &at in axis.points().iter().filter(|&&at| at <= options.up_to) {
-            for &system in &systems {
+            for &system in systems.iter().filter(|&&system| axis.is_for(system)) {
                 at_one_value(options, axis, at, system, &mut points).await.with_context(|| system.name())?;
             }
         }
@@ -164,7 +200,7 @@ pub(crate) async fn measure(options: &Growth) -> anyhow::Result<()> {
 
 async fn start(options: &Growth, system: System, case: &Case) -> anyhow::Result<Running> {
     foreign_load_percent().await;
-    let launch = Launch { size: case.members, ..options.places.launch() };
+    let launch = Launch { size: case.members, sync_delay: case.sync_delay, ..options.places.launch() };
     let running = Running::start(system, &launch).await.context("start")?;
     running.fill(case.keys, &value(case.value_bytes)).await.context("put the first keys")?;
     Ok(running)
@@ -179,8 +215,8 @@ async fn at_one_value(
 ) -> anyhow::Result<()> {
     let case = Case::of(axis, at, options.keys)?;
     let running = start(options, system, &case).await?;
-    for workload in [Workload::Put, Workload::Get] {
-        points.push(point(options, &running, &case, (axis, at), workload).await?);
+    for load in case.loads(axis, system) {
+        points.push(point(options, &running, &case, (axis, at), load).await?);
     }
     Ok(())
 }
@@ -193,13 +229,16 @@ async fn growing_log(options: &Growth, system: System, points: &mut Vec<Point>) 
     for &at in Axis::Log.points().iter().filter(|&&at| at <= options.up_to) {
         let missing = at.saturating_sub(puts);
         running.overwrite(missing, case.keys, &value(case.value_bytes)).await.context("let the log grow")?;
-        let measured = point(options, &running, &case, (Axis::Log, at), Workload::Put).await?;
-        let during = measured.figures.operations_per_second * (options.seconds + options.warm_up_seconds);
-        // About: what a warm-up writes is not counted. Whole puts, far below 2^53.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let during = during as u64;
-        puts += missing + during;
-        points.push(measured);
+        puts += missing;
+        for load in case.loads(Axis::Log, system) {
+            let measured = point(options, &running, &case, (Axis::Log, at), load).await?;
+            let during = measured.figures.operations_per_second * (options.seconds + options.warm_up_seconds);
+            // About: what a warm-up writes is not counted. Whole puts, far below 2^53.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let during = during as u64;
+            puts += during;
+            points.push(measured);
+        }
     }
     Ok(())
 }
@@ -209,18 +248,20 @@ async fn point(
     running: &Running,
     case: &Case,
     (axis, at): (Axis, u64),
-    workload: Workload,
+    (workload, in_flight): (Workload, usize),
 ) -> anyhow::Result<Point> {
     let schedule = Schedule {
-        mode: Mode::Closed { in_flight: case.clients },
+        mode: Mode::Closed { in_flight },
         warm_up: Duration::from_secs_f64(options.warm_up_seconds),
         duration: Duration::from_secs_f64(options.seconds),
     };
-    let measured = running.measure(&case.traffic(workload), &schedule, case.connections(axis)).await?;
+    let connections_max = if axis == Axis::Clients { CONNECTIONS_MAX } else { CONNECTIONS };
+    let connections = in_flight.clamp(1, connections_max);
+    let measured = running.measure(&case.traffic(workload), &schedule, connections).await?;
     let figures = Figures::new(&measured, None);
     let system = running.system();
     eprintln!(
-        "{}, {at} {}, {}: {:.0}/s, {:.1} us, {} errors",
+        "{}, {at} {}, {} with {in_flight} in flight: {:.0}/s, {:.1} us, {} errors",
         system.name(),
         axis.words(),
         workload.name(),
@@ -228,5 +269,5 @@ async fn point(
         figures.system_cpu_us_per_operation,
         figures.errors
     );
-    Ok(Point { axis, at, system, workload: workload.name(), figures })
+    Ok(Point { axis, at, system, workload: workload.name(), in_flight, figures })
 }

@@ -41,6 +41,14 @@ pub(crate) struct Panel {
     pub(crate) lines: Vec<Line>,
 }
 
+/// The values on the horizontal axis at which these lines have points.
+pub(crate) fn ticks(lines: &[Line]) -> Vec<f64> {
+    let mut ticks: Vec<f64> = lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
+    ticks.sort_by(f64::total_cmp);
+    ticks.dedup();
+    ticks
+}
+
 /// The picture.
 pub(crate) fn draw(title: &str, panels: &[Panel]) -> String {
     let rows = panels.len().div_ceil(COLUMNS);

@@ -23,21 +23,26 @@ pub(crate) struct Settings {
     pub(crate) segment_bytes: Option<u64>,
     /// The heartbeat interval and the shortest election timeout, instead of the defaults.
     pub(crate) timeouts: Option<(Duration, Duration)>,
+    /// How much longer each sync of a disk takes than it does.
+    pub(crate) sync_delay: Duration,
 }
 
 /// Starts a cluster and waits until all members are ready.
 pub(crate) async fn start(settings: &Settings) -> Cluster {
-    let flags = settings.timeouts.map(|(heartbeat, election)| {
-        vec![
-            format!("--heartbeat-ms={}", heartbeat.as_millis()),
-            format!("--election-timeout-ms={}", election.as_millis()),
-        ]
-    });
+    let mut flags = Vec::new();
+    if let Some((heartbeat, election)) = settings.timeouts {
+        flags.push(format!("--heartbeat-ms={}", heartbeat.as_millis()));
+        flags.push(format!("--election-timeout-ms={}", election.as_millis()));
+    }
+    // Other versions of the server, which may be measured too, do not know the flag.
+    if !settings.sync_delay.is_zero() {
+        flags.push(format!("--sync-delay-ms={}", settings.sync_delay.as_millis()));
+    }
     Cluster::start(cluster::Options {
         size: settings.size,
         segment_bytes: settings.segment_bytes,
         parent: Some(settings.parent.clone()),
-        flags: flags.unwrap_or_default(),
+        flags,
         ..cluster::Options::default()
     })
     .await
