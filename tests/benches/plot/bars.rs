@@ -1,17 +1,15 @@
 //! Bars from zero, with their figures: what something costs.
 
-use super::{Anchor, Canvas, HALF_LINE, MARGIN, TITLE_HEIGHT, Tint, WIDTH, figure};
-
-/// Panels beside each other.
-const COLUMNS: usize = 2;
+use super::{
+    Anchor, Canvas, HALF_LINE, Tint, figure,
+    rows::{self, Place},
+};
 
 /// The height of a bar and of what is between two of them.
 const BAR: f64 = 16.0;
 const STEP: f64 = 22.0;
 
-/// Room for a panel's title, for the names of bars, and for the figures behind the longest one.
-const TOP: f64 = 40.0;
-const LEFT: f64 = 150.0;
+/// Room for the figures behind the longest bar.
 const RIGHT: f64 = 60.0;
 
 /// One bar.
@@ -23,38 +21,21 @@ pub(crate) struct Bar {
 }
 
 /// One plot of several.
-#[derive(Clone, Debug)]
-pub(crate) struct Panel {
-    pub(crate) title: String,
-    pub(crate) bars: Vec<Bar>,
-}
+pub(crate) type Panel = rows::Panel<Bar>;
 
 /// The picture.
 pub(crate) fn draw(title: &str, panels: &[Panel]) -> String {
-    let width = (WIDTH - 2.0 * MARGIN) / COLUMNS as f64;
-    let heights: Vec<f64> = panels
-        .chunks(COLUMNS)
-        .map(|row| TOP + row.iter().map(|panel| panel.bars.len()).max().unwrap_or(0) as f64 * STEP)
-        .collect();
-    let mut canvas = Canvas::new(title, TITLE_HEIGHT + MARGIN + heights.iter().sum::<f64>());
-    let mut y = TITLE_HEIGHT;
-    for (row, height) in panels.chunks(COLUMNS).zip(heights) {
-        for (number, panel) in row.iter().enumerate() {
-            draw_panel(&mut canvas, panel, (MARGIN + number as f64 * width, y), width);
-        }
-        y += height;
-    }
-    canvas.finish()
+    rows::draw(title, panels, |count| count as f64 * STEP, draw_bars)
 }
 
-fn draw_panel(canvas: &mut Canvas, panel: &Panel, (x, y): (f64, f64), width: f64) {
-    canvas.words("panel", x, y + TOP - 14.0, Anchor::Start, &panel.title);
-    let longest = panel.bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
-    for (number, bar) in panel.bars.iter().enumerate() {
-        let top = y + TOP + number as f64 * STEP;
-        let length = (bar.value / longest).clamp(0.0, 1.0) * (width - LEFT - RIGHT);
-        canvas.words("", x + LEFT - 8.0, top + BAR / 2.0 + HALF_LINE, Anchor::End, &bar.name);
-        canvas.bar(&bar.tint.to_string(), (x + LEFT, top), length, BAR);
-        canvas.words("quiet", x + LEFT + length + 6.0, top + BAR / 2.0 + HALF_LINE, Anchor::Start, &figure(bar.value));
+fn draw_bars(canvas: &mut Canvas, bars: &[Bar], place: Place) {
+    let longest = bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
+    for (number, bar) in bars.iter().enumerate() {
+        let top = place.top + number as f64 * STEP;
+        let middle = top + BAR / 2.0;
+        let length = (bar.value / longest).clamp(0.0, 1.0) * (place.right - place.left - RIGHT);
+        place.name(canvas, middle, &bar.name);
+        canvas.bar(&bar.tint.to_string(), (place.left, top), length, BAR);
+        canvas.words("quiet", place.left + length + 6.0, middle + HALF_LINE, Anchor::Start, &figure(bar.value));
     }
 }

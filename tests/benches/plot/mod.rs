@@ -3,6 +3,7 @@
 pub(crate) mod bars;
 pub(crate) mod lines;
 pub(crate) mod ranges;
+mod rows;
 mod scale;
 
 use crate::system::System;

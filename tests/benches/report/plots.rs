@@ -57,13 +57,13 @@ impl Report {
                 };
                 panels.push(bars::Panel {
                     title: format!("CPU of all servers, µs a {}, {in_flight} in flight", workload.name()),
-                    bars: System::ALL.into_iter().filter_map(|system| bar(system, cost(system)?)).collect(),
+                    rows: System::ALL.into_iter().filter_map(|system| bar(system, cost(system)?)).collect(),
                 });
             }
         }
         let memory = self.memory_medians.iter().filter_map(|row| bar(row.system, row.resident_mib_max));
         let title = format!("Memory of the largest node after {} puts, MiB", self.setting.keys);
-        panels.push(bars::Panel { title, bars: memory.collect() });
+        panels.push(bars::Panel { title, rows: memory.collect() });
         let largest = self.in_flight().last().copied();
         let written = System::ALL.into_iter().filter_map(|system| {
             let (_, figures) =
@@ -71,8 +71,8 @@ impl Report {
             bar(system, figures.written_bytes_per_operation)
         });
         let title = format!("Bytes to the device a put, {} in flight", largest.unwrap_or_default());
-        panels.push(bars::Panel { title, bars: written.collect() });
-        panels.retain(|panel| !panel.bars.is_empty());
+        panels.push(bars::Panel { title, rows: written.collect() });
+        panels.retain(|panel| !panel.rows.is_empty());
         bars::draw("What an operation costs", &panels)
     }
 
@@ -93,7 +93,7 @@ impl Report {
                 tint: Tint::of(row.place.system),
                 marks: [row.figures.p50_ms, row.figures.p99_ms, row.figures.p999_ms],
             });
-            ranges::Panel { title: format!("{workload}, {per_second:.0} a second: ms"), ranges: ranges.collect() }
+            ranges::Panel { title: format!("{workload}, {per_second:.0} a second: ms"), rows: ranges.collect() }
         });
         let panels: Vec<ranges::Panel> = panels.collect();
         let title = "Latency at a fixed rate, from when each request was due: p50, p99, p99.9";
