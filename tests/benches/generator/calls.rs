@@ -1,6 +1,6 @@
 //! Drives whatever answers one request with one future: unary calls, and the client library.
 
-use super::{AFTER_ERROR, Measured, Mode, Recorded, Schedule, Window, in_time, observe, pace::pace};
+use super::{AFTER_ERROR, Measured, Mode, Recorded, Schedule, Window, in_time, observe, pace::pace, share};
 use crate::{
     process::Usage,
     workload::{Operation, Traffic},
@@ -41,8 +41,9 @@ pub(crate) async fn run<C: Calls>(
     let mut tasks = JoinSet::new();
     match schedule.mode {
         Mode::Closed { in_flight } => {
-            for number in 0..in_flight {
-                tasks.spawn(in_turn(connections[number % connections.len()].clone(), traffic.clone(), window));
+            let count = connections.len();
+            for (number, calls) in connections.into_iter().enumerate() {
+                tasks.spawn(in_turns(calls, share(in_flight, count, number), traffic.clone(), window));
             }
         }
         Mode::Open { per_second } => {
@@ -52,18 +53,30 @@ pub(crate) async fn run<C: Calls>(
     observe(window, usage, tasks).await
 }
 
+/// The places of a closed loop that share a connection. They share a record too: it is larger than what a place has.
+async fn in_turns(calls: impl Calls, places: usize, traffic: Traffic, window: Window) -> anyhow::Result<Recorded> {
+    let recorded = Arc::new(Mutex::new(Recorded::new()));
+    let mut tasks = JoinSet::new();
+    for _ in 0..places {
+        tasks.spawn(in_turn(calls.clone(), traffic.clone(), window, Arc::clone(&recorded)));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(take(&recorded))
+}
+
 /// One place of a closed loop.
-async fn in_turn(mut calls: impl Calls, traffic: Traffic, window: Window) -> anyhow::Result<Recorded> {
-    let mut recorded = Recorded::new();
+async fn in_turn(mut calls: impl Calls, traffic: Traffic, window: Window, recorded: Arc<Mutex<Recorded>>) {
     loop {
         let called = Instant::now();
         if called >= window.end {
-            return Ok(recorded);
+            return;
         }
         let is_answered = calls.call(traffic.next()).await.is_ok();
         let answered = Instant::now();
         if window.holds(answered) {
-            recorded.note(is_answered, answered - called);
+            lock(&recorded).note(is_answered, answered - called);
         }
         if !is_answered {
             tokio::time::sleep(AFTER_ERROR).await;
@@ -101,8 +114,12 @@ async fn in_time_due<C: Calls>(
     .await?;
     // All permits are back when the last request is answered or given up.
     drop(room.acquire_many(UNDER_WAY_MAX).await?);
-    let all = std::mem::replace(&mut *lock(&recorded), Recorded::new());
-    Ok(all)
+    Ok(take(&recorded))
+}
+
+/// What was recorded, when nobody records any more.
+fn take(recorded: &Mutex<Recorded>) -> Recorded {
+    std::mem::replace(&mut *lock(recorded), Recorded::new())
 }
 
 fn note(recorded: &Mutex<Recorded>, window: Window, due: Instant, is_answered: bool) {
