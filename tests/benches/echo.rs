@@ -190,6 +190,6 @@ impl Frames for EchoStream {
     async fn receive(&mut self) -> Result<Vec<Answer>, Status> {
         self.outlet.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
         let tag = self.under_way.pop_front().ok_or_else(|| Status::internal("an answer to nothing"))?;
-        Ok(vec![Answer { tag, is_ok: true }])
+        Ok(vec![Answer { tag, result: Ok(()) }])
     }
 }

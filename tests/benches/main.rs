@@ -17,6 +17,7 @@ mod generator;
 mod growth;
 mod instructions;
 mod machine;
+mod overload;
 mod peers;
 mod plot;
 mod process;
@@ -60,6 +61,8 @@ enum Child {
     Growth(growth::Growth),
     /// Measures how long no write is acknowledged when the leader is killed.
     Failover(failover::Failover),
+    /// Measures what a cluster does with more than it can do, and with connections that ask for nothing.
+    Overload(overload::Overload),
     /// Counts the instructions of an operation in the engine, with valgrind.
     Instructions(instructions::Instructions),
     /// Runs one load on the engines of three nodes in this process: what `instructions` counts.
@@ -113,6 +116,7 @@ async fn main() -> anyhow::Result<()> {
             Some(Child::EchoServer { listen }) => echo::serve(listen).await,
             Some(Child::Growth(options)) => growth::measure(&options).await,
             Some(Child::Failover(options)) => failover::measure(&options).await,
+            Some(Child::Overload(options)) => overload::measure(&options).await,
             Some(Child::Instructions(options)) => instructions::measure(&options),
             Some(Child::Load(load)) => instructions::run_load(&load),
             Some(Child::Snapshots(options)) => snapshots::measure_snapshots(&options).await,

@@ -55,6 +55,28 @@ fn growth_and_failover_end_in_tables_and_plots() {
     }
 }
 
+#[test]
+fn overload_ends_in_tables_json_and_plots() {
+    let out = tempfile::tempdir().expect("a temporary directory can be made");
+    run(out.path(), &["overload", "--times", "1,3", "--in-flight", "8", "--idle-connections", "30"]);
+    let report: Value = serde_json::from_str(&read(out.path(), "overload.json")).expect("the report is JSON");
+    let loads = report["loads"].as_array().expect("a report has loads");
+    let asked: Vec<_> = loads.iter().map(|load| (load["system"].as_str(), load["times"].as_u64())).collect();
+    let (unary, pipeline) = (Some("quorate"), Some("pipeline"));
+    assert_eq!(asked, [(unary, Some(1)), (pipeline, Some(1)), (unary, Some(3)), (pipeline, Some(3))]);
+    assert_eq!(loads[2]["ask"]["callers"], 24, "three times as many callers");
+    assert_eq!(loads[2]["connections"], 12, "on three times as many connections");
+    for load in loads {
+        assert!(load["acknowledged_per_second"].as_f64().is_some_and(|figure| figure > 0.0), "{load}");
+        assert_eq!(load["failed"], 0, "{load}");
+    }
+    assert_eq!(report["idle"]["answered_at_the_end"], 30);
+    expect_whole_tables(&read(out.path(), "overload.md"), &["Quorate, pipeline", "memory of all nodes, MiB"]);
+    for plot in ["overload.svg", "idle.svg"] {
+        expect_whole_plot(plot, &read(out.path(), plot));
+    }
+}
+
 /// Runs the benchmark for moments, with small segments, into `out`.
 fn run(out: &Path, arguments: &[&str]) {
     let server = binaries::server();
@@ -64,6 +86,7 @@ fn run(out: &Path, arguments: &[&str]) {
     let shortest: &[&str] = match arguments[0] {
         "failover" => &["--load-seconds", "0.1"],
         "growth" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100"],
+        "overload" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100", "--idle-seconds", "0.2"],
         _ => &["--seconds", "0.1", "--warm-up-seconds", "0.1", "--no-syncs", "--rates-percent", "50"],
     };
     bench.args(shortest).env("BINARIES_UNDER_TEST", directory).env_remove("QUORATE_BENCH_ETCD");

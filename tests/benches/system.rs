@@ -3,7 +3,7 @@
 use crate::{
     echo::{EchoCalls, EchoStream},
     etcd::EtcdCalls,
-    generator::{Measured, Schedule, calls, frames},
+    generator::{Measured, Schedule, calls, flood, frames},
     quorate::{Library, QuorateCalls, pipeline::Pipeline},
     servers::Servers,
     workload::{self, Operation, Traffic, Workload},
@@ -187,8 +187,22 @@ impl Running {
         schedule: &Schedule,
         connections: usize,
     ) -> anyhow::Result<Measured> {
+        self.measure_by(self.system, traffic, schedule, connections).await
+    }
+
+    /// Measures one load on the road of another system that consists of the same processes.
+    ///
+    /// # Errors
+    /// A process has ended, or does not accept connections.
+    pub(crate) async fn measure_by(
+        &self,
+        road: System,
+        traffic: &Traffic,
+        schedule: &Schedule,
+        connections: usize,
+    ) -> anyhow::Result<Measured> {
         let usage = || self.servers.usage();
-        match self.system {
+        match road {
             System::Echo => {
                 let roads = each(connect(self.leader, connections).await?, EchoCalls::new);
                 calls::run(roads, traffic, schedule, usage).await
@@ -227,6 +241,46 @@ impl Running {
             }
         }
     }
+}
+
+impl Running {
+    /// Asks for more than the system can do, over so many connections.
+    ///
+    /// # Errors
+    /// The system has no such road, a process has ended, or one does not accept connections.
+    pub(crate) async fn flood(
+        &self,
+        traffic: &Traffic,
+        ask: Ask,
+        connections: usize,
+        times: flood::Times,
+    ) -> anyhow::Result<flood::Flooded> {
+        let usage = || self.servers.usage();
+        let channels = connect(self.leader, connections).await?;
+        match (self.system, ask) {
+            (System::Quorate, Ask::Callers(count)) => {
+                flood::callers(each(channels, QuorateCalls::new), count, traffic, times, usage).await
+            }
+            (System::Pipeline, Ask::PerSecond(per_second)) => {
+                let mut roads = Vec::new();
+                for channel in channels {
+                    roads.push(Pipeline::open(channel, flood::UNDER_WAY_MAX).await?);
+                }
+                flood::streams(roads, per_second, traffic, times, usage).await
+            }
+            _ => anyhow::bail!("{} is not flooded so", self.system.name()),
+        }
+    }
+}
+
+/// How a system is asked for more than it can do.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// By so many callers, each of whom waits for its answers.
+    Callers(usize),
+    /// By so many requests a second, whether or not they are answered.
+    PerSecond(f64),
 }
 
 fn each<C>(channels: Vec<Channel>, road: impl Fn(Channel) -> C) -> Vec<C> {

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 use tokio::{sync::mpsc, task::JoinSet};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Requests that an open loop has under way on a stream at most; see `calls`.
 const UNDER_WAY_MAX: usize = 4_000;
@@ -23,8 +23,8 @@ const UNDER_WAY_MAX: usize = 4_000;
 pub(crate) struct Answer {
     /// The request's mark.
     pub(crate) tag: u64,
-    /// Whether it was done.
-    pub(crate) is_ok: bool,
+    /// The code of its error, if it was not done.
+    pub(crate) result: Result<(), Code>,
 }
 
 /// One stream.
@@ -99,11 +99,11 @@ async fn in_turn(
         }
         let now = Instant::now();
         let mut next = Vec::with_capacity(answers.len());
-        for Answer { tag, is_ok } in answers {
+        for Answer { tag, result } in answers {
             let sent = usize::try_from(tag).ok().and_then(|tag| sent.get_mut(tag));
             let sent = sent.ok_or_else(|| Status::internal("an answer to nothing"))?;
             if window.holds(now) {
-                recorded.note(is_ok, now - *sent);
+                recorded.note(result.is_ok(), now - *sent);
             }
             if now < window.end {
                 *sent = now;
@@ -185,10 +185,10 @@ async fn in_time_due(
         };
         let Some(answers) = in_time(window.end, step).await else { break };
         let now = Instant::now();
-        for Answer { tag, is_ok } in answers? {
+        for Answer { tag, result } in answers? {
             let due: Instant = under_way.remove(&tag).ok_or_else(|| Status::internal("an answer to nothing"))?;
             if window.holds(due) {
-                recorded.note(is_ok, now - due);
+                recorded.note(result.is_ok(), now - due);
             }
         }
         if !ready.is_empty() {

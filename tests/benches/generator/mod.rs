@@ -6,8 +6,10 @@
 //! system delays all that fall into it.
 //!
 //! [`calls`] drives whatever answers one request with one future, [`frames`] whatever carries many on one stream.
+//! [`flood`] asks for more than a system can do, and tells what was refused from what failed.
 
 pub(crate) mod calls;
+pub(crate) mod flood;
 pub(crate) mod frames;
 pub(crate) mod pace;
 
@@ -87,8 +89,12 @@ struct Window {
 
 impl Window {
     fn of(schedule: &Schedule) -> Window {
-        let begin = Instant::now() + schedule.warm_up;
-        Window { begin, end: begin + schedule.duration }
+        Window::after(schedule.warm_up, schedule.duration)
+    }
+
+    fn after(warm_up: Duration, duration: Duration) -> Window {
+        let begin = Instant::now() + warm_up;
+        Window { begin, end: begin + duration }
     }
 
     fn holds(&self, moment: Instant) -> bool {
@@ -104,42 +110,72 @@ struct Recorded {
 
 impl Recorded {
     fn new() -> Recorded {
-        let bounds = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS);
-        Recorded { latencies: bounds.expect("the bounds are valid"), errors: 0 }
+        Recorded { latencies: no_latencies(), errors: 0 }
     }
 
     fn note(&mut self, is_answered: bool, latency: Duration) {
         if is_answered {
-            self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
+            record(&mut self.latencies, latency);
         } else {
             self.errors += 1;
         }
     }
 
     fn add(&mut self, other: &Recorded) {
-        self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
+        add(&mut self.latencies, &other.latencies);
         self.errors += other.errors;
     }
+}
+
+fn no_latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the bounds are valid")
+}
+
+fn record(latencies: &mut Histogram<u64>, latency: Duration) {
+    latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
+}
+
+fn add(latencies: &mut Histogram<u64>, others: &Histogram<u64>) {
+    latencies.add(others).expect("all histograms have the same bounds");
+}
+
+/// What was used while it was recorded.
+struct Used {
+    elapsed: Duration,
+    system: Usage,
+    generator: Usage,
 }
 
 /// Watches what is used while the tasks work, and adds up what they saw.
 async fn observe(
     window: Window,
     usage: impl Fn() -> anyhow::Result<Usage>,
-    mut tasks: JoinSet<anyhow::Result<Recorded>>,
+    tasks: JoinSet<anyhow::Result<Recorded>>,
 ) -> anyhow::Result<Measured> {
+    let (Used { elapsed, system, generator }, parts) = watch(window, usage, tasks).await?;
+    let mut all = Recorded::new();
+    parts.iter().for_each(|part| all.add(part));
+    let Recorded { latencies, errors } = all;
+    Ok(Measured { latencies, errors, elapsed, system, generator })
+}
+
+/// Watches what is used while the tasks work, and waits for what each of them saw.
+async fn watch<R: 'static>(
+    window: Window,
+    usage: impl Fn() -> anyhow::Result<Usage>,
+    mut tasks: JoinSet<anyhow::Result<R>>,
+) -> anyhow::Result<(Used, Vec<R>)> {
     let own = [std::process::id()];
     tokio::time::sleep_until(window.begin.into()).await;
     let (started, system, generator) = (Instant::now(), usage()?, Usage::of(&own, None)?);
     tokio::time::sleep_until(window.end.into()).await;
     let elapsed = started.elapsed();
     let (system, generator) = (usage()?.since(&system), Usage::of(&own, None)?.since(&generator));
-    let mut all = Recorded::new();
+    let mut parts = Vec::new();
     while let Some(task) = tasks.join_next().await {
-        all.add(&task??);
+        parts.push(task??);
     }
-    let Recorded { latencies, errors } = all;
-    Ok(Measured { latencies, errors, elapsed, system, generator })
+    Ok((Used { elapsed, system, generator }, parts))
 }
 
 /// How many of `in_flight` places the `number`th of some connections has.

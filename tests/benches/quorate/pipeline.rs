@@ -10,7 +10,7 @@ use proto::kv::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 /// The values in one frame, in bytes: as the client library bounds them, far below what a node reads at most.
 const FRAME_VALUE_BYTES_MAX: usize = 1 << 20;
@@ -60,8 +60,12 @@ impl Frames for Pipeline {
     async fn receive(&mut self) -> Result<Vec<Answer>, Status> {
         let frame = self.outlet.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
         let answers = frame.responses.into_iter().map(|answer| {
-            let is_ok = matches!(answer.response, Some(Response::Put(_) | Response::Get(_)));
-            Answer { tag: answer.tag, is_ok }
+            let result = match answer.response {
+                Some(Response::Put(_) | Response::Get(_)) => Ok(()),
+                Some(Response::Error(error)) => Err(Code::from_i32(error.code)),
+                _ => Err(Code::Internal),
+            };
+            Answer { tag: answer.tag, result }
         });
         Ok(answers.collect())
     }
