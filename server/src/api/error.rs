@@ -17,6 +17,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::limits::RETRY_SOON;
 use super::validate::Violation;
 use crate::node::{Leader, ReadError, TransferError, Unavailable, WriteError};
 
@@ -44,9 +45,6 @@ pub(super) const RUN_ELSEWHERE: [&str; 4] = [NOT_LEADER, NOT_READY, TRANSFERRING
 
 /// How long to wait before trying again when there is no leader: about the time of an election.
 const RETRY_WITHOUT_LEADER: Duration = Duration::from_millis(500);
-
-/// How long to wait before trying again when a queue is full or leadership is changing hands: some round trips.
-const RETRY_SOON: Duration = Duration::from_millis(100);
 
 /// What a client's request can end with instead of a response.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -78,7 +76,7 @@ pub(super) enum ApiError {
     #[error("the node is shutting down")]
     Draining,
     #[error("too many requests are under way")]
-    Overloaded,
+    Overloaded { retry_after: Duration },
     // No time is told after which it would be worth trying: that is for whoever makes room.
     #[error("the leader's disk is almost full: nothing is written that needs room; make some there, or delete keys")]
     StorageFull,
@@ -145,6 +143,11 @@ impl ApiError {
         shape.into_status(self.to_string(), kind)
     }
 
+    /// Whether it is the store's answer to a request that was run.
+    pub(super) fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::KeyExists { .. } | Self::KeyNotFound { .. } | Self::RevisionMismatch { .. })
+    }
+
     /// The table of errors.
     fn shape(&self) -> Shape {
         let shape = Shape::new;
@@ -177,7 +180,7 @@ impl ApiError {
             Self::NotReady { cause } => shape(Code::Unavailable, NOT_READY).with("cause", cause),
             Self::Transferring => shape(Code::Unavailable, TRANSFERRING).retry(RETRY_SOON),
             Self::Draining => shape(Code::Unavailable, DRAINING),
-            Self::Overloaded => shape(Code::ResourceExhausted, "OVERLOADED").pushed_back(),
+            Self::Overloaded { retry_after } => shape(Code::ResourceExhausted, "OVERLOADED").pushed_back(*retry_after),
             Self::StorageFull => shape(Code::ResourceExhausted, "STORAGE_FULL")
                 .quota("disk", "the file system of the leader's data directory is almost full".to_owned()),
             Self::ProposalDropped { term } => {
@@ -197,7 +200,7 @@ impl ApiError {
             Self::ResultForgotten => shape(Code::FailedPrecondition, "RESULT_FORGOTTEN")
                 .unknown()
                 .session("request_id.sequence", "it must not be below what was acknowledged"),
-            Self::SessionFull => shape(Code::ResourceExhausted, "SESSION_FULL").pushed_back(),
+            Self::SessionFull => shape(Code::ResourceExhausted, "SESSION_FULL").pushed_back(RETRY_SOON),
             Self::OutcomeUnknown { cause, position, deadline_exceeded } => {
                 let code = if *deadline_exceeded { Code::DeadlineExceeded } else { Code::Unknown };
                 shape(code, "OUTCOME_UNKNOWN").unknown().with("cause", cause).position(*position)
@@ -290,8 +293,8 @@ impl Shape {
     }
 
     /// Too much is under way or kept; some of it ends soon.
-    fn pushed_back(self) -> Self {
-        self.retry(RETRY_SOON).pushback(RETRY_SOON.as_millis())
+    fn pushed_back(self, retry_after: Duration) -> Self {
+        self.retry(retry_after).pushback(retry_after.as_millis())
     }
 
     fn unknown(mut self) -> Self {
@@ -325,7 +328,7 @@ impl From<Unavailable> for ApiError {
         match unavailable {
             Unavailable::NotLeader { leader, term } => Self::NotLeader { leader, term },
             Unavailable::NotReady(cause) => Self::NotReady { cause },
-            Unavailable::Overloaded => Self::Overloaded,
+            Unavailable::Overloaded => Self::Overloaded { retry_after: RETRY_SOON },
             Unavailable::StorageFull => Self::StorageFull,
             Unavailable::Transferring => Self::Transferring,
             Unavailable::Draining => Self::Draining,

@@ -1,5 +1,7 @@
 //! The table of errors, as the tests check it: one row for each case.
 
+use std::time::Duration;
+
 use engine::kv::{InvalidRequestId, VALUE_BYTES_MAX};
 use tonic::Code;
 
@@ -164,7 +166,14 @@ fn unavailable() -> Vec<Row> {
             &[],
         ),
         (ApiError::Draining, Code::Unavailable, "DRAINING", "the node is shutting down", false, &[]),
-        (ApiError::Overloaded, Code::ResourceExhausted, "OVERLOADED", "too many requests are under way", false, &[]),
+        (
+            ApiError::Overloaded { retry_after: Duration::from_millis(100) },
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            "too many requests are under way",
+            false,
+            &[],
+        ),
         (
             ApiError::StorageFull,
             Code::ResourceExhausted,

@@ -39,7 +39,7 @@ fn number(error: &ApiError) -> usize {
         ApiError::NotReady { .. } => 18,
         ApiError::Transferring => 19,
         ApiError::Draining => 20,
-        ApiError::Overloaded => 21,
+        ApiError::Overloaded { .. } => 21,
         ApiError::ProposalDropped { .. } => 22,
         ApiError::DeadlineExceeded => 23,
         ApiError::OutcomeUnknown { .. } => 24,
@@ -133,7 +133,7 @@ fn details_fit_the_case() {
                 assert!(details.retry_info().is_some());
                 None
             }
-            ApiError::Overloaded | ApiError::SessionFull => {
+            ApiError::Overloaded { .. } | ApiError::SessionFull => {
                 assert!(details.retry_info().is_some());
                 Some(b"100".to_vec())
             }

@@ -17,7 +17,7 @@ use super::deadline::{self, Arrival};
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
-use super::limits::InFlight;
+use super::limits::{Arriving, InFlight, in_flight_units};
 use super::node::Node;
 use super::operation::{Answer, Operation, Request};
 use super::pipeline::{self, Pipelines};
@@ -82,8 +82,14 @@ impl<N: Node> KvApi<N> {
         if self.drain.is_draining() {
             return Err(ApiError::Draining.into());
         }
-        let _permit = self.in_flight.admit(operation.value_bytes())?;
-        self.router.run(operation, deadline, span).await
+        let mut permit = self.in_flight.admit(self.arriving(&operation, Instant::now(), deadline))?;
+        let result = self.router.run(operation, deadline, span).await;
+        match &result {
+            Ok(_) => permit.note_answer(),
+            Err(Failure::Own(error)) if error.is_of_the_store() => permit.note_answer(),
+            Err(_) => {}
+        }
+        result
     }
 
     async fn admit_and_run_forwarded(
@@ -96,12 +102,22 @@ impl<N: Node> KvApi<N> {
         if self.drain.is_draining() {
             return Err(ApiError::Draining);
         }
-        let _permit = self.in_flight.admit(operation.value_bytes())?;
         let now = Instant::now();
         if now >= deadline {
             return Err(ApiError::DeadlineExceeded);
         }
-        self.router.run_only_here(operation, deadline::answer_by(now, deadline), span).await
+        let mut permit = self.in_flight.admit(self.arriving(&operation, now, deadline))?;
+        let result = self.router.run_only_here(operation, deadline::answer_by(now, deadline), span).await;
+        if result.as_ref().err().is_none_or(ApiError::is_of_the_store) {
+            permit.note_answer();
+        }
+        result
+    }
+
+    fn arriving(&self, operation: &Operation, now: Instant, deadline: Instant) -> Arriving {
+        // What another node runs is judged there.
+        let queue = self.router.leads_here().then(|| operation.queue());
+        Arriving { units: in_flight_units(operation.value_bytes()), queue, now, deadline }
     }
 }
 

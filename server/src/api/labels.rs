@@ -161,6 +161,7 @@ fn overwrite(headers: &mut HeaderMap, status: &Status) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::limits::RETRY_SOON;
     use std::task::Waker;
     use tonic_types::StatusExt as _;
 
@@ -229,8 +230,9 @@ mod tests {
 
     #[test]
     fn our_own_errors_and_other_responses_pass_unchanged() {
-        let own = ApiError::Overloaded.to_status(CallKind::Write);
-        let passed = labelled(ApiError::Overloaded.to_status(CallKind::Write), CallKind::Write);
+        let overloaded = ApiError::Overloaded { retry_after: RETRY_SOON };
+        let own = overloaded.to_status(CallKind::Write);
+        let passed = labelled(overloaded.to_status(CallKind::Write), CallKind::Write);
         assert_eq!((passed.code(), passed.details()), (own.code(), own.details()));
         assert_eq!(labelled(Status::unavailable("gone"), CallKind::Write).details(), b"");
         let response = label(http::Response::new(Body::empty()), CallKind::Write);

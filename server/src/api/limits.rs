@@ -1,10 +1,12 @@
 //! How much a client may ask of a node at once. Every limit is here, with the reason for its size.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tonic::transport::Server;
 
+use super::admission::{Leaving, Pace, Queue};
 use super::error::ApiError;
 
 /// The largest request that is read, in bytes. It is well above the largest valid one (a key of a kibibyte and a value
@@ -50,6 +52,9 @@ pub const IN_FLIGHT_UNITS_MAX: usize = 16_384;
 /// What a request holds at least, in bytes; with a value, as much more as the value has. So there are at most 16,384
 /// requests under way, or 252 with values of a mebibyte, and never more than 256 MiB of them.
 pub const IN_FLIGHT_UNIT_BYTES: usize = 16 << 10;
+
+/// How long to wait before trying again when a queue is full or leadership is changing hands: some round trips.
+pub const RETRY_SOON: Duration = Duration::from_millis(100);
 
 /// How many requests of one stream may be under way, or answered and not taken by the client: as many as calls on one
 /// connection. While there are so many nothing is read from the stream.
@@ -102,11 +107,31 @@ pub(super) fn in_flight_units(value_bytes: usize) -> usize {
     1 + value_bytes / IN_FLIGHT_UNIT_BYTES
 }
 
-/// The requests under way, all connections together.
+/// The requests under way, all connections together, and the queues that some of them wait in.
 #[derive(Debug)]
 pub struct InFlight {
     units: Semaphore,
     units_max: usize,
+    commands: Mutex<Pace>,
+    reads: Mutex<Pace>,
+}
+
+/// A request that would like to be under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arriving {
+    pub(super) units: usize,
+    /// Which queue of this node it will wait in; none if another node runs it.
+    pub(super) queue: Option<Queue>,
+    pub(super) now: Instant,
+    pub(super) deadline: Instant,
+}
+
+/// What is not under way any more, to be given back at once.
+#[derive(Default, Debug)]
+pub(super) struct GivenBack {
+    units: usize,
+    commands: Leaving,
+    reads: Leaving,
 }
 
 impl InFlight {
@@ -115,36 +140,118 @@ impl InFlight {
     }
 
     pub(super) fn with_units(units: usize) -> Self {
-        Self { units: Semaphore::new(units), units_max: units }
+        let pace = || Mutex::new(Pace::new(Instant::now()));
+        Self { units: Semaphore::new(units), units_max: units, commands: pace(), reads: pace() }
     }
 
     /// Whether none is under way.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.available_permits() == self.units_max
+        let is_empty = |queue| self.pace(queue).is_empty();
+        self.units.available_permits() == self.units_max && is_empty(Queue::Commands) && is_empty(Queue::Reads)
     }
 
-    /// Takes `units` of room, to be [given back](Self::give_back); false if there is not so much.
-    pub(super) fn take(&self, units: usize) -> bool {
+    /// Takes a request in, to be [given back](Self::give_back), or refuses it at once: a longer queue would only hide
+    /// the overload.
+    pub(super) fn take(&self, arriving: &Arriving) -> Result<(), ApiError> {
+        let Arriving { units, queue, now, deadline } = *arriving;
         let permit = u32::try_from(units).ok().and_then(|units| self.units.try_acquire_many(units).ok());
-        permit.map(SemaphorePermit::forget).is_some()
+        let Some(permit) = permit else {
+            let retry_after = queue.map_or(RETRY_SOON, |queue| self.pace(queue).retry_after());
+            return Err(ApiError::Overloaded { retry_after });
+        };
+        if let Some(queue) = queue {
+            let admitted = self.pace(queue).admit(units, now, deadline);
+            admitted.map_err(|retry_after| ApiError::Overloaded { retry_after })?;
+        }
+        permit.forget();
+        Ok(())
     }
 
     /// Gives back what was [taken](Self::take).
-    pub(super) fn give_back(&self, units: usize) {
+    pub(super) fn give_back(&self, GivenBack { units, commands, reads }: GivenBack) {
         self.units.add_permits(units);
+        for (queue, leaving) in [(Queue::Commands, commands), (Queue::Reads, reads)] {
+            if leaving.units > 0 {
+                self.pace(queue).left(leaving);
+            }
+        }
     }
 
-    /// Takes a request in until the permit is dropped, or refuses it at once: a queue would only hide the overload.
-    pub(super) fn admit(&self, value_bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
-        let units = u32::try_from(in_flight_units(value_bytes)).unwrap_or(u32::MAX);
-        self.units.try_acquire_many(units).map_err(|_| ApiError::Overloaded)
+    /// Takes a request in until the permit is dropped.
+    pub(super) fn admit(&self, arriving: Arriving) -> Result<Permit<'_>, ApiError> {
+        self.take(&arriving)?;
+        Ok(Permit { in_flight: self, arriving, answered: None })
+    }
+
+    fn pace(&self, queue: Queue) -> MutexGuard<'_, Pace> {
+        let pace = match queue {
+            Queue::Commands => &self.commands,
+            Queue::Reads => &self.reads,
+        };
+        pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GivenBack {
+    /// The room of a request that has ended.
+    pub(super) fn add(&mut self, units: usize) {
+        self.units += units;
+    }
+
+    /// How much room.
+    pub(super) fn units(&self) -> usize {
+        self.units
+    }
+
+    /// Something leaves its queue, so long after it came if it was answered.
+    pub(super) fn leave(&mut self, queue: Queue, units: usize, answered: Option<Duration>) {
+        let leaving = match queue {
+            Queue::Commands => &mut self.commands,
+            Queue::Reads => &mut self.reads,
+        };
+        leaving.units += units;
+        if let Some(delay) = answered {
+            leaving.note_answer(units, delay);
+        }
+    }
+
+    /// Whether there is nothing to give back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.units == 0 && self.commands.units == 0 && self.reads.units == 0
+    }
+}
+
+/// A request that is under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct Permit<'a> {
+    in_flight: &'a InFlight,
+    arriving: Arriving,
+    answered: Option<Duration>,
+}
+
+impl Permit<'_> {
+    /// The request was run and is answered.
+    pub(super) fn note_answer(&mut self) {
+        self.answered = Some(self.arriving.now.elapsed());
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut given_back = GivenBack::default();
+        given_back.add(self.arriving.units);
+        if let Some(queue) = self.arriving.queue {
+            given_back.leave(queue, self.arriving.units, self.answered);
+        }
+        self.in_flight.give_back(given_back);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::admission::DELAY_MAX;
     use engine::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
     #[test]
@@ -152,14 +259,19 @@ mod tests {
         const { assert!(2 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) < MESSAGE_BYTES_MAX) };
     }
 
+    fn with_value(bytes: usize) -> Arriving {
+        let now = Instant::now();
+        Arriving { units: in_flight_units(bytes), queue: Some(Queue::Commands), now, deadline: now + DELAY_MAX }
+    }
+
     #[test]
     fn requests_are_admitted_by_what_they_hold() {
         let in_flight = InFlight::with_units(66);
-        let large = in_flight.admit(VALUE_BYTES_MAX).expect("65 units");
-        let small = in_flight.admit(0).expect("1 unit");
-        assert!(in_flight.admit(0).is_err());
+        let large = in_flight.admit(with_value(VALUE_BYTES_MAX)).expect("65 units");
+        let small = in_flight.admit(with_value(0)).expect("1 unit");
+        assert!(in_flight.admit(with_value(0)).is_err());
         drop(large);
-        assert!(in_flight.admit(VALUE_BYTES_MAX).is_ok());
+        assert!(in_flight.admit(with_value(VALUE_BYTES_MAX)).is_ok());
         assert!(!in_flight.is_empty());
         drop(small);
         assert!(in_flight.is_empty());
@@ -167,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_request_of_any_size_is_judged() {
-        assert!(InFlight::new().admit(usize::MAX - 1).is_err());
+        assert!(InFlight::new().admit(with_value(usize::MAX - 1)).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Nothing here knows Raft or the log, and nothing below here knows a gRPC status.
 
 mod admin_service;
+mod admission;
 mod deadline;
 mod drain;
 mod error;

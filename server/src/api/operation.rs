@@ -10,6 +10,7 @@ use proto::kv::v1::{
 pub(super) use proto::raft::v1::forward_request::Request;
 pub(super) use proto::raft::v1::forward_response::Response as Answer;
 
+use super::admission::Queue;
 use super::error::{ApiError, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
@@ -48,6 +49,11 @@ impl Operation {
             Self::Write(_) => true,
             Self::Read { .. } => false,
         }
+    }
+
+    /// What it waits for on the node that runs it.
+    pub(super) fn queue(&self) -> Queue {
+        if self.is_command() { Queue::Commands } else { Queue::Reads }
     }
 
     /// How many bytes of a value the request holds.

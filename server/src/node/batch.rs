@@ -177,6 +177,11 @@ impl Pending {
         }
     }
 
+    /// When it was made: before the batch was handed to the loop.
+    pub fn made(&self) -> Instant {
+        self.made
+    }
+
     /// The caller gives up all operations whose deadline is not after `now`. False: the loop was first and has taken
     /// the batch up, and the writes among them may be applied.
     pub fn abandon(&self, now: Instant) -> bool {

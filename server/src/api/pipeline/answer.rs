@@ -41,6 +41,34 @@ impl Ready {
     }
 }
 
+/// A refusal for want of room that is the same for all that a frame asks for in the same way.
+///
+/// A client that sends far more than can be done gets far more refusals than answers, so what they cost decides how
+/// much is left for the answers.
+#[derive(Debug)]
+pub(super) struct SameRefusal {
+    method: &'static str,
+    timeout_ms: u32,
+    response: PipelinedResponse,
+    bytes: usize,
+}
+
+impl SameRefusal {
+    /// What was said to a request that asked for the least room there is, and so goes for all that ask for more.
+    pub(super) fn of(method: &'static str, timeout_ms: u32, refused: &Ready) -> Self {
+        Self { method, timeout_ms, response: refused.response.clone(), bytes: refused.bytes }
+    }
+
+    /// The same for a request of the same kind and patience.
+    pub(super) fn repeat(&self, tag: u64, method: &str, timeout_ms: u32) -> Option<Ready> {
+        if self.method != method || self.timeout_ms != timeout_ms {
+            return None;
+        }
+        let response = PipelinedResponse { tag, ..self.response.clone() };
+        Some(Ready { response, bytes: self.bytes })
+    }
+}
+
 /// The code that an answer ends its request's span with.
 pub(super) fn code(result: &Result<Answer, Status>) -> Code {
     result.as_ref().map_or_else(Status::code, |_| Code::Ok)

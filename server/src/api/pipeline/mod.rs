@@ -34,8 +34,8 @@ use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind};
 use super::labels::library_error;
 use super::leader::LeaderHint;
 use super::limits::{
-    FRAME_ANSWERS_MAX, FRAME_BYTES_MAX, FRAMES_WAITING_MAX, InFlight, REQUEST_TIMEOUT_MAX, STREAM_SWEEP_INTERVAL,
-    in_flight_units,
+    Arriving, FRAME_ANSWERS_MAX, FRAME_BYTES_MAX, FRAMES_WAITING_MAX, GivenBack, InFlight, REQUEST_TIMEOUT_MAX,
+    STREAM_SWEEP_INTERVAL, in_flight_units,
 };
 use super::node::Node;
 use super::operation::{self, Answer, Operation, Request};
@@ -46,7 +46,7 @@ use crate::node::{
     Unavailable, WriteError,
 };
 use crate::telemetry::{self, RequestSpan};
-use answer::Ready;
+use answer::{Ready, SameRefusal};
 use window::{Identity, Road, UnderWay, Window};
 
 /// What the streams of a node share.
@@ -132,6 +132,8 @@ struct Circumstances {
     draining: bool,
     /// Of their batch, if this node leads.
     pending: Option<Arc<Pending>>,
+    /// What those are told for whom there is no room.
+    refusal: Option<SameRefusal>,
 }
 
 /// What came of a request that had a task of its own.
@@ -193,10 +195,11 @@ impl<N: Node> Pipeline<N> {
                 return Ok(());
             }
             let leads = self.shared.router.leads_here();
-            let circumstances = Circumstances {
+            let mut circumstances = Circumstances {
                 now: Instant::now(),
                 draining: self.shared.drain.is_draining(),
                 pending: leads.then(|| Arc::new(Pending::new(count, &self.answers))),
+                refusal: None,
             };
             let mut operations = Vec::with_capacity(if leads { count } else { 0 });
             for _ in 0..count {
@@ -205,7 +208,7 @@ impl<N: Node> Pipeline<N> {
                     break;
                 }
                 let Some(request) = self.queue.requests.next() else { break };
-                operations.extend(self.begin(request, &circumstances, operations.len())?);
+                operations.extend(self.begin(request, &mut circumstances, operations.len())?);
             }
             if let Some(pending) = circumstances.pending.filter(|_| !operations.is_empty()) {
                 self.submit(Batch::new(operations, pending));
@@ -217,7 +220,7 @@ impl<N: Node> Pipeline<N> {
     fn begin(
         &mut self,
         request: PipelinedRequest,
-        circumstances: &Circumstances,
+        circumstances: &mut Circumstances,
         place: usize,
     ) -> Result<Option<BatchedOperation>, Status> {
         let PipelinedRequest { tag, timeout_ms, traceparent, request } = request;
@@ -227,6 +230,13 @@ impl<N: Node> Pipeline<N> {
             self.refuse(tag, CallKind::Write, &Violation::RequestMissing.into(), RequestSpan::NONE);
             return Ok(None);
         };
+        if let Some(refusal) = &circumstances.refusal
+            && traceparent.is_empty()
+            && let Some(refused) = refusal.repeat(tag, method, timeout_ms)
+        {
+            self.ready.push_back(refused);
+            return Ok(None);
+        }
         let span = telemetry::pipelined_span(&traceparent, method);
         let request_kind = kind(&request);
         let operation = match Operation::new(request) {
@@ -238,18 +248,24 @@ impl<N: Node> Pipeline<N> {
         };
         let deadline = self.deadline(timeout_ms, circumstances.now);
         let units = in_flight_units(operation.value_bytes());
-        if let Err(error) = self.admit(circumstances, deadline, units) {
-            self.refuse(tag, request_kind, &error, span);
+        // What another node runs is judged there.
+        let queue = circumstances.pending.as_ref().map(|_| operation.queue());
+        let arriving = Arriving { units, queue, now: circumstances.now, deadline };
+        if let Err(error) = self.admit(circumstances, &arriving) {
+            let refused = self.refuse(tag, request_kind, &error, span);
+            if units == 1 && matches!(error, ApiError::Overloaded { .. }) {
+                circumstances.refusal = Some(SameRefusal::of(method, timeout_ms, refused));
+            }
             return Ok(None);
         }
         let identity = Identity::of(&operation);
         let Some(pending) = &circumstances.pending else {
-            let mark = self.window.begin(tag, UnderWay { units, identity, deadline, road: Road::Task, span });
-            self.run_in_task(mark, operation);
+            let mark = self.window.begin(tag, UnderWay { units, queue, identity, deadline, road: Road::Task, span });
+            self.run_in_task(mark, operation, &mut GivenBack::default());
             return Ok(None);
         };
         let (trace, road) = (span.context(), Road::Batch { pending: Arc::clone(pending), place });
-        let mark = self.window.begin(tag, UnderWay { units, identity, deadline, road, span });
+        let mark = self.window.begin(tag, UnderWay { units, queue, identity, deadline, road, span });
         Ok(Some(BatchedOperation { mark, action: operation.into(), deadline, trace }))
     }
 
@@ -264,22 +280,23 @@ impl<N: Node> Pipeline<N> {
     }
 
     /// Takes a request in, or says why not.
-    fn admit(&mut self, circumstances: &Circumstances, deadline: Instant, units: usize) -> Result<(), ApiError> {
+    fn admit(&mut self, circumstances: &Circumstances, arriving: &Arriving) -> Result<(), ApiError> {
         if circumstances.draining {
             return Err(ApiError::Draining);
         }
         // It may have waited for room for too long.
-        if deadline <= circumstances.now {
+        if arriving.deadline <= arriving.now {
             return Err(ApiError::DeadlineExceeded);
         }
-        self.window.take(units)
+        self.window.take(arriving)
     }
 
     /// Answers a request that is not begun.
-    fn refuse(&mut self, tag: u64, kind: CallKind, error: &ApiError, span: RequestSpan) {
+    fn refuse(&mut self, tag: u64, kind: CallKind, error: &ApiError, span: RequestSpan) -> &Ready {
         let status = error.to_status(kind);
         span.end(status.code());
         self.ready.push_back(Ready::new(tag, Err(status)));
+        &self.ready[self.ready.len() - 1]
     }
 
     /// Hands a batch to the node.
@@ -292,10 +309,9 @@ impl<N: Node> Pipeline<N> {
     }
 
     /// Gives a request a task of its own, which runs it where it belongs.
-    fn run_in_task(&mut self, mark: Mark, operation: Operation) {
+    fn run_in_task(&mut self, mark: Mark, operation: Operation, given_back: &mut GivenBack) {
         // It may have ended: its deadline passed before it came back.
-        let Some(request) = self.window.get_mut(mark) else { return };
-        request.road = Road::Task;
+        let Some(request) = self.window.turn_off(mark, given_back) else { return };
         let (deadline, span) = (request.deadline, std::mem::replace(&mut request.span, RequestSpan::NONE));
         let router = Arc::clone(&self.shared.router);
         self.tasks.spawn(async move {
@@ -310,8 +326,8 @@ impl<N: Node> Pipeline<N> {
             // No task is cancelled before the stream ends; what is wrong with one is wrong with the stream.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        let mut given_back = 0;
-        if let Some(request) = self.window.end(mark, &mut given_back) {
+        let mut given_back = GivenBack::default();
+        if let Some(request) = self.window.end(mark, None, &mut given_back) {
             let own = |error: ApiError| request.identity.status(&error);
             let result = result.map_err(|failure| answer::status(failure, own));
             span.end(answer::code(&result));
@@ -328,8 +344,12 @@ impl<N: Node> Pipeline<N> {
 
     fn end_answered(&mut self) {
         let mut answered = std::mem::take(&mut self.answered);
-        let mut given_back = 0;
+        let (now, mut given_back) = (Instant::now(), GivenBack::default());
         for Answered { mark, result } in answered.drain(..) {
+            let was_run = matches!(
+                &result,
+                ActionResult::Written { result: Ok(_), .. } | ActionResult::Read { result: Ok(_), .. }
+            );
             let result = match result {
                 ActionResult::Written { key, result } => {
                     result.map_err(ApiError::from).and_then(|result| operation::written(&key, result))
@@ -338,19 +358,25 @@ impl<N: Node> Pipeline<N> {
                     result.map_err(ApiError::from).and_then(|result| operation::read(&key, result))
                 }
                 ActionResult::NotRun(action) => {
-                    self.run_in_task(mark, action.into());
+                    self.run_in_task(mark, action.into(), &mut given_back);
                     continue;
                 }
             };
-            self.end(mark, result, &mut given_back);
+            self.end(mark, result, was_run.then_some(now), &mut given_back);
         }
         self.window.settle(given_back);
         self.answered = answered;
     }
 
     /// Answers a request, unless it was answered before.
-    fn end(&mut self, mark: Mark, result: Result<Answer, ApiError>, given_back: &mut usize) {
-        let Some(request) = self.window.end(mark, given_back) else { return };
+    fn end(
+        &mut self,
+        mark: Mark,
+        result: Result<Answer, ApiError>,
+        answered: Option<Instant>,
+        given_back: &mut GivenBack,
+    ) {
+        let Some(request) = self.window.end(mark, answered, given_back) else { return };
         let result = result.map_err(|error| request.identity.status(&error));
         request.span.end(answer::code(&result));
         self.ready.push_back(Ready::new(mark.tag, result));
@@ -371,7 +397,7 @@ impl<N: Node> Pipeline<N> {
             self.ready.shrink_to_fit();
         }
         let now = Instant::now();
-        let mut given_back = 0;
+        let mut given_back = GivenBack::default();
         for mark in self.window.late(now) {
             let Some(UnderWay { road: Road::Batch { pending, place }, identity, .. }) = self.window.get_mut(mark)
             else {
@@ -385,7 +411,7 @@ impl<N: Node> Pipeline<N> {
                 let (term, index) = pending.position(*place);
                 WriteError::DeadlineExceeded { term, index }.into()
             };
-            self.end(mark, Err(error), &mut given_back);
+            self.end(mark, Err(error), None, &mut given_back);
         }
         self.window.settle(given_back);
     }

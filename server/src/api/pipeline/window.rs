@@ -8,8 +8,9 @@ use std::time::Instant;
 use engine::kv;
 use tonic::Status;
 
+use crate::api::admission::Queue;
 use crate::api::error::{ApiError, CallKind};
-use crate::api::limits::{InFlight, STREAM_REQUESTS_MAX, STREAM_UNITS_MAX};
+use crate::api::limits::{Arriving, GivenBack, InFlight, STREAM_REQUESTS_MAX, STREAM_UNITS_MAX};
 use crate::api::operation::{self, Operation};
 use crate::api::validate::Violation;
 use crate::node::{Mark, Pending};
@@ -24,6 +25,8 @@ const SPARE_REQUESTS: usize = 256;
 pub(super) struct UnderWay {
     /// How much room it holds.
     pub(super) units: usize,
+    /// The node's queue that it waits in, if it does.
+    pub(super) queue: Option<Queue>,
     pub(super) identity: Identity,
     pub(super) deadline: Instant,
     pub(super) road: Road,
@@ -110,11 +113,9 @@ impl Window {
     }
 
     /// Takes room for a request, which is given back when the request ends.
-    pub(super) fn take(&mut self, units: usize) -> Result<(), ApiError> {
-        if !self.in_flight.take(units) {
-            return Err(ApiError::Overloaded);
-        }
-        self.units += units;
+    pub(super) fn take(&mut self, arriving: &Arriving) -> Result<(), ApiError> {
+        self.in_flight.take(arriving)?;
+        self.units += arriving.units;
         Ok(())
     }
 
@@ -133,21 +134,30 @@ impl Window {
         Some(&mut numbered.request)
     }
 
-    /// The request of this mark ends, unless it has. What it held is given back with the next [`settle`](Self::settle).
-    pub(super) fn end(&mut self, mark: Mark, given_back: &mut usize) -> Option<UnderWay> {
+    /// The request of this mark ends, unless it has: because it was run and `answered`, or for another reason. What it
+    /// held is given back with the next [`settle`](Self::settle).
+    pub(super) fn end(
+        &mut self,
+        mark: Mark,
+        answered: Option<Instant>,
+        given_back: &mut GivenBack,
+    ) -> Option<UnderWay> {
         let Entry::Occupied(entry) = self.requests.entry(mark.tag) else { return None };
         if entry.get().sequence != mark.sequence {
             return None;
         }
         let request = entry.remove().request;
-        *given_back += request.units;
+        given_back.add(request.units);
+        if let (Some(queue), Road::Batch { pending, .. }) = (request.queue, &request.road) {
+            given_back.leave(queue, request.units, answered.map(|now| now.saturating_duration_since(pending.made())));
+        }
         Some(request)
     }
 
     /// Gives back what ended requests held.
-    pub(super) fn settle(&mut self, given_back: usize) {
-        if given_back > 0 {
-            self.units -= given_back;
+    pub(super) fn settle(&mut self, given_back: GivenBack) {
+        if !given_back.is_empty() {
+            self.units -= given_back.units();
             self.in_flight.give_back(given_back);
         }
     }
@@ -160,6 +170,16 @@ impl Window {
     /// Gives up the room of requests that were under way.
     pub(super) fn shrink(&mut self) {
         self.requests.shrink_to_fit();
+    }
+
+    /// The request of this mark waits for this node no more, but goes another road.
+    pub(super) fn turn_off(&mut self, mark: Mark, given_back: &mut GivenBack) -> Option<&mut UnderWay> {
+        let request = self.get_mut(mark)?;
+        request.road = Road::Task;
+        if let Some(queue) = request.queue.take() {
+            given_back.leave(queue, request.units, None);
+        }
+        Some(request)
     }
 
     /// The requests whose deadline has passed and is the stream's to watch.
@@ -182,6 +202,13 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.in_flight.give_back(self.units);
+        let mut given_back = GivenBack::default();
+        given_back.add(self.units);
+        for Numbered { request, .. } in self.requests.values() {
+            if let Some(queue) = request.queue {
+                given_back.leave(queue, request.units, None);
+            }
+        }
+        self.in_flight.give_back(given_back);
     }
 }

@@ -1,5 +1,7 @@
 //! Requests on a node that leads.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use engine::kv::{self, Refusal, Rejection, Revision, SessionId, Settled};
 use proto::kv::v1::get_outcome_response::Outcome;
@@ -11,8 +13,9 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::fake::{Harness, TIME_MS, Write, led_by, reason, written};
+use crate::api::admission::Queue;
 use crate::api::error::{ApiError, CallKind};
-use crate::api::limits::InFlight;
+use crate::api::limits::{Arriving, InFlight};
 use crate::node::{ReadError, ReadResult, Unavailable, WriteError};
 
 const PUT: &str = "kv.v1.KvService/Put";
@@ -250,9 +253,11 @@ async fn a_draining_node_begins_nothing_new() {
 #[test]
 fn one_request_too_many_is_pushed_back() {
     let in_flight = InFlight::with_units(1);
-    let _first = in_flight.admit(0).expect("there is room");
-    let error = in_flight.admit(0).expect_err("there is none");
-    assert_eq!(error, ApiError::Overloaded);
+    let now = Instant::now();
+    let arriving = Arriving { units: 1, queue: Some(Queue::Commands), now, deadline: now + Duration::from_secs(5) };
+    let _first = in_flight.admit(arriving).expect("there is room");
+    let error = in_flight.admit(arriving).expect_err("there is none");
+    assert!(matches!(error, ApiError::Overloaded { .. }), "{error:?}");
     let status = error.to_status(CallKind::Write);
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.metadata().contains_key("grpc-retry-pushback-ms"));

@@ -1,6 +1,7 @@
 //! Streams of many requests, over a real connection, to a node whose answers the tests give.
 
 mod bounds;
+mod overload;
 mod requests;
 mod roads;
 

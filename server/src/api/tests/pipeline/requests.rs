@@ -1,5 +1,7 @@
 //! What becomes of each request of a stream.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use engine::kv::{self, Revision};
 use proto::kv::v1::pipelined_request::Request;
@@ -9,7 +11,7 @@ use tonic::Code;
 
 use super::{Stream, VALUE, expect, get, put, request, succeed, take, taken, told};
 use crate::api::error::ApiError;
-use crate::api::limits::IN_FLIGHT_UNITS_MAX;
+use crate::api::limits::{Arriving, IN_FLIGHT_UNITS_MAX};
 use crate::api::tests::fake::{Harness, TIME_MS, led_by};
 use crate::node::{ActionResult, ReadError, Unavailable, WriteError, WriteResult};
 
@@ -112,7 +114,9 @@ async fn what_the_node_does_not_take_is_told_of_each_request() {
 async fn a_request_for_which_the_node_has_no_room_is_pushed_back_and_the_stream_goes_on() {
     let harness = Harness::new(led_by(Some("n1")));
     let mut stream = Stream::open(&harness).await;
-    assert!(harness.api.in_flight.take(IN_FLIGHT_UNITS_MAX - 1));
+    let now = Instant::now();
+    let others = Arriving { units: IN_FLIGHT_UNITS_MAX - 1, queue: None, now, deadline: now };
+    harness.api.in_flight.take(&others).expect("nothing is under way");
     stream.send([put(1, "a"), put(2, "b")]).await;
     let (tag, error) = stream.error().await;
     assert_eq!(tag, 2);
