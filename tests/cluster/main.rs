@@ -15,6 +15,7 @@ mod hostile;
 mod lifecycle;
 mod load;
 mod operator;
+mod overload;
 mod own_writes;
 mod pipeline;
 mod probes;

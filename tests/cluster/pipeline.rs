@@ -25,20 +25,20 @@ const IN_FLIGHT: u64 = 500;
 const SESSION: u8 = 7;
 
 /// A client's end of a stream.
-struct Stream {
-    requests: mpsc::Sender<PipelineRequest>,
+pub(crate) struct Stream {
+    pub(crate) requests: mpsc::Sender<PipelineRequest>,
     responses: Streaming<proto::kv::v1::PipelineResponse>,
 }
 
 impl Stream {
-    async fn open(channel: &Channel) -> Result<Stream, Status> {
+    pub(crate) async fn open(channel: &Channel) -> Result<Stream, Status> {
         let (requests, receiver) = mpsc::channel(64);
         let responses = KvServiceClient::new(channel.clone()).pipeline(ReceiverStream::new(receiver)).await?;
         Ok(Stream { requests, responses: responses.into_inner() })
     }
 
     /// The next answers; none if the stream has ended.
-    async fn answers(&mut self) -> Result<Vec<PipelinedResponse>, Status> {
+    pub(crate) async fn answers(&mut self) -> Result<Vec<PipelinedResponse>, Status> {
         let frame = tokio::time::timeout(BOUND, self.responses.message()).await.expect("it answers in time")?;
         Ok(frame.unwrap_or_default().responses)
     }
@@ -86,7 +86,7 @@ fn get(tag: u64) -> Request {
 }
 
 /// An error as that of a call.
-fn failure(error: &PipelinedError) -> Failure {
+pub(crate) fn failure(error: &PipelinedError) -> Failure {
     let PipelinedError { code, message, details } = error.clone();
     let details = tonic_types::Status { code, message, details }.encode_to_vec();
     Failure::of(&Status::with_details(error.code.into(), &error.message, details.into()))

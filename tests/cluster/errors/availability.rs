@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::{Code, Request, Status, transport::Channel};
 
 /// Leaders that go on for a while without their followers.
-const PATIENT: [&str; 4] = ["--election-timeout-ms", "10000", "--request-timeout-ms", "20000"];
+pub(crate) const PATIENT: [&str; 4] = ["--election-timeout-ms", "10000", "--request-timeout-ms", "20000"];
 
 /// The shortest request timeout at the default election timeout.
 const REQUEST_TIMEOUT: [&str; 2] = ["--request-timeout-ms", "2000"];
@@ -44,7 +44,7 @@ fn begin_put(channel: &Channel, key: &str) -> JoinHandle<Result<PutResponse, Sta
 }
 
 /// A cluster of which the others are paused: nothing that is written becomes committed.
-async fn alone(flags: &[&str]) -> (Cluster, usize) {
+pub(crate) async fn alone(flags: &[&str]) -> (Cluster, usize) {
     let mut cluster = Cluster::start(Options::default().with_flags(flags)).await;
     let leader = cluster.ready().await;
     cluster.put(leader, "kept", "v").await.expect("the key is new");

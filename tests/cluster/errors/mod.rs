@@ -1,7 +1,7 @@
 //! Every error that a client can be told, provoked at real processes: the table of what each says, and the proof that
 //! no error is without a row and no row without a test.
 
-mod availability;
+pub(crate) mod availability;
 mod elections;
 mod requests;
 mod sessions;
