@@ -23,8 +23,8 @@ pub(super) struct Leaf<V> {
     pub(super) values: Vec<V>,
 }
 
-/// Nodes of one height, one more than there are keys, in their order. A key here is a *separator*: above all keys of the
-/// child before it, and not above any of the child behind. It need not be a key of the map.
+/// Nodes of one height, one more than there are keys, in their order. A key here is a *separator*: above all keys of
+/// the child before it, and not above any of the child behind. It need not be a key of the map.
 #[derive(Clone, Debug)]
 pub(super) struct Branch<V> {
     pub(super) keys: Keys,
