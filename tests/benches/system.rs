@@ -144,6 +144,11 @@ impl Running {
         Ok(Running { system, servers, leader })
     }
 
+    /// Whether the node that is called leads still. Waits until all follow one leader.
+    pub(crate) async fn is_still_led(&self) -> bool {
+        self.servers.addresses()[self.servers.leader().await] == self.leader
+    }
+
     /// Which system it is.
     pub(crate) fn system(&self) -> System {
         self.system

@@ -131,6 +131,7 @@ async fn load(options: &Overload, system: System, times: u16) -> anyhow::Result<
     };
     let flooded = running.flood(&options.traffic(), ask, connections, options.times()).await.context("ask too much")?;
     let memory = running.servers.usage()?.peak_bytes_max;
+    let kept_leader = running.is_still_led().await;
     let after = options.peak(&running, system).await.context("ask for less again")?.per_second();
     let load = Load {
         system,
@@ -141,6 +142,7 @@ async fn load(options: &Overload, system: System, times: u16) -> anyhow::Result<
         figures: Figures::new(&flooded),
         peak_mib_before: mebibytes(memory_before),
         peak_mib: mebibytes(memory),
+        kept_leader,
         after_per_second: after,
     };
     eprintln!("{}", load.line());

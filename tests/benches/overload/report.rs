@@ -37,6 +37,8 @@ pub(super) struct Load {
     pub(super) peak_mib_before: f64,
     /// The same until the end of the load.
     pub(super) peak_mib: f64,
+    /// Whether the leader led still at the end. If not, what follows is forwarded to another.
+    pub(super) kept_leader: bool,
     /// Puts a second of the closed loop right after.
     pub(super) after_per_second: f64,
 }
@@ -107,13 +109,14 @@ impl Load {
         let Figures { acknowledged_per_second, refused_percent, held_back_percent, .. } = self.figures;
         format!(
             "{}, {} times, {}: peak {:.0}/s, acknowledged {acknowledged_per_second:.0}/s ({:.0} %), refused \
-             {refused_percent:.0} %, held back {held_back_percent:.0} %, {:.0} MiB, after it {:.0}/s",
+             {refused_percent:.0} %, held back {held_back_percent:.0} %, {:.0} MiB, leader {}, after it {:.0}/s",
             self.system.name(),
             self.times,
             self.asked(),
             self.peak_per_second,
             self.of_peak(),
             self.peak_mib,
+            if self.kept_leader { "kept" } else { "lost" },
             self.after_per_second
         )
     }
@@ -123,7 +126,7 @@ impl Load {
         let figures = &self.figures;
         format!(
             "| {} | {} | {} | {:.0} | {:.0} | {:.0} % | {:.1} % | {:.1} % | {} | {} | {} | {} | {} | {} | {:.0} | {:.0} | \
-             {:.2} | {:.2} | {:.0} % |",
+             {:.2} | {:.2} | {} | {:.0} % |",
             self.system.name(),
             self.times,
             self.asked(),
@@ -142,6 +145,7 @@ impl Load {
             self.peak_mib,
             figures.system_processors,
             figures.generator_processors,
+            if self.kept_leader { "kept" } else { "lost" },
             100.0 * self.after_per_second / self.peak_per_second
         )
     }
@@ -180,12 +184,13 @@ impl Report {
                      So many times the clients of the peak: unary callers who come back when they are told to; streams at \
                      the rate that they had at the peak, whether or not they are answered. Refused: answered with \
                      `RESOURCE_EXHAUSTED`. Held back: due, and never sent, because the node did not read the stream. Both \
-                     in percent of what was asked. Memory is the most that one node had so far. The last column is the \
-                     closed loop right after, to the peak.\n\n\
+                     in percent of what was asked. Memory is the most that one node had so far. Leader: \
+                     whether it led still at the end; if not, what follows is forwarded. The last column is the closed loop \
+                     right after, to the peak.\n\n\
                      | system | times | asked | peak/s | acknowledged/s | of the peak | refused | held back | failed | \
                      p50 ms | p99 ms | p99 ms with retries | refused p50 ms | p99 ms | MiB before | MiB | \
-                     processors, nodes | generator | after it |\n\
-                     |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+                     processors, nodes | generator | leader | after it |\n\
+                     |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|\n";
             for system in System::ALL {
                 for load in self.loads.iter().filter(|load| load.system == system) {
                     writeln!(text, "{}", load.row()).expect(WRITES);
