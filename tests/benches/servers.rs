@@ -73,6 +73,19 @@ impl Servers {
         Ok(())
     }
 
+    /// Lets one stand still (SIGSTOP): it keeps its connections, and does nothing any more.
+    ///
+    /// # Errors
+    /// It has no members, or is not up.
+    pub(crate) fn pause(&mut self, number: usize) -> anyhow::Result<()> {
+        match self {
+            Servers::Echo(_) => anyhow::bail!("the echo has no members"),
+            Servers::Quorate(cluster) => cluster.nodes[number].pause(),
+            Servers::Etcd(cluster) => cluster.pause(number)?,
+        }
+        Ok(())
+    }
+
     /// Starts one that was killed.
     ///
     /// # Errors

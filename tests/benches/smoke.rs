@@ -39,7 +39,7 @@ fn growth_and_failover_end_in_tables_and_plots() {
     run(out.path(), &["growth", "--axes", "members,sync", "--up-to", "1", "--only", "quorate,pipeline"]);
     run(out.path(), &["failover", "--kills", "1", "--only", "quorate", "--timeouts", "default"]);
     expect_whole_tables(&read(out.path(), "growth.md"), &["Quorate, pipeline"]);
-    expect_whole_tables(&read(out.path(), "failover.md"), &["default timeouts"]);
+    expect_whole_tables(&read(out.path(), "failover.md"), &["killed", "stands still", "default timeouts"]);
     let report: Value = serde_json::from_str(&read(out.path(), "growth.json")).expect("the report is JSON");
     let points = report["points"].as_array().expect("a report has points");
     let slowed = |ms: u64, system: &str| -> Vec<&Value> {

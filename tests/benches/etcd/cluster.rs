@@ -78,6 +78,13 @@ impl Cluster {
         }
     }
 
+    /// SIGSTOP.
+    pub(crate) fn pause(&self, number: usize) -> anyhow::Result<()> {
+        let child = self.children[number].as_ref().context("it is down")?;
+        let process = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).context("stop a member")
+    }
+
     /// Waits until every member that is up follows one leader; its number.
     pub(crate) async fn leader(&self) -> usize {
         wait_for("one leader that every member of etcd knows", async || {

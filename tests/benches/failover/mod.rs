@@ -1,5 +1,5 @@
-//! How long no write is acknowledged when the leader is killed under load, beside etcd: at each one's default timeouts,
-//! and at the same.
+//! How long no write is acknowledged when the leader dies under load, beside etcd: at each one's default timeouts, and
+//! at the same. It is killed, and its host refuses connections; or it stands still, as if its machine were gone.
 //!
 //! The load is an open loop of puts of new keys at the members that stay up, which forward them. What counts is the
 //! time from the signal until a put is acknowledged that was due after it: one from before may have been on its way to
@@ -77,12 +77,35 @@ impl Timeouts {
     }
 }
 
+/// How a leader ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum End {
+    /// Its process is killed.
+    Killed,
+    /// Its process stands still: nothing comes from it any more, and nothing says so.
+    Silent,
+}
+
+impl End {
+    /// What is said of it.
+    fn words(self) -> &'static str {
+        match self {
+            End::Killed => "killed",
+            End::Silent => "stands still",
+        }
+    }
+}
+
 /// How to measure failovers.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Failover {
-    /// Leaders to kill, of each system with each timeouts.
+    /// Leaders to end in each way, of each system with each timeouts.
     #[arg(long, default_value_t = 50)]
     kills: usize,
+    /// The ways in which they end.
+    #[arg(long, value_delimiter = ',', default_value = "killed,silent")]
+    ends: Vec<End>,
     /// Puts a second.
     #[arg(long, default_value_t = 500.0)]
     per_second: f64,
@@ -106,17 +129,17 @@ pub(crate) struct Failover {
 pub(crate) async fn measure(options: &Failover) -> anyhow::Result<()> {
     anyhow::ensure!(options.kills > 0 && options.per_second > 0.0, "there is nothing to measure");
     let mut all = Vec::new();
-    for &timeouts in &options.timeouts {
+    for (&end, &timeouts) in options.ends.iter().flat_map(|end| options.timeouts.iter().map(move |t| (end, t))) {
         for &system in &options.only {
             let is_known =
-                timeouts != Timeouts::Default && all.iter().any(|series: &Series| series.same(timeouts, system));
+                timeouts != Timeouts::Default && all.iter().any(|series: &Series| series.same(end, timeouts, system));
             let is_there = match system.kind() {
                 Kind::Echo => false,
                 Kind::Quorate => true,
                 Kind::Etcd => options.places.etcd.is_some(),
             };
             if is_there && !is_known {
-                all.push(kills(options, timeouts, system).await.with_context(|| system.name())?);
+                all.push(kills(options, end, timeouts, system).await.with_context(|| system.name())?);
             }
         }
     }
@@ -125,13 +148,13 @@ pub(crate) async fn measure(options: &Failover) -> anyhow::Result<()> {
     report.write(&options.places.out)
 }
 
-/// Kills the leaders of one cluster, one after the other.
-async fn kills(options: &Failover, timeouts: Timeouts, system: System) -> anyhow::Result<Series> {
+/// Ends the leaders of one cluster, one after the other.
+async fn kills(options: &Failover, end: End, timeouts: Timeouts, system: System) -> anyhow::Result<Series> {
     foreign_load_percent().await;
     let launch = Launch { timeouts: timeouts.told(), ..options.places.launch() };
     let mut servers = Servers::start(system.kind(), &launch).await.context("start")?;
     let mut series =
-        Series { timeouts, system, election_ms: timeouts.election(system).as_secs_f64() * 1e3, ms: Vec::new() };
+        Series { end, timeouts, system, election_ms: timeouts.election(system).as_secs_f64() * 1e3, ms: Vec::new() };
     for number in 1..=options.kills {
         let leader = servers.leader().await;
         let mut survivors = servers.addresses();
@@ -139,13 +162,18 @@ async fn kills(options: &Failover, timeouts: Timeouts, system: System) -> anyhow
         let load = Load::start(system, &survivors, options.per_second);
         load.acknowledged_since(Instant::now()).await.context("no put was acknowledged before the kill")?;
         tokio::time::sleep(Duration::from_secs_f64(options.load_seconds)).await;
-        let killed = Instant::now();
-        servers.kill(leader)?;
-        let acknowledged = load.acknowledged_since(killed).await.context("no put was acknowledged after the kill")?;
+        let ended = Instant::now();
+        match end {
+            End::Killed => servers.kill(leader)?,
+            End::Silent => servers.pause(leader)?,
+        }
+        let acknowledged = load.acknowledged_since(ended).await.context("no put was acknowledged after the end")?;
         drop(load);
-        let took = acknowledged - killed;
+        let took = acknowledged - ended;
         series.ms.push(took.as_secs_f64() * 1e3);
-        eprintln!("{}, {}, kill {number}: {} ms", system.name(), timeouts.words(), took.as_millis());
+        let (name, timeouts, end) = (system.name(), timeouts.words(), end.words());
+        eprintln!("{name}, {timeouts}, leader {number} {end}: {} ms", took.as_millis());
+        servers.kill(leader)?;
         servers.restart(leader)?;
         servers.leader().await;
     }

@@ -1,6 +1,6 @@
 //! The times without an acknowledged write as a table, JSON and a plot.
 
-use super::Timeouts;
+use super::{End, Timeouts};
 use crate::{
     machine::Machine,
     plot::{Tint, lines},
@@ -19,23 +19,24 @@ const PLOT_FILE: &str = "failover.svg";
 /// Writing to a string cannot fail.
 const WRITES: &str = "writing to a string cannot fail";
 
-/// Some kills of one system's leaders.
+/// Some ends of one system's leaders.
 #[derive(Clone, Serialize)]
 pub(super) struct Series {
+    pub(super) end: End,
     pub(super) timeouts: Timeouts,
     pub(super) system: System,
     /// The shortest election timeout.
     pub(super) election_ms: f64,
-    /// From each kill until a write was acknowledged.
+    /// From each end until a write was acknowledged.
     pub(super) ms: Vec<f64>,
 }
 
 impl Series {
-    /// Whether these are the kills of a system with what other timeouts come to.
-    pub(super) fn same(&self, timeouts: Timeouts, system: System) -> bool {
+    /// Whether these are the ends of a system with what other timeouts come to.
+    pub(super) fn same(&self, end: End, timeouts: Timeouts, system: System) -> bool {
         let election_ms = timeouts.election(system).as_secs_f64() * 1e3;
         // Both are whole milliseconds of the same constants.
-        self.system == system && (self.election_ms - election_ms).abs() < 0.5
+        self.end == end && self.system == system && (self.election_ms - election_ms).abs() < 0.5
     }
 
     /// The system's name; the road to it does not matter here.
@@ -49,7 +50,7 @@ impl Series {
         sorted
     }
 
-    /// The time that so many percent of the kills did not exceed.
+    /// The time that so many percent of the ends did not exceed.
     fn percentile(&self, percent: usize) -> f64 {
         let sorted = self.sorted();
         let rank = (sorted.len() * percent).div_ceil(100).max(1);
@@ -74,23 +75,25 @@ impl Report {
     pub(super) fn markdown(&self) -> String {
         let Machine { processor, cores, kernel, commit, .. } = &self.machine;
         let mut text = format!(
-            "The leader of three is killed under {} puts a second, which the others forward; from the kill until a put \
-             is acknowledged that was due after it. {processor} with {cores} cores, Linux {kernel}, commit {commit}. \
-             Nodes and generator share the machine. An election begins after once to twice the timeout.\n\n\
-             | timeouts | system | election timeout ms | kills | least ms | p50 ms | p90 ms | most ms | \
-             p50 to election timeout | p50 to etcd |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+            "The leader of three is killed under {} puts a second, which the others forward, or stands still as if \
+             its machine were gone; from then until a put is acknowledged that was due after it. {processor} with \
+             {cores} cores, Linux {kernel}, commit {commit}. Nodes and generator share the machine. An election \
+             begins after once to twice the timeout. Quorate's followers take a refused connection to the leader's \
+             address for its end; a leader that stands still refuses nothing.\n\n\
+             | leader | timeouts | system | election timeout ms | times | least ms | p50 ms | p90 ms | most ms | \
+             p50 to election timeout | p50 to etcd |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             self.puts_per_second
         );
-        for (timeouts, series) in
-            self.groups().iter().flat_map(|(timeouts, group)| group.iter().map(|s| (*timeouts, *s)))
+        for (timeouts, series, group) in
+            self.groups().iter().flat_map(|(_, timeouts, group)| group.iter().map(move |s| (*timeouts, *s, group)))
         {
             let p50 = series.percentile(50);
-            let group = self.group(timeouts);
             let etcd = group.iter().find(|other| other.system == System::Etcd);
             let to_etcd = etcd.map_or_else(String::new, |etcd| format!("{:.2}", p50 / etcd.percentile(50)));
             writeln!(
                 text,
-                "| {} | {} | {:.0} | {} | {:.0} | {p50:.0} | {:.0} | {:.0} | {:.2} | {to_etcd} |",
+                "| {} | {} | {} | {:.0} | {} | {:.0} | {p50:.0} | {:.0} | {:.0} | {:.2} | {to_etcd} |",
+                series.end.words(),
                 timeouts.words(),
                 series.name(),
                 series.election_ms,
@@ -114,36 +117,36 @@ impl Report {
     }
 
     fn plot(&self) -> String {
-        let panels = self.groups().into_iter().map(|(timeouts, group)| lines::Panel {
-            title: format!("{}: % of kills", timeouts.words()),
-            horizontal: "ms from the kill until a put is acknowledged",
+        let panels = self.groups().into_iter().map(|(end, timeouts, group)| lines::Panel {
+            title: format!("{}, {}: %", end.words(), timeouts.words()),
+            horizontal: "ms until a put is acknowledged",
             is_log: (false, false),
             ticks: Vec::new(),
             lines: group.into_iter().map(distribution).collect(),
         });
         let panels: Vec<lines::Panel> = panels.collect();
-        lines::draw("Leader killed under load: how soon writes go on", &panels)
+        lines::draw("Leader killed, or standing still, under load: how soon writes go on", &panels)
     }
 
-    /// What was measured with the same timeouts.
-    fn groups(&self) -> Vec<(Timeouts, Vec<&Series>)> {
-        let mut groups: Vec<(Timeouts, Vec<&Series>)> = Vec::new();
-        for series in &self.series {
-            if !groups.iter().any(|(timeouts, _)| *timeouts == series.timeouts) {
-                groups.push((series.timeouts, self.group(series.timeouts)));
+    /// What was measured in the same way with the same timeouts.
+    fn groups(&self) -> Vec<(End, Timeouts, Vec<&Series>)> {
+        let mut groups: Vec<(End, Timeouts, Vec<&Series>)> = Vec::new();
+        for Series { end, timeouts, .. } in &self.series {
+            if !groups.iter().any(|(other_end, other, _)| (other_end, other) == (end, timeouts)) {
+                groups.push((*end, *timeouts, self.group(*end, *timeouts)));
             }
         }
         groups
     }
 
-    /// The kills with these timeouts; a system whose defaults they are was measured with those.
-    fn group(&self, timeouts: Timeouts) -> Vec<&Series> {
+    /// The ends of this kind with these timeouts; a system whose defaults they are was measured with those.
+    fn group(&self, end: End, timeouts: Timeouts) -> Vec<&Series> {
         let mut group: Vec<&Series> = Vec::new();
-        let own = self.series.iter().filter(|series| series.timeouts == timeouts);
+        let own = self.series.iter().filter(|series| (series.end, series.timeouts) == (end, timeouts));
         let others = self.series.iter().filter(|series| {
             timeouts != Timeouts::Default
                 && series.timeouts == Timeouts::Default
-                && series.same(timeouts, series.system)
+                && series.same(end, timeouts, series.system)
         });
         group.extend(own.chain(others));
         group.sort_by_key(|series| System::ALL.iter().position(|&system| system == series.system));
