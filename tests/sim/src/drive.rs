@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use engine::disk::{Disk, Operation};
-use engine::{Engine, EngineError, Event as EngineEvent, Opened, snapshot};
+use engine::{Damage, Engine, EngineError, Event as EngineEvent, Opened, Remedy, snapshot};
 use raft::{Event as RaftEvent, Role};
 
 use crate::invariants::{Change, position};
@@ -35,6 +35,15 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Whether the snapshot that a node began with is the only one that leads anywhere.
+///
+/// The log was reset to it if a part was lost; a note on that may be of a start that was cut short. And it is cut up to
+/// the older of two snapshots: once the newest has gone bad, what is still there of one before them leads nowhere.
+fn is_alone(damage: &[Damage], engine: &Engine) -> bool {
+    let is_last = |found: &Damage| matches!(found.remedy, Remedy::Fetched { .. } | Remedy::OlderSnapshot);
+    engine.status().recovering || damage.iter().any(is_last)
+}
+
 impl World {
     /// Starts a process on a node's disk.
     pub(crate) fn start(&mut self, number: usize) -> Result<(), Violation> {
@@ -62,9 +71,8 @@ impl World {
         engine.narrate(true);
         node.life += 1;
         let life = node.life;
-        let fetches = damage.iter().any(|damage| matches!(damage.remedy, engine::Remedy::Fetched { .. }));
-        // A note on a repair may be of a start that was cut short, and then the log has been reset.
-        if fetches || engine.status().recovering || position(snapshot_index) > durable {
+        let fetches = damage.iter().any(|damage| matches!(damage.remedy, Remedy::Fetched { .. }));
+        if is_alone(&damage, &engine) || position(snapshot_index) > durable {
             node.alone_up_to = snapshot_index;
         }
         let lacks_segment = segment_room.lacks_segment(&node.disk).unwrap_or(false);
