@@ -54,7 +54,7 @@ const OPERATIONS_PER_TURN_MAX: usize = 2048;
 
 /// For how many operations a call of its own counts there. What a turn answers is sent by tasks that are all run before
 /// the next turn where the loop shares its thread with clients, and a call costs ten times what an operation of a batch
-/// does: a turn of two thousand calls kept heartbeats waiting for a fifth of a second, and leaders were deposed.
+/// does: two thousand calls in a turn keep heartbeats waiting, and on a busy machine leaders were deposed.
 const CALL_OPERATIONS: usize = 8;
 
 /// How often the status is renewed and abandoned requests are forgotten, in ticks.
