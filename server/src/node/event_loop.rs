@@ -54,7 +54,7 @@ const OPERATIONS_PER_TURN_MAX: usize = 2048;
 
 /// For how many operations a call of its own counts there. What a turn answers is sent by tasks that are all run before
 /// the next turn where the loop shares its thread with clients, and a call costs ten times what an operation of a batch
-/// does: two thousand calls in a turn keep heartbeats waiting, and on a busy machine leaders were deposed.
+/// does: two thousand calls in a turn keep heartbeats waiting, which on a busy machine may depose a leader.
 const CALL_OPERATIONS: usize = 8;
 
 /// How often the status is renewed and abandoned requests are forgotten, in ticks.
