@@ -82,7 +82,7 @@ mod tests {
         drop(listener);
         let refused = connect(&address).await.expect_err("nobody listens");
         assert!(is_refusal(&refused), "{refused:?}");
-        let unknown = connect("host.invalid:1").await.expect_err("there is no such name (RFC 6761, section 6.4)");
-        assert!(!is_refusal(&unknown), "{unknown:?}");
+        let malformed = connect("no address").await.expect_err("an address has no blank");
+        assert!(!is_refusal(&malformed), "{malformed:?}");
     }
 }

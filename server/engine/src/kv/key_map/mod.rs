@@ -87,11 +87,3 @@ impl<V: Clone> KeyMap<V> {
         Some(removed)
     }
 }
-
-impl<V: Clone> Extend<(Bytes, V)> for KeyMap<V> {
-    fn extend<I: IntoIterator<Item = (Bytes, V)>>(&mut self, entries: I) {
-        for (key, value) in entries {
-            self.insert(key, value);
-        }
-    }
-}

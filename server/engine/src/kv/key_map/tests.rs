@@ -10,6 +10,14 @@ use super::keys::KEYS_MAX;
 use super::node::Node;
 use super::*;
 
+impl<V: Clone> Extend<(Bytes, V)> for KeyMap<V> {
+    fn extend<I: IntoIterator<Item = (Bytes, V)>>(&mut self, entries: I) {
+        for (key, value) in entries {
+            self.insert(key, value);
+        }
+    }
+}
+
 /// Asserts what the tree relies on. Returns its height, and how many keys it holds.
 fn check<V>(node: &Node<V>, above: Option<&[u8]>, below: Option<&[u8]>) -> (usize, usize) {
     let (keys, is_leaf) = match node {
