@@ -18,8 +18,8 @@
 //! - [`kv`]: commands, their bytes, and the state machine they are applied to. Cannot see a client, a clock or a file.
 //! - [`replica`]: the consensus core, the state machine and the clients that wait for an answer. Cannot see a file.
 //! - [`wal`]: the write-ahead log. Owns no thread; its disk work is handed out and completes later.
-//! - [`snapshot`]: files that hold a state, in place of the log that led to it. Does not know what is in a state.
 //! - [`side`]: what engines say to each other beside Raft's messages: snapshots in pieces, hashes of their states.
+//! - [`replica_read`]: what they say to each other so that a read needs no leader.
 //! - [`snapshot`]: files that hold the state after an index. Owns no thread; each call does a bounded piece of work.
 //! - [`disk`]: the one door to the file system.
 //! - [`identity`]: who this node is and which cluster it belongs to, in a file of its own.
@@ -33,6 +33,7 @@ mod engine;
 pub mod identity;
 pub mod kv;
 pub mod replica;
+pub mod replica_read;
 pub mod side;
 pub mod snapshot;
 pub mod wal;

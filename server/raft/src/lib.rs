@@ -114,6 +114,7 @@
 //!   "compacted, unknown".
 //! - **A node may have forgotten what it promised**, when its disk lost part of its log (the paper's servers have
 //!   stable storage). It follows in a later term and does not vote until that cannot matter any more: see `snapshot`.
+//! - **Reads without a leader** (not in the paper): a majority says how far a state must be. See `quorum_read`.
 //! - **Members are given, not logged** (§6): the configuration can be joint and can have learners, but does not yet
 //!   change while running.
 //!
@@ -122,8 +123,9 @@
 //! *Ready*: what the driver has to do. *Batch*: one unit of writing. *Staged*: handed out in a batch. *Run*: a stretch
 //! of the log of one term. *Tail*: the entries in memory. *Progress*: a leader's account of a member. *Nudge*: an
 //! AppendEntries without entries that finds out what got lost. *Offer*: an InstallSnapshot. *Recovering*: having
-//! forgotten promises. *Round*: one question to the majority whether the term
-//! still is the latest. *Learner*: a member that receives the log and is never counted.
+//! forgotten promises. *Round*: one question to the majority whether the term still is the latest. *Witness*: what a
+//! voter says of its log and state to a read that asks no leader. *Learner*: a member that receives the log and is
+//! never counted.
 
 #![no_std]
 
@@ -141,6 +143,7 @@ mod log;
 mod message;
 mod options;
 mod progress;
+mod quorum_read;
 mod raft;
 mod random;
 mod reads;
@@ -158,6 +161,7 @@ pub use configuration::{Ballot, Configuration, ConfigurationError};
 pub use error::{ProposeError, ReadError, Refused, SetupError, TransferError};
 pub use message::{AppendResult, Body, Message};
 pub use options::{Options, Restored};
+pub use quorum_read::{ConfigurationId, Poll, Witness};
 pub use raft::Raft;
 pub use reads::READS_MAX;
 pub use ready::{Batch, Event, Fetch, Ready, SnapshotOffer};

@@ -242,6 +242,11 @@ impl Log {
         entries.take(count).cloned().collect()
     }
 
+    /// The entries behind `index`, which is applied or behind what is.
+    pub(crate) fn tail_behind(&self, index: Index) -> impl Iterator<Item = &Entry> {
+        self.tail.range(self.position_in_tail(index.min(self.last).next())..)
+    }
+
     /// Lets go of the oldest entries while the tail is larger than `bytes_max`, but of none that is not `durable`,
     /// committed and applied.
     pub(crate) fn evict(&mut self, durable: Index, bytes_max: usize) {

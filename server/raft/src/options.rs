@@ -29,8 +29,8 @@ pub struct Options {
     pub tail_bytes_max: usize,
     /// The most that one `Ready` hands out to be applied, unless a single entry is larger.
     pub apply_bytes_max: usize,
-    /// Seeds the election timeouts. Nodes of one cluster need different ones; equal inputs and an equal seed give
-    /// equal outputs.
+    /// Seeds the election timeouts. Nodes of one cluster need different ones, and a node another one at each start, by
+    /// which late answers to an earlier process are known; equal inputs and an equal seed give equal outputs.
     pub seed: u64,
 }
 

@@ -8,6 +8,7 @@ use crate::clients::{Attempt, Client, Outcome, Request};
 use crate::counter::Counter;
 use crate::history::{Call, Key};
 use crate::queue::Event;
+use crate::readers::Readers;
 use crate::violation::Violation;
 use crate::words;
 use crate::world::World;
@@ -154,6 +155,9 @@ impl World {
 
     /// A node answers a ticket.
     pub(crate) fn answered(&mut self, node: usize, ticket: engine::Ticket, answer: Answer) -> Result<(), Violation> {
+        if Readers::gave(ticket) {
+            return self.reader_answered(node, ticket, answer);
+        }
         self.observer.answered(node, ticket, &answer)?;
         if matches!(answer, Answer::Proposed { .. }) {
             return Ok(());

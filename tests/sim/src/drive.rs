@@ -149,6 +149,9 @@ impl World {
             self.observer.sent(number, &message)?;
             self.send(number, message);
         }
+        for message in std::mem::take(&mut output.replica_messages) {
+            self.send_replica(number, message);
+        }
         for message in std::mem::take(&mut output.side_messages) {
             self.send_side(number, message);
         }

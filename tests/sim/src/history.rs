@@ -81,7 +81,7 @@ impl Output {
     /// What an answer tells about its key, with the store's revision that it shows, if it shows one.
     pub(crate) fn of(answer: &Answer) -> Option<(Output, Option<u64>)> {
         match answer {
-            Answer::Read(ReadResult { kv, revision }) => {
+            Answer::Read(ReadResult { kv, revision, .. }) => {
                 let output = kv.as_ref().map_or(Output::Missing, |kv| Output::Found {
                     value: value_of(&kv.value),
                     revision: kv.mod_revision.get(),

@@ -68,6 +68,7 @@ mod partition;
 mod plan;
 mod queue;
 mod random;
+mod readers;
 mod rot;
 mod run;
 mod sessions;

@@ -56,6 +56,7 @@ impl World {
             // The checker sees by these whether what was acknowledged is still there.
             self.demand_read(slot, &core, patience_us)?;
         }
+        self.demand_reads(&core, patience_us)?;
         self.keep_leader(&core, &mut random)?;
         self.check_counters(&core)?;
         let open = self.clients.under_way();
@@ -207,7 +208,7 @@ impl World {
                 (view.log.len(), view.committed, view.applied, view.state_hash, view.recovering)
             };
             let first = at(&core[0]);
-            world.clients.under_way() == 0
+            world.clients.under_way() + world.readers.under_way() == 0
                 && !first.4
                 && first.0 == first.1
                 && first.1 == first.2

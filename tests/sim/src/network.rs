@@ -38,6 +38,8 @@ pub(crate) enum Lane {
     Core,
     /// Snapshots in pieces, and what else is in no hurry.
     Side,
+    /// The messages of reads that ask no leader.
+    Replica,
 }
 
 /// The way that a message takes.
@@ -55,7 +57,7 @@ pub(crate) struct Network {
     /// How many partitions cut each link, by `from * size + to`.
     cut_counts: Vec<u32>,
     /// When the last message on each link arrives, for each lane.
-    last_arrival_us: [Vec<u64>; 2],
+    last_arrival_us: [Vec<u64>; 3],
     /// Every partition of the run: its links, and whether it is in force.
     partitions: Vec<(Vec<(usize, usize)>, bool)>,
     /// Losses in addition to the usual ones, in thousandths.
@@ -67,22 +69,25 @@ pub(crate) struct Network {
     /// All faults have ended. Pieces of snapshots that overtake each other are asked for again, which takes long.
     is_healed: bool,
     random: Random,
+    /// The luck of the messages of reads, which is of no concern to the others.
+    replica_random: Random,
 }
 
 impl Network {
     /// A whole network.
-    pub(crate) fn new(size: usize, settings: NetworkSettings, random: Random) -> Network {
+    pub(crate) fn new(size: usize, settings: NetworkSettings, seed: u64) -> Network {
         Network {
             size,
             settings,
             cut_counts: vec![0; size * size],
-            last_arrival_us: [vec![0; size * size], vec![0; size * size]],
+            last_arrival_us: [vec![0; size * size], vec![0; size * size], vec![0; size * size]],
             partitions: Vec::new(),
             burst_loss: 0,
             burst_delay_us: 0,
             burst: 0,
             is_healed: false,
-            random,
+            random: Random::for_purpose(seed, "network"),
+            replica_random: Random::for_purpose(seed, "network of reads"),
         }
     }
 
@@ -93,37 +98,49 @@ impl Network {
 
     /// A message leaves at `now_us`.
     pub(crate) fn send(&mut self, now_us: u64, link: Link, coverage: &mut Coverage) -> Fate {
-        let Link { from, to, .. } = link;
+        let Link { from, to, lane } = link;
         let lost = if !self.is_open(from, to) {
             coverage.hit("message cut off");
             true
         } else {
-            let lost = self.random.chance(self.settings.loss + self.burst_loss);
+            let loss = self.settings.loss + self.burst_loss;
+            let lost = self.luck(lane).chance(loss);
             if lost {
                 coverage.hit("message lost");
             }
             lost
         };
         if lost {
-            let loss_told = self.settings.loss_told > 0 && self.random.chance(self.settings.loss_told);
+            let told = self.settings.loss_told;
+            let loss_told = told > 0 && self.luck(lane).chance(told);
             return Fate { arrivals_us: Vec::new(), loss_told };
         }
         let mut arrivals_us = vec![self.arrival_us(now_us, link, coverage)];
-        if self.settings.duplicates > 0 && self.random.chance(self.settings.duplicates) {
+        let duplicates = self.settings.duplicates;
+        if duplicates > 0 && self.luck(lane).chance(duplicates) {
             coverage.hit("message doubled");
             arrivals_us.push(self.arrival_us(now_us, link, coverage));
         }
         Fate { arrivals_us, loss_told: false }
     }
 
+    fn luck(&mut self, lane: Lane) -> &mut Random {
+        match lane {
+            Lane::Core | Lane::Side => &mut self.random,
+            Lane::Replica => &mut self.replica_random,
+        }
+    }
+
     fn arrival_us(&mut self, now_us: u64, link: Link, coverage: &mut Coverage) -> u64 {
         let NetworkSettings { delay_us, spikes, spike_us, reorders, .. } = self.settings;
-        let mut delay = self.random.between(delay_us);
-        if spikes > 0 && self.random.chance(spikes) {
-            delay += self.random.below(spike_us);
+        let burst_delay_us = self.burst_delay_us;
+        let luck = self.luck(link.lane);
+        let mut delay = luck.between(delay_us);
+        if spikes > 0 && luck.chance(spikes) {
+            delay += luck.below(spike_us);
         }
-        if self.burst_delay_us > 0 {
-            delay += self.random.below(self.burst_delay_us);
+        if burst_delay_us > 0 {
+            delay += luck.below(burst_delay_us);
         }
         let last = &mut self.last_arrival_us[link.lane as usize][link.from * self.size + link.to];
         let mut arrival = now_us + delay;
@@ -208,7 +225,7 @@ mod tests {
             reorders,
             loss_told: 0,
         };
-        Network::new(3, settings, Random::new(1))
+        Network::new(3, settings, 1)
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::collections::BinaryHeap;
 use raft::Message;
 
 use crate::clients::{Attempt, Request};
+use crate::readers::ReaderRequest;
 use engine::Answer;
+use engine::replica_read::ReplicaMessage;
 use engine::side::SideMessage;
 
 /// Something that happens at a moment. `life` names the process that it belongs to: if that has ended, nothing happens.
@@ -18,6 +20,8 @@ pub(crate) enum Event {
     Deliver(Message),
     /// A message beside the consensus core's reaches its node.
     DeliverSide(SideMessage),
+    /// A message of a read that asks no leader reaches its node.
+    DeliverReplica(ReplicaMessage),
     /// The first of the snapshots' jobs is due.
     SnapshotDone { node: usize, life: u64 },
     /// A job of the disk is due.
@@ -44,6 +48,14 @@ pub(crate) enum Event {
     Calm { burst: u64 },
     /// A client begins an operation.
     Begin { client: usize },
+    /// A reader begins a read.
+    ReaderBegins { reader: usize },
+    /// A reader's request reaches a node.
+    ReaderRequest(ReaderRequest),
+    /// A node's answer reaches a reader.
+    ReaderTold { reader: usize, number: u64, answer: Answer },
+    /// A reader waits no more.
+    ReaderGivesUp { reader: usize, number: u64 },
     /// A client's request reaches a node.
     Request(Box<Request>),
     /// A node's answer reaches a client, with the replicated time there.
@@ -114,7 +126,7 @@ impl Queue {
         let Queue { heap, events, free, .. } = self;
         heap.retain(|planned| {
             let lost = match &events[planned.place] {
-                Some(Event::Deliver(_) | Event::DeliverSide(_)) => true,
+                Some(Event::Deliver(_) | Event::DeliverSide(_) | Event::DeliverReplica(_)) => true,
                 Some(Event::Request(request)) => request.is_late,
                 _ => false,
             };

@@ -1,7 +1,8 @@
 //! What happened, in words: for the stories of runs.
 
+use engine::replica_read::{Known, ReplicaBody, ReplicaMessage};
 use engine::side::{SideBody, SideMessage};
-use raft::{AppendResult, Body, Event, Message};
+use raft::{AppendResult, Body, Event, Message, Witness};
 
 use crate::history::{Call, Mode, Output};
 use crate::settings::Settings;
@@ -66,6 +67,23 @@ pub(crate) fn side_message(message: &SideMessage) -> String {
         }
         SideBody::NoSnapshot => format!("{from} has no such snapshot"),
         SideBody::StateHash { index, hash } => format!("{from} has state {hash:032x} after {index}"),
+    }
+}
+
+/// A message of a read that asks no leader, by its receiver.
+pub(crate) fn replica_message(message: &ReplicaMessage) -> String {
+    let ReplicaMessage { from, body, .. } = message;
+    match body {
+        ReplicaBody::Ask(ask) => {
+            let keys = ask.questions.iter().map(|(number, key)| format!("{number} {}", String::from_utf8_lossy(key)));
+            format!("{from} at revision {} asks for {}", ask.revision, keys.collect::<Vec<_>>().join(", "))
+        }
+        ReplicaBody::Tell(tell) => {
+            let known = tell.answers.iter().map(|(number, Known { witness: Witness { applied, pending, .. }, .. })| {
+                format!("{number}: applied {applied}, pending {pending}")
+            });
+            format!("{from} at revision {} says {}", tell.revision, known.collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::node::{Node, node_id, node_number};
 use crate::plan::Action;
 use crate::queue::{Event, Queue};
 use crate::random::Random;
+use crate::readers::Readers;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -40,6 +41,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
+    pub(crate) readers: Readers,
     pub(crate) observer: Observer,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
@@ -82,12 +84,13 @@ impl World {
         let mut world = World {
             now_us: 0,
             queue: Queue::default(),
-            network: Network::new(size, settings.network.clone(), Random::for_purpose(seed, "network")),
+            network: Network::new(size, settings.network.clone(), seed),
             clients: Clients::new(
                 &settings,
                 Random::for_purpose(seed, "clients"),
                 Random::for_purpose(seed, "named writes"),
             ),
+            readers: Readers::draw(seed),
             observer: Observer::new(&settings),
             trace: Trace::new(keeps_lines),
             coverage: Coverage::default(),
@@ -118,6 +121,9 @@ impl World {
         for client in 0..world.clients.probe() {
             world.queue.push(100_000 * client as u64, Event::Begin { client });
         }
+        for reader in 0..world.readers.count() {
+            world.queue.push(100_000 * reader as u64, Event::ReaderBegins { reader });
+        }
         Ok(world)
     }
 
@@ -145,7 +151,14 @@ impl World {
         {
             let deferred = &mut self.nodes[node].deferred;
             // Timers and the disk wait; what comes from outside is bounded.
-            let from_outside = matches!(event, Event::Deliver(_) | Event::DeliverSide(_) | Event::Request(_));
+            let from_outside = matches!(
+                event,
+                Event::Deliver(_)
+                    | Event::DeliverSide(_)
+                    | Event::DeliverReplica(_)
+                    | Event::Request(_)
+                    | Event::ReaderRequest(_)
+            );
             if !from_outside || deferred.len() < DEFERRED_MAX {
                 deferred.push_back(event);
             }
@@ -155,6 +168,7 @@ impl World {
             Event::Tick { node, life } => self.tick(node, life),
             Event::Deliver(message) => self.deliver(message),
             Event::DeliverSide(message) => self.deliver_side(message),
+            Event::DeliverReplica(message) => self.deliver_replica(message),
             Event::SnapshotDone { node, life } => self.snapshot_done(node, life),
             Event::JobDone { node, life, job } => self.job_done(node, life, job),
             Event::Lost { node, life, peer } => self.lost(node, life, peer),
@@ -186,6 +200,19 @@ impl World {
                 self.begin(client);
                 Ok(())
             }
+            Event::ReaderBegins { reader } => {
+                self.reader_begins(reader);
+                Ok(())
+            }
+            Event::ReaderRequest(request) => self.reader_request(request),
+            Event::ReaderTold { reader, number, answer } => {
+                self.reader_told(reader, number, &answer);
+                Ok(())
+            }
+            Event::ReaderGivesUp { reader, number } => {
+                self.reader_gives_up(reader, number);
+                Ok(())
+            }
             Event::Request(request) => self.request(*request),
             Event::Answer { attempt, answer, time_ms } => self.told(attempt, &answer, time_ms),
             Event::Resend { attempt } => {
@@ -213,6 +240,8 @@ impl World {
             | Event::Gone { node, .. } => Some(*node),
             Event::Deliver(message) => Some(node_number(message.to)),
             Event::DeliverSide(message) => Some(node_number(message.to)),
+            Event::DeliverReplica(message) => Some(node_number(message.to)),
+            Event::ReaderRequest(request) => Some(request.node),
             Event::Request(request) => Some(request.node),
             _ => None,
         }

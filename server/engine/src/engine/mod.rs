@@ -26,6 +26,7 @@ use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 use crate::disk::Disk;
 use crate::kv::{Command, Request, Revision, Store};
 use crate::replica::{Answer, Event, Outbox, Replica, Ticket};
+use crate::replica_read::ReplicaMessage;
 use crate::side::{SideBody, SideMessage};
 use crate::wal::{Completion, Executor, Reader, RecoveryReport, Wal, Work};
 use agreement::{Agreement, Diverged};
@@ -89,6 +90,8 @@ pub struct Output {
     pub messages: Vec<Message>,
     /// Run these, and hand each [`Completion`] to [`Engine::completed`].
     pub work: Vec<Work>,
+    /// Send these too, where they do not delay a heartbeat. Any may be lost.
+    pub replica_messages: Vec<ReplicaMessage>,
     /// Send these on a connection that delays no message of the above. Any may be lost.
     pub side_messages: Vec<SideMessage>,
     /// Run these beside the log's work, in order, and hand each [`SnapshotCompletion`] to
@@ -239,6 +242,17 @@ impl Engine {
         self.replica.read(ticket, key);
     }
 
+    /// A client's read that needs no leader and is linearizable all the same. Answered once at most: when no majority
+    /// answers, and while a write to the key is undecided, it waits until it is cancelled.
+    pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes) {
+        self.replica.quorum_read(ticket, key);
+    }
+
+    /// A message from a peer's replica.
+    pub fn replica_message(&mut self, message: ReplicaMessage) {
+        self.replica.replica_message(message);
+    }
+
     /// The client with `ticket` is gone: its answer is not wanted. Its write may still happen, and an answer that is
     /// under way may still come.
     pub fn cancel(&mut self, ticket: Ticket) {
@@ -367,7 +381,7 @@ impl Engine {
                     engine.wal.append(&batch)?;
                 }
             }
-            let Outbox { messages, fetches, snapshot_offers, state_hashes, answers, events } =
+            let Outbox { messages, fetches, snapshot_offers, state_hashes, replica_messages, answers, events } =
                 engine.replica.take_outbox();
             engine.compare(&state_hashes)?;
             for offer in snapshot_offers {
@@ -382,7 +396,17 @@ impl Engine {
             let snapshot_work = engine.snapshots.take_work();
             let work = std::iter::from_fn(|| engine.wal.next_work()).collect();
             let unusable_snapshots = engine.snapshots.take_unusable();
-            Ok(Output { messages, work, side_messages, snapshot_work, fetches, answers, events, unusable_snapshots })
+            Ok(Output {
+                messages,
+                work,
+                replica_messages,
+                side_messages,
+                snapshot_work,
+                fetches,
+                answers,
+                events,
+                unusable_snapshots,
+            })
         })
     }
 

@@ -108,6 +108,7 @@ pub(super) fn open(
     let snapshot_index = stored.last().map_or(Index::ZERO, |stored| stored.index);
     let EngineOptions { raft: raft_options, configuration, wal_pending_bytes_max, .. } = options.clone();
     let (id, timeout_ticks) = (raft_options.id, raft_options.election_timeout_ticks_max);
+    let process = raft_options.seed;
     let raft = Raft::new(
         raft_options,
         Restored {
@@ -133,7 +134,8 @@ pub(super) fn open(
     };
     let unreadable = unreadable.into_iter().map(|(stored, _)| stored).collect();
     let snapshots = Snapshots::new(snapshots_options, stored, unreadable, done.bytes_since_base);
-    let replica = Replica::new(raft, done.store, done.applied, done.applied_term, options.state_hash_every_entries);
+    let applied = (done.applied, done.applied_term);
+    let replica = Replica::new(raft, done.store, applied, options.state_hash_every_entries, process);
     Ok(Opened {
         engine: Engine {
             replica,

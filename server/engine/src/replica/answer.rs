@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raft::{Index, NodeId, Term};
 
-use crate::kv::{Applied, InvalidCommand, KeyValue, Revision};
+use crate::kv::{Applied, InvalidCommand, KeyValue, Revision, Store};
 
 /// Names a client that waits for an answer. Given by whoever drives the replica; never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,6 +70,17 @@ pub struct ReadResult {
     pub kv: Option<KeyValue>,
     /// The revision of the store that was read.
     pub revision: Revision,
+    /// Whose store it was.
+    pub replica: NodeId,
+    /// The replicated time of that store, in milliseconds.
+    pub time_ms: u64,
+}
+
+impl ReadResult {
+    /// What is found under `key` in the store of `replica`.
+    pub(super) fn of(replica: NodeId, store: &Store, key: &[u8]) -> ReadResult {
+        ReadResult { kv: store.get(key), revision: store.revision(), replica, time_ms: store.time_ms() }
+    }
 }
 
 /// Something that happened, told for people. All but [`Event::Raft`] are told only while narrating.

@@ -17,6 +17,7 @@
 mod answer;
 mod clock;
 mod parked;
+mod quorum_reads;
 mod waiters;
 
 use bytes::Bytes;
@@ -28,8 +29,10 @@ use thiserror::Error;
 
 use crate::kv::command::{decode, encode};
 use crate::kv::{Applied, Request, Store, UnknownCommand};
+use crate::replica_read::{ReplicaBody, ReplicaMessage};
 use clock::Clock;
 use parked::Parked;
+use quorum_reads::{Own, QuorumReads};
 use waiters::Waiters;
 
 pub use answer::{Answer, AppliedCommand, AppliedKind, Event, ReadResult, Ticket};
@@ -47,6 +50,7 @@ pub struct Replica {
     /// The state's hash is noted at every index that this divides.
     hash_every_entries: u64,
     waiters: Waiters,
+    quorum_reads: QuorumReads,
     parked: Parked,
     clock: Clock,
     /// The term in which this node leads and for which `clock` was started.
@@ -72,6 +76,8 @@ pub struct Outbox {
     pub snapshot_offers: Vec<SnapshotOffer>,
     /// The state's hashes at certain indexes, to be compared with those of other replicas.
     pub state_hashes: Vec<(Index, u128)>,
+    /// Questions to the replicas of other nodes, and answers to theirs.
+    pub replica_messages: Vec<ReplicaMessage>,
     /// Answers to tickets.
     pub answers: Vec<(Ticket, Answer)>,
     /// What happened, for people.
@@ -99,7 +105,14 @@ impl Replica {
     /// A replica of a core and the state that has applied the log up to `applied`, an entry of `applied_term`
     /// ([`Index::ZERO`] and [`Term::ZERO`] for an empty state). The core must have been restored with the same index.
     /// The state's hash is noted at every index that `hash_every_entries` divides, for comparison with other replicas.
-    pub fn new(raft: Raft, store: Store, applied: Index, applied_term: Term, hash_every_entries: u64) -> Replica {
+    /// `process` is a number that no earlier process of this node has had.
+    pub fn new(
+        raft: Raft,
+        store: Store,
+        (applied, applied_term): (Index, Term),
+        hash_every_entries: u64,
+        process: u64,
+    ) -> Replica {
         Replica {
             narrated_commit_index: raft.commit_index(),
             narrated_durable_index: raft.last_index(),
@@ -110,6 +123,7 @@ impl Replica {
             settled_bytes: 0,
             hash_every_entries,
             waiters: Waiters::new(applied_term),
+            quorum_reads: QuorumReads::new(process),
             parked: Parked::new(),
             clock: Clock::default(),
             leading_term: None,
@@ -129,6 +143,7 @@ impl Replica {
         self.observe_time(now_ms);
         self.raft.tick();
         self.observe_leadership();
+        self.quorum_reads.tick(self.applied);
     }
 
     /// A message from a peer.
@@ -192,8 +207,30 @@ impl Replica {
         self.outbox.answers.push((ticket, answer));
     }
 
+    /// Reads `key` linearizably for the client with `ticket`, and asks no leader: see [`raft::Poll`]. The answer comes
+    /// through the outbox.
+    pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes) {
+        let Replica { quorum_reads, raft, store, outbox, .. } = self;
+        quorum_reads.begin(ticket, key, Own { raft, store }, &mut outbox.answers);
+    }
+
+    /// A message from the replica of a member.
+    pub fn replica_message(&mut self, message: ReplicaMessage) {
+        let ReplicaMessage { from, to, body } = message;
+        let Replica { quorum_reads, raft, store, outbox, .. } = self;
+        if to != raft.id() || !raft.configuration().contains(from) {
+            return;
+        }
+        let own = Own { raft, store };
+        match body {
+            ReplicaBody::Ask(ask) => quorum_reads.tell(from, &ask, own, &mut outbox.replica_messages),
+            ReplicaBody::Tell(tell) => quorum_reads.told(from, tell, own, &mut outbox.answers),
+        }
+    }
+
     /// The client with `ticket` waits no more. Its write may still happen; an answer that is under way may still come.
     pub fn cancel(&mut self, ticket: Ticket) {
+        self.quorum_reads.cancel(ticket);
         self.waiters.cancel(ticket);
     }
 
@@ -315,8 +352,15 @@ impl Replica {
         for id in aborted_reads {
             self.waiters.abort_read(id, &mut self.outbox.answers);
         }
-        self.waiters.serve_reads(&self.store, self.applied, &mut self.outbox.answers);
+        self.serve_reads();
         Ok(persist)
+    }
+
+    /// Answers the reads that the state is far enough for.
+    fn serve_reads(&mut self) {
+        let Replica { waiters, quorum_reads, raft, store, outbox, .. } = self;
+        waiters.serve_reads((raft.id(), store), self.applied, &mut outbox.answers);
+        quorum_reads.serve(Own { raft, store }, &mut outbox.answers);
     }
 
     fn apply(&mut self, committed: Vec<Entry>) -> Result<(), UnknownEntry> {
@@ -367,7 +411,9 @@ impl Replica {
     /// Takes what has gathered for the outside. Only after [`Replica::advance`] has run dry and its batches were handed
     /// to the log.
     pub fn take_outbox(&mut self) -> Outbox {
-        std::mem::take(&mut self.outbox)
+        let Replica { quorum_reads, raft, store, outbox, .. } = self;
+        quorum_reads.ask(Own { raft, store }, outbox);
+        std::mem::take(outbox)
     }
 
     /// The driver's clock must be monotonic; if it is not, time stands still until it has caught up.
@@ -426,7 +472,7 @@ impl Replica {
 
     /// How many reads wait for an answer, those of cancelled tickets included.
     pub fn reads_waiting(&self) -> usize {
-        self.waiters.read_count()
+        self.waiters.read_count() + self.quorum_reads.count()
     }
 
     /// How many messages were dropped because too many waited for the disk.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::{Index, ReadId, Term};
+use raft::{Index, NodeId, ReadId, Term};
 
 use super::answer::{Answer, ReadResult, Ticket};
 use crate::kv::{Applied, Store};
@@ -200,9 +200,14 @@ impl Waiters {
     /// SAFETY(raft §8): a read is served from a state that includes everything committed when it was asked, which is
     /// all up to the index that came with its confirmation; anything later that is in the state too was written
     /// meanwhile.
-    pub(super) fn serve_reads(&mut self, store: &Store, applied: Index, answers: &mut Vec<(Ticket, Answer)>) {
+    pub(super) fn serve_reads(
+        &mut self,
+        (replica, store): (NodeId, &Store),
+        applied: Index,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
         while let Some((_, read)) = self.confirmed.pop_front_if(|(index, _)| *index <= applied) {
-            let result = ReadResult { kv: store.get(&read.key), revision: store.revision() };
+            let result = ReadResult::of(replica, store, &read.key);
             answer(&mut self.cancelled, answers, read.ticket, Answer::Read(result));
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::disk::{Disk, MemoryDisk};
 use engine::kv::{Command, PutMode, Request, SessionLimits};
+use engine::replica_read::ReplicaMessage;
 use engine::side::SideMessage;
 use engine::wal::{Executor, Reader, WalOptions, Work};
 use engine::{
@@ -62,6 +63,9 @@ pub(crate) struct Cluster {
     pub(crate) engine_options: fn(EngineOptions) -> EngineOptions,
     in_flight: VecDeque<Message>,
     side_in_flight: VecDeque<SideMessage>,
+    pub(crate) replica_in_flight: VecDeque<ReplicaMessage>,
+    /// Those that were passed on.
+    pub(crate) replica_messages: Vec<ReplicaMessage>,
     /// How many side messages were passed on.
     pub(crate) side_messages: u64,
     /// How many of a hundred side messages are lost.
@@ -73,7 +77,7 @@ pub(crate) struct Cluster {
     /// Nodes that stopped by themselves, and why.
     pub(crate) stopped: BTreeMap<usize, EngineError>,
     /// Messages to and from these are lost.
-    isolated: BTreeSet<NodeId>,
+    pub(crate) isolated: BTreeSet<NodeId>,
     /// Messages for which this says so are lost.
     lose: Box<dyn Fn(&Message) -> bool>,
     lose_side: Box<dyn Fn(&SideMessage) -> bool>,
@@ -164,6 +168,8 @@ impl Cluster {
             engine_options,
             in_flight: VecDeque::new(),
             side_in_flight: VecDeque::new(),
+            replica_in_flight: VecDeque::new(),
+            replica_messages: Vec::new(),
             side_messages: 0,
             side_loss: 0,
             installed: BTreeSet::new(),
@@ -258,8 +264,9 @@ impl Cluster {
                 self.drain(number);
             }
             let Some(message) = self.in_flight.pop_front() else {
-                let Some(message) = self.side_in_flight.pop_front() else { return };
-                self.deliver_side(message);
+                if !self.deliver_beside() {
+                    return;
+                }
                 continue;
             };
             self.deliver(message);
@@ -280,6 +287,18 @@ impl Cluster {
             // Refusals are part of life: stale terms after a partition.
             let _ = running.engine.message(message);
         }
+    }
+
+    /// Passes on one message that is not the core's; whether there was one.
+    fn deliver_beside(&mut self) -> bool {
+        if let Some(message) = self.replica_in_flight.pop_front() {
+            self.deliver_replica(message);
+        } else if let Some(message) = self.side_in_flight.pop_front() {
+            self.deliver_side(message);
+        } else {
+            return false;
+        }
+        true
     }
 
     fn deliver_side(&mut self, message: SideMessage) {
@@ -325,6 +344,7 @@ impl Cluster {
         let durable = raft.status().durable_index;
         node.durable = (durable, raft.term_at(durable).expect("what is durable is in the log"));
         self.side_in_flight.extend(output.side_messages);
+        self.replica_in_flight.extend(output.replica_messages);
         running.snapshot_work.extend(output.snapshot_work);
         self.in_flight.extend(output.messages);
         self.unusable.extend(output.unusable_snapshots.into_iter().map(|unusable| (number, unusable)));

@@ -272,6 +272,11 @@ impl Observer {
         self.answers_are_true.asked(ticket);
     }
 
+    /// A node was asked by a reader.
+    pub(crate) fn reader_asked(&mut self, ticket: Ticket) {
+        self.answers_are_true.asked(ticket);
+    }
+
     /// Whether a node that was asked last had too much waiting for its log.
     pub(crate) fn disk_was_behind(&self, ticket: Ticket) -> bool {
         self.disk_bound.was_behind(ticket)

@@ -16,6 +16,11 @@ impl RealTimeOrder {
         self.told
     }
 
+    /// A revision was shown that is committed.
+    pub(crate) fn seen(&mut self, revision: u64) {
+        self.told = self.told.max(revision);
+    }
+
     /// An operation that began at `floor` was told of a revision: of the store by a read, of its own by a write.
     pub(crate) fn told(&mut self, floor: u64, revision: u64, is_write: bool) -> Result<(), Violation> {
         self.told = self.told.max(revision);

@@ -1,0 +1,259 @@
+//! Clients that only read, without a leader: they ask any node, also one that is cut off, and what they are told has to
+//! fit into the history of all.
+//!
+//! Their luck and that of their messages is their own, so that a run is the same to everybody else with and without
+//! them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use engine::replica_read::{ReplicaBody, ReplicaMessage};
+use engine::{Answer, Ticket};
+use lincheck::{Completion, OperationId};
+
+use crate::history::{Call, Key, Output};
+use crate::network::{Lane, Link};
+use crate::node::{Node, node_number};
+use crate::queue::Event;
+use crate::random::Random;
+use crate::violation::Violation;
+use crate::words;
+use crate::world::World;
+
+/// Their tickets are told from those of other clients by being greater.
+const FIRST_TICKET: u64 = 1 << 62;
+
+/// Their names in the history begin here.
+const FIRST_PROCESS: u64 = 1 << 32;
+
+/// How long a reader waits before its next read, in microseconds.
+const THINK_US: (u64, u64) = (10_000, 400_000);
+
+/// How long it waits for an answer.
+const PATIENCE_US: (u64, u64) = (200_000, 5_000_000);
+
+/// Of a thousand runs, so many have readers.
+const RUNS: u64 = 800;
+
+/// The most that there are.
+const READERS_MAX: u64 = 3;
+
+/// All readers.
+pub(crate) struct Readers {
+    readers: Vec<Option<Reading>>,
+    /// Which read of which reader a node was asked for.
+    tickets: BTreeMap<Ticket, (usize, u64)>,
+    tickets_given: u64,
+    reads_begun: u64,
+    /// Whether the last read that ended was answered.
+    was_served: bool,
+    random: Random,
+}
+
+/// What a reader waits for.
+#[derive(Debug)]
+struct Reading {
+    number: u64,
+    key: Key,
+    id: OperationId,
+    /// Where it waits: node, process, ticket.
+    ticket: Option<(usize, u64, Ticket)>,
+}
+
+/// A read on its way to a node.
+#[derive(Debug)]
+pub(crate) struct ReaderRequest {
+    pub(crate) node: usize,
+    reader: usize,
+    number: u64,
+    key: Key,
+}
+
+impl Readers {
+    /// Those of a run.
+    pub(crate) fn draw(seed: u64) -> Readers {
+        let mut random = Random::for_purpose(seed, "readers");
+        let count = if random.chance(RUNS) { random.between((1, READERS_MAX)) } else { 0 };
+        let readers = (0..count).map(|_| None).collect();
+        Readers {
+            readers,
+            tickets: BTreeMap::new(),
+            tickets_given: FIRST_TICKET,
+            reads_begun: 0,
+            was_served: false,
+            random,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// How many wait for an answer.
+    pub(crate) fn under_way(&self) -> usize {
+        self.readers.iter().flatten().count()
+    }
+
+    /// Whether a ticket is a reader's.
+    pub(crate) fn gave(ticket: Ticket) -> bool {
+        ticket.get() > FIRST_TICKET
+    }
+
+    fn reading(&mut self, reader: usize, number: u64) -> Option<&mut Reading> {
+        self.readers[reader].as_mut().filter(|reading| reading.number == number)
+    }
+}
+
+impl World {
+    /// A reader's turn.
+    pub(crate) fn reader_begins(&mut self, reader: usize) {
+        if !self.clients.active || self.readers.readers[reader].is_some() {
+            return;
+        }
+        let random = &mut self.readers.random;
+        let key = self.clients.present_key(random.position(self.clients.slots.len()));
+        let reach = &self.clients.reach;
+        let node = reach[random.position(reach.len())];
+        let patience_us = random.between(PATIENCE_US);
+        self.begin_reading(reader, key, node, patience_us);
+    }
+
+    fn begin_reading(&mut self, reader: usize, key: Key, node: usize, patience_us: u64) {
+        let Readers { reads_begun, random, .. } = &mut self.readers;
+        *reads_begun += 1;
+        let number = *reads_begun;
+        let delay_us = random.between(self.clients.settings.delay_us);
+        let id = self.clients.history.invoke(FIRST_PROCESS + reader as u64, key, Call::Get);
+        self.readers.readers[reader] = Some(Reading { number, key, id, ticket: None });
+        let request = ReaderRequest { node, reader, number, key };
+        self.queue.push(self.now_us + delay_us, Event::ReaderRequest(request));
+        self.queue.push(self.now_us + patience_us, Event::ReaderGivesUp { reader, number });
+    }
+
+    /// When all is well, every member of a majority answers.
+    pub(crate) fn demand_reads(&mut self, core: &[usize], patience_us: u64) -> Result<(), Violation> {
+        if self.readers.count() == 0 {
+            return Ok(());
+        }
+        for node in core {
+            self.begin_reading(0, self.clients.present_key(0), *node, patience_us);
+            let limit_us = self.now_us + 2 * patience_us;
+            self.run_until(limit_us, &mut |world| world.readers.readers[0].is_none())?;
+            if !self.readers.was_served {
+                return Err(Violation::NotServing { what: "read without a leader", waited_ms: patience_us / 1000 });
+            }
+        }
+        Ok(())
+    }
+
+    /// A read reaches its node, whose process is not paused.
+    pub(crate) fn reader_request(&mut self, request: ReaderRequest) -> Result<(), Violation> {
+        let ReaderRequest { node, reader, number, key } = request;
+        let Node { life, is_forged, process, .. } = &mut self.nodes[node];
+        if self.readers.reading(reader, number).is_none() {
+            return Ok(());
+        }
+        let Some(process) = process.as_mut().filter(|_| !*is_forged) else {
+            self.end_reading(reader, Completion::Failed);
+            return Ok(());
+        };
+        self.readers.tickets_given += 1;
+        let ticket = Ticket::new(self.readers.tickets_given);
+        if let Some(reading) = self.readers.reading(reader, number) {
+            reading.ticket = Some((node, *life, ticket));
+        }
+        self.readers.tickets.insert(ticket, (reader, number));
+        self.observer.reader_asked(ticket);
+        process.engine.quorum_read(ticket, Bytes::from(key.to_string()));
+        self.drain(node)
+    }
+
+    /// A node answers a reader's ticket.
+    pub(crate) fn reader_answered(&mut self, node: usize, ticket: Ticket, answer: Answer) -> Result<(), Violation> {
+        self.observer.answered(node, ticket, &answer)?;
+        let Some((reader, number)) = self.readers.tickets.remove(&ticket) else { return Ok(()) };
+        if let Answer::Read(result) = &answer {
+            self.coverage.hit("read without a leader");
+            if node_number(result.replica) != node {
+                self.coverage.hit("read without a leader from another node's state");
+            }
+            let has_leader = self.leader().is_some_and(|leader| self.nodes[leader].is_running());
+            if !has_leader {
+                self.coverage.hit("read without a leader while none ran");
+            }
+        }
+        let delay_us = self.readers.random.between(self.clients.settings.delay_us);
+        self.queue.push(self.now_us + delay_us, Event::ReaderTold { reader, number, answer });
+        Ok(())
+    }
+
+    /// An answer reaches its reader.
+    pub(crate) fn reader_told(&mut self, reader: usize, number: u64, answer: &Answer) {
+        let Some(Reading { key, .. }) = self.readers.reading(reader, number) else { return };
+        let key = *key;
+        let completion = match Output::of(answer) {
+            Some((output, revision)) => {
+                let told = words::output(&output);
+                self.trace.tell(self.now_us, None, "reader", format_args!("r{reader} asked for {key}: {told}"));
+                // What was read is committed, so whatever asks a leader from now on sees as much.
+                revision.into_iter().for_each(|revision| self.observer.real_time_order.seen(revision));
+                Completion::Definite(output)
+            }
+            None => Completion::Failed,
+        };
+        self.end_reading(reader, completion);
+    }
+
+    /// A reader's patience is at its end.
+    pub(crate) fn reader_gives_up(&mut self, reader: usize, number: u64) {
+        let Some(Reading { ticket, .. }) = self.readers.reading(reader, number) else { return };
+        if let Some((node, life, ticket)) = *ticket {
+            self.readers.tickets.remove(&ticket);
+            let node = &mut self.nodes[node];
+            if node.life == life
+                && node.paused.is_none()
+                && let Some(process) = &mut node.process
+            {
+                process.engine.cancel(ticket);
+            }
+        }
+        self.coverage.hit("read without a leader given up");
+        self.end_reading(reader, Completion::Failed);
+    }
+
+    fn end_reading(&mut self, reader: usize, completion: Completion<Output>) {
+        let Some(reading) = self.readers.readers[reader].take() else { return };
+        self.readers.was_served = matches!(completion, Completion::Definite(_));
+        self.clients.history.complete(reading.id, completion);
+        let think_us = self.readers.random.between(THINK_US);
+        self.queue.push(self.now_us + think_us, Event::ReaderBegins { reader });
+    }
+
+    /// Sends a replica's message on its way.
+    pub(crate) fn send_replica(&mut self, from: usize, message: ReplicaMessage) {
+        if self.nodes[from].is_forged {
+            return; // what it has is wrong, which the hashes of states find, and no protocol of reads
+        }
+        let link = Link { from, to: node_number(message.to), lane: Lane::Replica };
+        for at_us in self.network.send(self.now_us, link, &mut self.coverage).arrivals_us {
+            self.queue.push(at_us, Event::DeliverReplica(message.clone()));
+        }
+    }
+
+    pub(crate) fn deliver_replica(&mut self, message: ReplicaMessage) -> Result<(), Violation> {
+        let (from, to) = (node_number(message.from), node_number(message.to));
+        if !self.network.is_open(from, to) {
+            return Ok(());
+        }
+        let Some(process) = &mut self.nodes[to].process else { return Ok(()) };
+        self.trace.detail(self.now_us, Some(to), "replica", || words::replica_message(&message));
+        if let ReplicaBody::Tell(tell) = &message.body
+            && tell.answers.iter().any(|(_, known)| known.witness.pending > known.witness.applied)
+        {
+            self.coverage.hit("witness of a write that is pending");
+        }
+        process.engine.replica_message(message);
+        self.drain(to)
+    }
+}
