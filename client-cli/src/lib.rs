@@ -153,7 +153,8 @@ mod routes;
 mod trace;
 
 pub use client::{
-    Client, Deleted, Found, KeyValue, Leader, Options, PutMode, PutOptions, Settled, VALUE_BYTES_MAX, Written,
+    Client, Consistency, Deleted, Found, GetOptions, KeyValue, Leader, Options, PutMode, PutOptions, Settled,
+    VALUE_BYTES_MAX, Written,
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Attempt, Error, Failure, Outcome};

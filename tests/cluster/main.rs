@@ -12,6 +12,7 @@ mod foretold;
 mod golden_directories;
 mod grpcurl;
 mod hostile;
+mod leaderless;
 mod lifecycle;
 mod load;
 mod operator;

@@ -175,7 +175,7 @@ async fn a_paused_follower_catches_up_when_it_wakes() {
 
 /// Puts a key until it is acknowledged. While leadership moves, one attempt's answer may be lost; then the next one
 /// finds the key.
-async fn put_until_acknowledged(cluster: &Cluster, node: usize, key: &str, value: &str) {
+pub(crate) async fn put_until_acknowledged(cluster: &Cluster, node: usize, key: &str, value: &str) {
     let mut attempted = false;
     wait_for(&format!("{key} is acknowledged"), async || match cluster.put(node, key, value).await {
         Ok(_) => Some(()),
@@ -191,7 +191,7 @@ async fn put_until_acknowledged(cluster: &Cluster, node: usize, key: &str, value
 }
 
 /// Moves leadership to a node unless it leads already.
-async fn lead(cluster: &Cluster, wanted: usize) {
+pub(crate) async fn lead(cluster: &Cluster, wanted: usize) {
     let leader = cluster.leader().await;
     if leader != wanted {
         let request = TransferLeadershipRequest { target: cluster.nodes[wanted].name().to_owned() };

@@ -7,7 +7,7 @@ use crate::{
     rpc::{self, Failure},
     wait::{back_off, wait_for},
 };
-use proto::kv::v1::{DeleteRequest, GetRequest, PutMode, PutRequest};
+use proto::kv::v1::{Consistency, DeleteRequest, GetRequest, PutMode, PutRequest};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::sync::{
     Arc,
@@ -148,7 +148,11 @@ impl Client {
             (14, Some((seen, revision))) => {
                 Request::Delete(DeleteRequest { expected_revision: Some(*revision), ..rpc::delete_request(seen) })
             }
-            _ => Request::Get(rpc::get_request(&key)),
+            _ => {
+                let of_a_majority = self.random.random_bool(0.5);
+                let consistency = if of_a_majority { Consistency::Quorum } else { Consistency::Linearizable };
+                Request::Get(GetRequest { consistency: consistency.into(), ..rpc::get_request(&key) })
+            }
         }
     }
 

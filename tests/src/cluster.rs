@@ -3,6 +3,7 @@
 use crate::{
     loopback::{Subnet, WildcardPort},
     node::{Launch, Node},
+    relay::Links,
     rpc,
     slots::Slot,
     wait::wait_for,
@@ -48,6 +49,8 @@ pub struct Options {
     pub segment_bytes: Option<u64>,
     /// Whether peers and HTTP probes have ports of their own, [`PEER_PORT_OFFSET`] and [`HTTP_PORT_OFFSET`].
     pub separate_ports: bool,
+    /// Whether the links between nodes can be cut: [`Cluster::links`].
+    pub relayed: bool,
     /// Where the cluster's directory is made; `None` for the system's place for temporary files.
     pub parent: Option<PathBuf>,
 }
@@ -60,6 +63,7 @@ impl Default for Options {
             environment: Vec::new(),
             segment_bytes: Some(SEGMENT_BYTES),
             separate_ports: false,
+            relayed: false,
             parent: None,
         }
     }
@@ -90,6 +94,7 @@ pub struct Cluster {
     /// The highest revision that this cluster's own puts and deletes were acknowledged with.
     revision: AtomicU64,
     directory: TempDir,
+    links: Option<Links>,
     _reservation: Reservation,
     _slot: Slot,
 }
@@ -119,40 +124,48 @@ impl Cluster {
             let address = subnet.address(number);
             if options.separate_ports { beside(address, PEER_PORT_OFFSET) } else { address }
         };
-        let peers = names.iter().enumerate().map(|(number, name)| format!("{name}={}", listed(number)));
-        let peers = peers.collect::<Vec<_>>().join(",");
+        let listed: Vec<SocketAddr> = (0..options.size).map(listed).collect();
+        let links = options.relayed.then(|| Links::new(&listed));
+        let found_by = |own: usize, other: usize| match &links {
+            Some(links) if own != other => links.address(own, other),
+            _ => listed[other],
+        };
         let nodes = names
             .iter()
             .enumerate()
             .map(|(number, name)| {
                 let data = directory.path().join(name);
                 let address = subnet.address(number);
+                let peers = names.iter().enumerate().map(|(other, name)| format!("{name}={}", found_by(number, other)));
+                let peers = peers.collect::<Vec<_>>().join(",");
                 let arguments = arguments(name, address, &data, &peers, options);
                 let environment = options.environment.get(number).cloned().unwrap_or_default();
                 let launch = Launch { name: name.clone(), address, arguments, environment };
                 Node::new(launch, data, directory.path().join(format!("{name}.log")))
             })
             .collect();
-        Cluster::of(nodes, directory, Reservation::Subnet { _held: subnet }, slot)
+        Cluster::of(nodes, (directory, links), Reservation::Subnet { _held: subnet }, slot)
     }
 
     /// A cluster of three, `peer0` to `peer2`, configured by `PORT` and `PEER_<NAME>_HOST`, `PEER_<NAME>_PORT` alone,
-    /// each in the default data directory; none is started.
+    /// each in the default data directory, with links that can be cut; none is started.
     pub fn discovered() -> Cluster {
         let slot = Slot::take();
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let ports: Vec<WildcardPort> = (0..3).map(|_| WildcardPort::reserve()).collect();
-        let mut peers = Vec::new();
-        for (number, port) in ports.iter().enumerate() {
-            peers.push((format!("PEER_PEER{number}_HOST"), "127.0.0.1".to_owned()));
-            peers.push((format!("PEER_PEER{number}_PORT"), port.port().to_string()));
-        }
+        let addresses: Vec<SocketAddr> = ports.iter().map(|port| ([127, 0, 0, 1], port.port()).into()).collect();
+        let links = Links::new(&addresses);
         let nodes = ports
             .iter()
             .enumerate()
             .map(|(number, port)| {
                 let name = format!("peer{number}");
-                let mut environment = peers.clone();
+                let mut environment = Vec::new();
+                for peer in (0..ports.len()).filter(|peer| *peer != number) {
+                    let address = links.address(number, peer);
+                    environment.push((format!("PEER_PEER{peer}_HOST"), address.ip().to_string()));
+                    environment.push((format!("PEER_PEER{peer}_PORT"), address.port().to_string()));
+                }
                 environment.push(("PORT".to_owned(), port.port().to_string()));
                 let launch = Launch {
                     name: name.clone(),
@@ -164,16 +177,26 @@ impl Cluster {
                 Node::new(launch, data, directory.path().join(format!("{name}.log")))
             })
             .collect();
-        Cluster::of(nodes, directory, Reservation::Ports { _held: ports }, slot)
+        Cluster::of(nodes, (directory, Some(links)), Reservation::Ports { _held: ports }, slot)
     }
 
-    fn of(nodes: Vec<Node>, directory: TempDir, reservation: Reservation, slot: Slot) -> Cluster {
-        Cluster { nodes, revision: AtomicU64::new(0), directory, _reservation: reservation, _slot: slot }
+    fn of(
+        nodes: Vec<Node>,
+        (directory, links): (TempDir, Option<Links>),
+        reservation: Reservation,
+        slot: Slot,
+    ) -> Cluster {
+        Cluster { nodes, revision: AtomicU64::new(0), directory, links, _reservation: reservation, _slot: slot }
     }
 
     /// A directory of the test's own, removed with the cluster.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The links between the nodes, where they can be cut.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster was made with links that can be cut")
     }
 
     /// The addresses of all nodes, separated by commas, as `client-cli --endpoints` takes them.

@@ -13,6 +13,7 @@ pub mod loopback;
 pub mod node;
 pub mod raw;
 pub mod recorder;
+pub mod relay;
 pub mod rpc;
 pub mod slots;
 pub mod wait;

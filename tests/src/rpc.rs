@@ -78,6 +78,11 @@ pub async fn get_outcome(channel: &Channel, id: RequestId) -> Result<GetOutcomeR
     bounded(KvServiceClient::new(channel.clone()).get_outcome(request)).await
 }
 
+/// A client of the store's service.
+pub fn kv(channel: &Channel) -> KvServiceClient<Channel> {
+    KvServiceClient::new(channel.clone())
+}
+
 /// A create-only put.
 pub async fn put(channel: &Channel, key: &str, value: &str) -> Result<PutResponse, Status> {
     bounded(KvServiceClient::new(channel.clone()).put(put_request(key, value))).await

@@ -2,7 +2,7 @@
 
 use super::{bench::Bench, duration, exit};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use client_cli::RequestId;
+use client_cli::{Consistency, RequestId};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The endpoints of `quorate-server demo` and of the README's first cluster.
@@ -53,6 +53,12 @@ Examples:
   client-cli put at @@home               the text @home
   client-cli put -- n -1                 after --, a hyphen is no option";
 
+const GET_CONSISTENCIES: &str = "\
+Consistency:
+  linearizable  sees every write acknowledged before; waits for a leader
+  quorum        the same for this key from a majority, also without a
+                leader; waits only while a write to the key is undecided";
+
 const OUTCOME_CODES: &str = "\
 A write that was not applied yet never will be, once this has answered: a copy
 that is still under way is refused. So it may be sent again as a new one.
@@ -97,6 +103,22 @@ pub(crate) struct Arguments {
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How fresh an answer has to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Freshness {
+    Linearizable,
+    Quorum,
+}
+
+impl From<Freshness> for Consistency {
+    fn from(freshness: Freshness) -> Consistency {
+        match freshness {
+            Freshness::Linearizable => Consistency::Linearizable,
+            Freshness::Quorum => Consistency::Quorum,
+        }
+    }
 }
 
 /// What every command takes.
@@ -181,9 +203,13 @@ pub(crate) enum Request {
     #[command(after_help = PUT_EXAMPLES)]
     Put(Put),
     /// Print the value of a key.
+    #[command(after_help = GET_CONSISTENCIES)]
     Get {
         /// The key: 1 to 1024 bytes.
         key: String,
+        /// How fresh the answer has to be.
+        #[arg(long, value_enum, default_value_t = Freshness::Linearizable)]
+        consistency: Freshness,
     },
     /// Remove a key.
     Delete {

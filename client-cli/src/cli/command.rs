@@ -5,7 +5,7 @@ use super::{
     bench::Plan,
 };
 use anyhow::Context as _;
-use client_cli::{Options, PutMode, RequestId, VALUE_BYTES_MAX};
+use client_cli::{Consistency, Options, PutMode, RequestId, VALUE_BYTES_MAX};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -29,7 +29,7 @@ pub(crate) struct Invocation {
 #[derive(Debug)]
 pub(crate) enum Action {
     Put { key: String, value: Vec<u8>, mode: PutMode },
-    Get { key: String },
+    Get { key: String, consistency: Consistency },
     Delete { key: String, expected_revision: Option<u64> },
     Outcome { id: RequestId },
     Status,
@@ -62,7 +62,7 @@ impl Invocation {
             Request::Put(Put { key, value, mode }) => {
                 Action::Put { key, value: read_value(&value)?, mode: put_mode(&mode) }
             }
-            Request::Get { key } => Action::Get { key },
+            Request::Get { key, consistency } => Action::Get { key, consistency: consistency.into() },
             Request::Delete { key, if_revision } => Action::Delete { key, expected_revision: if_revision },
             Request::Outcome { request_id: id } => Action::Outcome { id },
             Request::Status => Action::Status,

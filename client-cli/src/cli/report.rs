@@ -48,7 +48,7 @@ fn list(text: &mut String, failure: &Failure) {
 /// The next command, and what it is good for.
 fn next(error: &Error, action: &Action) -> (String, &'static str) {
     let key = match action {
-        Action::Put { key, .. } | Action::Get { key } | Action::Delete { key, .. } => quoted(key),
+        Action::Put { key, .. } | Action::Get { key, .. } | Action::Delete { key, .. } => quoted(key),
         Action::Status
         | Action::Leader
         | Action::TransferLeadership { .. }

@@ -55,6 +55,31 @@ impl From<PutMode> for PutOptions {
     }
 }
 
+/// How fresh a read has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// It sees every write that was acknowledged before it began. The leader confirms that it is one, so it waits while
+    /// there is none.
+    #[default]
+    Linearizable,
+    /// The same for its key, from a majority of the members: it needs no leader. A key that is being written while
+    /// there is none has to wait for one.
+    Quorum,
+}
+
+/// The options of a get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GetOptions {
+    /// How fresh the answer has to be.
+    pub consistency: Consistency,
+}
+
+impl From<Consistency> for GetOptions {
+    fn from(consistency: Consistency) -> GetOptions {
+        GetOptions { consistency }
+    }
+}
+
 /// An acknowledged put: it is durable on a majority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -215,7 +240,20 @@ impl Client {
     ///
     /// [`Error::KeyNotFound`], and those of any request.
     pub async fn get(&self, key: impl Into<String>) -> Result<Found, Error> {
-        let request = kv::GetRequest { key: key.into(), consistency: kv::Consistency::Linearizable.into() };
+        self.get_with(key, GetOptions::default()).await
+    }
+
+    /// Reads `key`, as `options` say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyNotFound`], and those of any request.
+    pub async fn get_with(&self, key: impl Into<String>, options: impl Into<GetOptions>) -> Result<Found, Error> {
+        let consistency = match options.into().consistency {
+            Consistency::Linearizable => kv::Consistency::Linearizable,
+            Consistency::Quorum => kv::Consistency::Quorum,
+        };
+        let request = kv::GetRequest { key: key.into(), consistency: consistency.into() };
         let response = request::run(self, "get", request).await?;
         match response.kv {
             Some(found) => Ok(Found {

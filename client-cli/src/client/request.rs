@@ -32,14 +32,14 @@ pub(super) async fn run<R: Rpc>(client: &Client, operation: &'static str, reques
         let places = client.routes.places();
         let places = tokio::time::timeout_at(deadline.into(), places).await;
         let places = places.unwrap_or_else(|_| client.endpoints().to_vec());
-        Journey::new(client, places, deadline).run(request).await
+        Journey::new(client, places, deadline, request.is_for_leader()).run(request).await
     };
     Box::pin(journey.instrument(span)).await
 }
 
 /// Asks one endpoint once.
 pub(super) async fn ask<R: Rpc>(client: &Client, endpoint: &Endpoint, request: R) -> Result<R::Answer, Error> {
-    let mut journey = Journey::new(client, vec![endpoint.clone()], Instant::now() + client.timeout);
+    let mut journey = Journey::new(client, vec![endpoint.clone()], Instant::now() + client.timeout, true);
     match Box::pin(journey.send(endpoint, &request, client.timeout)).await {
         Ok(answer) => Ok(answer),
         Err(judged) => {
@@ -79,16 +79,17 @@ impl Failed {
 }
 
 impl<'a> Journey<'a> {
-    fn new(client: &'a Client, mut endpoints: Vec<Endpoint>, deadline: Instant) -> Journey<'a> {
+    fn new(client: &'a Client, mut endpoints: Vec<Endpoint>, deadline: Instant, for_leader: bool) -> Journey<'a> {
         let routes = &client.routes;
         // Clients begin at different nodes, and at those last that gave no answer a moment ago.
         let first = rand::random_range(0..endpoints.len());
         endpoints.rotate_left(first);
         endpoints.sort_by_key(|endpoint| routes.is_shunned(endpoint));
+        let leader = routes.leader().filter(|_| for_leader).map(|leader| leader.endpoint);
         Journey {
             client,
             deadline,
-            tour: Tour::new(endpoints, routes.leader().map(|leader| leader.endpoint)),
+            tour: Tour::new(endpoints, leader),
             attempts: Vec::new(),
             heard: false,
             ticket: None,

@@ -66,6 +66,11 @@ pub(crate) trait Rpc: prost::Message + Clone + Sync + 'static {
         None
     }
 
+    /// Whether the leader is the best one to ask.
+    fn is_for_leader(&self) -> bool {
+        true
+    }
+
     /// The key that the request is about.
     fn key(&self) -> Option<&str> {
         None
@@ -141,6 +146,11 @@ rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", ByName {
 });
 rpc!(kv::GetRequest, kv::GetResponse, "kv.v1.KvService/Get", Freely {
     const HEDGED: bool = true;
+
+    fn is_for_leader(&self) -> bool {
+        self.consistency() != kv::Consistency::Quorum
+    }
+
     pipelined!(Get);
     keyed!();
     timed!();

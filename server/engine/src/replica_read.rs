@@ -4,9 +4,9 @@
 //! it may be lost, doubled or late. A node answers at once, from what it has, and remembers nothing of it.
 
 use bytes::Bytes;
-use raft::{NodeId, Witness};
+use raft::{ConfigurationId, Index, NodeId, Witness};
 
-use crate::kv::{KeyValue, Revision};
+use crate::kv::Revision;
 
 /// No more keys are asked for in one message: with the longest keys it is half a mebibyte.
 pub const QUESTIONS_MAX: usize = 512;
@@ -47,25 +47,36 @@ pub struct Ask {
     pub questions: Vec<(u64, Bytes)>,
 }
 
-/// What one replica knows.
+/// What one replica knows: its log and its state at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tell {
     /// The [`Ask`]'s.
     pub process: u64,
-    /// The revision of the state that was looked into.
+    /// The configuration that the replica goes by.
+    pub configuration: ConfigurationId,
+    /// The last entry applied to the state that was looked into.
+    pub applied: Index,
+    /// The revision of that state.
     pub revision: Revision,
-    /// The replicated time of that state, in milliseconds.
+    /// Its replicated time, in milliseconds.
     pub time_ms: u64,
     /// The questions' numbers, each with what is known of its key.
     pub answers: Vec<(u64, Known)>,
 }
 
+impl Tell {
+    /// What the replica says of its log about a key.
+    pub fn witness(&self, known: &Known) -> Witness {
+        Witness { configuration: self.configuration, applied: self.applied, pending: known.pending }
+    }
+}
+
 /// What a replica knows of one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Known {
-    /// Of its log.
-    pub witness: Witness,
-    /// Of its state.
+    /// The last entry of its log behind the applied ones that may touch the key; zero if none does.
+    pub pending: Index,
+    /// The key in its state.
     pub value: Told,
 }
 
@@ -76,6 +87,15 @@ pub enum Told {
     Absent,
     /// It was not written since the revision that the question named, or the state has not come to that revision.
     Unchanged,
-    /// It is this.
-    Present(KeyValue),
+    /// It was written since.
+    Present {
+        /// The value.
+        value: Bytes,
+        /// The revision of the write that created the key.
+        create_revision: Revision,
+        /// The revision of the last write to the key.
+        mod_revision: Revision,
+        /// The number of writes since the key was created.
+        version: u64,
+    },
 }

@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::time::Instant;
 
-use bytes::Bytes;
 use engine::kv;
 use tokio::sync::watch;
 
 use crate::node::{
-    Batch, Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, Unavailable,
+    Batch, Get, Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, Unavailable,
     WriteError, WriteResult,
 };
 
@@ -22,7 +21,7 @@ pub trait Node: Send + Sync + 'static {
     ) -> impl Future<Output = Result<WriteResult, WriteError>> + Send;
 
     /// See [`NodeHandle::read`].
-    fn read(&self, key: Bytes, context: RequestContext) -> impl Future<Output = Result<ReadResult, ReadError>> + Send;
+    fn read(&self, get: Get, context: RequestContext) -> impl Future<Output = Result<ReadResult, ReadError>> + Send;
 
     /// See [`NodeHandle::submit_batch`].
     ///
@@ -50,8 +49,8 @@ impl Node for NodeHandle {
         NodeHandle::write(self, request, context).await
     }
 
-    async fn read(&self, key: Bytes, context: RequestContext) -> Result<ReadResult, ReadError> {
-        NodeHandle::read(self, key, context).await
+    async fn read(&self, get: Get, context: RequestContext) -> Result<ReadResult, ReadError> {
+        NodeHandle::read(self, get, context).await
     }
 
     fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use engine::kv;
 use proto::kv::v1::get_outcome_response::Outcome;
 use proto::kv::v1::{
-    DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, KeyValue,
-    NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
+    Consistency, DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse, GetRequest,
+    GetResponse, KeyValue, NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
 };
 pub(super) use proto::raft::v1::forward_request::Request;
 pub(super) use proto::raft::v1::forward_response::Response as Answer;
@@ -14,13 +14,13 @@ use super::admission::Queue;
 use super::error::{ApiError, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
-use crate::node::{Action, ReadResult, RequestContext, WriteResult};
+use crate::node::{Action, Get, ReadResult, RequestContext, WriteResult};
 
 /// A valid request. A clone shares key and value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Operation {
     Write(kv::Request),
-    Read { key: Bytes },
+    Read(Get),
 }
 
 impl Operation {
@@ -28,7 +28,7 @@ impl Operation {
     pub(super) fn new(request: Request) -> Result<Self, Violation> {
         Ok(match request {
             Request::Put(request) => Self::Write(validate::put(request)?),
-            Request::Get(request) => Self::Read { key: validate::get(request)? },
+            Request::Get(request) => Self::Read(validate::get(request)?),
             Request::Delete(request) => Self::Write(validate::delete(request)?),
             Request::GetOutcome(request) => Self::Write(validate::get_outcome(request)?),
         })
@@ -38,7 +38,13 @@ impl Operation {
     pub(super) fn to_request(&self) -> Request {
         match self {
             Self::Write(kv::Request { id, command }) => write_request(id.as_ref().map(request_id), command),
-            Self::Read { key } => Request::Get(GetRequest { key: text(key), consistency: 0 }),
+            Self::Read(Get { key, consistency }) => {
+                let consistency = match consistency {
+                    engine::Consistency::Linearizable => Consistency::Linearizable,
+                    engine::Consistency::Quorum => Consistency::Quorum,
+                };
+                Request::Get(GetRequest { key: text(key), consistency: consistency.into() })
+            }
         }
     }
 
@@ -47,27 +53,35 @@ impl Operation {
     pub(super) fn is_command(&self) -> bool {
         match self {
             Self::Write(_) => true,
-            Self::Read { .. } => false,
+            Self::Read(_) => false,
         }
     }
 
-    /// What it waits for on the node that runs it.
-    pub(super) fn queue(&self) -> Queue {
-        if self.is_command() { Queue::Commands } else { Queue::Reads }
+    /// Whether any node runs it for itself, whoever leads.
+    pub(super) fn needs_no_leader(&self) -> bool {
+        matches!(self, Self::Read(Get { consistency: engine::Consistency::Quorum, .. }))
+    }
+
+    /// What it waits for on the node that runs it; nothing in common with others if that is a majority's word.
+    pub(super) fn queue(&self) -> Option<Queue> {
+        match self {
+            Self::Write(_) => Some(Queue::Commands),
+            Self::Read(_) => (!self.needs_no_leader()).then_some(Queue::Reads),
+        }
     }
 
     /// How many bytes of a value the request holds.
     pub(super) fn value_bytes(&self) -> usize {
         match self {
             Self::Write(kv::Request { command: kv::Command::Put { value, .. }, .. }) => value.len(),
-            Self::Write(_) | Self::Read { .. } => 0,
+            Self::Write(_) | Self::Read(_) => 0,
         }
     }
 
     /// Whether `answer` is of this operation's kind.
     pub(super) fn is_answered_by(&self, answer: &Answer) -> bool {
         match self {
-            Self::Read { .. } => matches!(answer, Answer::Get(_)),
+            Self::Read(_) => matches!(answer, Answer::Get(_)),
             Self::Write(request) => match request.command {
                 kv::Command::Put { .. } => matches!(answer, Answer::Put(_)),
                 kv::Command::Delete { .. } => matches!(answer, Answer::Delete(_)),
@@ -83,7 +97,7 @@ impl Operation {
                 let key = request.command.key().cloned().unwrap_or_default();
                 written(&key, node.write(request, context).await?)
             }
-            Self::Read { key } => read(&key, node.read(key.clone(), context).await?),
+            Self::Read(get) => read(&get.key.clone(), node.read(get, context).await?),
         }
     }
 }
@@ -92,7 +106,7 @@ impl From<Operation> for Action {
     fn from(operation: Operation) -> Self {
         match operation {
             Operation::Write(request) => Self::Write(request),
-            Operation::Read { key } => Self::Read { key },
+            Operation::Read(get) => Self::Read(get),
         }
     }
 }
@@ -101,7 +115,7 @@ impl From<Action> for Operation {
     fn from(action: Action) -> Self {
         match action {
             Action::Write(request) => Self::Write(request),
-            Action::Read { key } => Self::Read { key },
+            Action::Read(get) => Self::Read(get),
         }
     }
 }
@@ -250,13 +264,16 @@ mod tests {
                 assert_eq!(Operation::new(operation.to_request()), Ok(operation.clone()));
             }
         }
-        let read = Operation::Read { key };
-        assert_eq!(Operation::new(read.to_request()), Ok(read.clone()));
+        for consistency in [engine::Consistency::Linearizable, engine::Consistency::Quorum] {
+            let read = Operation::Read(Get { key: key.clone(), consistency });
+            assert_eq!(Operation::new(read.to_request()), Ok(read.clone()));
+        }
     }
 
     #[test]
     fn an_answer_of_another_kind_is_noticed() {
-        let get = Operation::Read { key: Bytes::from_static(b"k") };
+        let key = Bytes::from_static(b"k");
+        let get = Operation::Read(Get { key, consistency: engine::Consistency::default() });
         assert!(get.is_answered_by(&Answer::Get(GetResponse::default())));
         assert!(!get.is_answered_by(&Answer::Put(PutResponse::default())));
     }

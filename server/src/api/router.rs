@@ -27,6 +27,9 @@ use crate::telemetry::{RequestSpan, SpanKind};
 /// The call that carries a forwarded request.
 pub(super) const FORWARD_METHOD: &str = "raft.v1.RaftService/Forward";
 
+/// Why a read that needs no leader has no answer.
+const NO_MAJORITY: &str = "no majority of the members answered, or a write to the key is undecided";
+
 /// Runs requests where they belong.
 pub(super) struct Router<N> {
     pub(super) node: N,
@@ -92,6 +95,9 @@ impl<N: Node> Router<N> {
             return Err(ApiError::DeadlineExceeded.into());
         }
         let patience = deadline.min(begun + LEADER_WAIT_MAX);
+        if operation.needs_no_leader() {
+            return self.run_leaderless(operation, patience, span).await;
+        }
         let mut cause = String::new();
         for _ in 0..ATTEMPTS_MAX {
             let target = Target::of(&self.status.borrow());
@@ -117,6 +123,19 @@ impl<N: Node> Router<N> {
             }
         }
         Err(self.no_quorum(cause).into())
+    }
+
+    /// Runs a read that asks a majority of the members, from here.
+    async fn run_leaderless(
+        &self,
+        operation: Operation,
+        patience: Instant,
+        span: &RequestSpan,
+    ) -> Result<Answer, Failure> {
+        match self.run_only_here(operation, patience, span).await {
+            Err(ApiError::DeadlineExceeded) => Err(self.no_quorum(NO_MAJORITY.to_owned()).into()),
+            result => result.map_err(Failure::Own),
+        }
     }
 
     /// Runs `operation` on this node and nowhere else.

@@ -8,6 +8,7 @@ use proto::kv::v1::{
 use tonic::Code;
 
 use super::error::Shape;
+use crate::node::Get;
 
 /// The length of a session's id: 128 random bits.
 const SESSION_BYTES: usize = 16;
@@ -124,14 +125,16 @@ pub(super) fn put(request: PutRequest) -> Result<kv::Request, Violation> {
     Ok(kv::Request { id, command: kv::Command::Put { key, value, mode } })
 }
 
-/// The key of a get.
-pub(super) fn get(request: GetRequest) -> Result<Bytes, Violation> {
+/// What a get is to read.
+pub(super) fn get(request: GetRequest) -> Result<Get, Violation> {
     let GetRequest { key, consistency } = request;
     let key = valid_key(key)?;
-    match Consistency::try_from(consistency) {
-        Ok(Consistency::Unspecified | Consistency::Linearizable) => Ok(key),
-        Err(_) => Err(Violation::ConsistencyUnknown { number: consistency }),
-    }
+    let consistency = match Consistency::try_from(consistency) {
+        Ok(Consistency::Unspecified | Consistency::Linearizable) => engine::Consistency::Linearizable,
+        Ok(Consistency::Quorum) => engine::Consistency::Quorum,
+        Err(_) => return Err(Violation::ConsistencyUnknown { number: consistency }),
+    };
+    Ok(Get { key, consistency })
 }
 
 /// The request of a delete.
@@ -194,7 +197,7 @@ mod tests {
         ] {
             let key = "k".repeat(bytes);
             let put = put(put_request(&key, 0, 0, None)).map(|request| request.command.key().map(Bytes::len));
-            let get = get(GetRequest { key: key.clone(), consistency: 0 }).map(|key| Some(key.len()));
+            let get = get(GetRequest { key: key.clone(), consistency: 0 }).map(|get| Some(get.key.len()));
             let delete = delete(DeleteRequest { key, ..Default::default() });
             assert_eq!((put, get), (expected.clone(), expected.clone()), "{bytes} bytes");
             assert_eq!(delete.map(|request| request.command.key().map(Bytes::len)), expected, "{bytes} bytes");

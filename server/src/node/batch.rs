@@ -18,6 +18,7 @@ use engine::kv;
 use tokio::sync::Notify;
 
 use super::handle::{ReadError, ReadResult, Unavailable, WriteError, WriteResult};
+use super::request::Get;
 use crate::telemetry::TraceContext;
 
 /// How many operations one batch holds at most: enough that its own cost vanishes among theirs, few enough that the
@@ -40,10 +41,7 @@ pub enum Action {
     /// As [`NodeHandle::write`](super::NodeHandle::write).
     Write(kv::Request),
     /// As [`NodeHandle::read`](super::NodeHandle::read).
-    Read {
-        /// What to read.
-        key: Bytes,
-    },
+    Read(Get),
 }
 
 /// An operation of a batch.
@@ -295,7 +293,7 @@ impl Action {
     /// The key that it is about; empty if it is about none.
     pub(crate) fn into_key(self) -> Bytes {
         match self {
-            Self::Read { key } => key,
+            Self::Read(Get { key, .. }) => key,
             Self::Write(kv::Request { command, .. }) => match command {
                 kv::Command::Put { key, .. } | kv::Command::Delete { key, .. } => key,
                 kv::Command::Settle => Bytes::new(),
@@ -307,7 +305,7 @@ impl Action {
     pub(crate) fn unavailable(self, unavailable: Unavailable) -> ActionResult {
         match self {
             Self::Write(_) => ActionResult::Written { key: self.into_key(), result: Err(unavailable.into()) },
-            Self::Read { key } => ActionResult::Read { key, result: Err(unavailable.into()) },
+            Self::Read(Get { key, .. }) => ActionResult::Read { key, result: Err(unavailable.into()) },
         }
     }
 }
@@ -315,10 +313,11 @@ impl Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::Consistency;
     use std::time::Duration;
 
     fn operation(sequence: u64, deadline: Instant) -> BatchedOperation {
-        let action = Action::Read { key: Bytes::from_static(b"k") };
+        let action = Action::Read(Get { key: Bytes::from_static(b"k"), consistency: Consistency::default() });
         BatchedOperation { mark: Mark { tag: 7, sequence }, action, deadline, trace: None }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::replica::Ticket;
-use engine::{Engine, EngineError, Event};
+use engine::{Consistency, Engine, EngineError, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::batch::Pending;
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
 use super::handle::{TransferError, Unavailable};
-use super::request::{Request, Write};
+use super::request::{Get, Request, Write};
 use super::roster::Roster;
 use super::status::NodeStatus;
 use super::traces::Traces;
@@ -42,6 +42,9 @@ const CONTROL_PER_TURN_MAX: usize = 1024;
 
 /// How many arrivals of bulk one turn takes, so that the clock and the heartbeats of the next turn are not late.
 const BULK_PER_TURN_MAX: usize = 256;
+
+/// How many messages of reads one turn takes, of up to 512 keys each.
+const REPLICA_PER_TURN_MAX: usize = 8;
 
 /// How many side messages one turn takes: each may be half a mebibyte, and nobody is in a hurry for any.
 const SIDE_PER_TURN_MAX: usize = 8;
@@ -173,6 +176,7 @@ impl EventLoop {
             Some(done) = parts.done.recv() => Arrival::Done(done),
             Some(inbound) = parts.inbox.control.recv() => Arrival::Inbound(inbound),
             Some(inbound) = parts.inbox.append.recv() => Arrival::Inbound(inbound),
+            Some(inbound) = parts.inbox.replica.recv() => Arrival::Inbound(inbound),
             Some(request) = parts.requests.recv() => Arrival::Request(request),
             Some(inbound) = parts.inbox.side.recv(), if takes_side => Arrival::Inbound(inbound),
         };
@@ -197,6 +201,10 @@ impl EventLoop {
         }
         for _ in 0..BULK_PER_TURN_MAX {
             let Ok(inbound) = self.parts.inbox.append.try_recv() else { break };
+            self.take_inbound(inbound);
+        }
+        for _ in 0..REPLICA_PER_TURN_MAX {
+            let Ok(inbound) = self.parts.inbox.replica.try_recv() else { break };
             self.take_inbound(inbound);
         }
         while operations < OPERATIONS_PER_TURN_MAX {
@@ -239,6 +247,7 @@ impl EventLoop {
                     Err(refused) => self.count_dropped(refused.as_str()),
                 }
             }
+            Inbound::Replica(message) => self.parts.engine.replica_message(message),
             Inbound::Side(message) => self.parts.engine.side_message(message),
             Inbound::Unreachable(peer) => self.parts.engine.unreachable(peer),
             Inbound::Gone(peer) => self.parts.engine.peer_gone(peer),
@@ -284,7 +293,7 @@ impl EventLoop {
             Request::Read(read) if !read.answer.is_closed() => {
                 let ticket = self.ticket();
                 self.waiters.insert(ticket, Waiter::Read(read.answer));
-                self.parts.engine.read(ticket, read.key);
+                self.read(ticket, read.get);
             }
             Request::Read(_) => {}
             Request::Status(answer) => self.asked_for_status.push(answer),
@@ -294,6 +303,13 @@ impl EventLoop {
             }
         }
         CALL_OPERATIONS
+    }
+
+    fn read(&mut self, ticket: Ticket, Get { key, consistency }: Get) {
+        match consistency {
+            Consistency::Linearizable => self.parts.engine.read(ticket, key),
+            Consistency::Quorum => self.parts.engine.quorum_read(ticket, key),
+        }
     }
 
     fn take_write(&mut self, write: Write) {
@@ -363,6 +379,10 @@ impl EventLoop {
             {
                 self.parts.engine.unreachable(to);
             }
+        }
+        for message in output.replica_messages {
+            // One that is lost is asked again.
+            let _ = self.parts.links.send_replica(message);
         }
         for message in output.side_messages {
             // One that is lost is asked for or told again.

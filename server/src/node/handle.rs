@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use engine::kv;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::batch::Batch;
-use super::request::{Claim, Read, Request, Write};
+use super::request::{Claim, Get, Read, Request, Write};
 use super::status::{Leader, NodeStatus, Role};
 use crate::telemetry::TraceContext;
 
@@ -178,9 +177,9 @@ impl NodeHandle {
     /// # Errors
     ///
     /// A read changes nothing, so every error may be answered by trying again.
-    pub async fn read(&self, key: Bytes, context: RequestContext) -> Result<ReadResult, ReadError> {
+    pub async fn read(&self, get: Get, context: RequestContext) -> Result<ReadResult, ReadError> {
         let (answer, receiver) = oneshot::channel();
-        self.submit(Request::Read(Read { key, answer }))?;
+        self.submit(Request::Read(Read { get, answer }))?;
         match timeout_at(context.deadline.into(), receiver).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Unavailable::Draining.into()),

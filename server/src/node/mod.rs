@@ -23,6 +23,7 @@ pub use event_loop::LoopError;
 pub use handle::{
     NodeHandle, ReadError, ReadResult, RequestContext, TransferError, Unavailable, WriteError, WriteResult,
 };
+pub use request::Get;
 pub use roster::Roster;
 pub use start::{NodeError, Seat, Setup, identify, run, seat};
 pub use status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use engine::kv;
+use engine::{Consistency, kv};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
@@ -16,7 +16,7 @@ use crate::telemetry::TraceContext;
 pub(super) enum Request {
     /// Replicate a request.
     Write(Write),
-    /// Read a key, linearizably.
+    /// Read a key.
     Read(Read),
     /// Do several of the above.
     Batch(Batch),
@@ -39,9 +39,18 @@ pub(super) struct Write {
     pub(super) answer: oneshot::Sender<Result<WriteResult, WriteError>>,
 }
 
+/// What is to be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Get {
+    /// The key.
+    pub key: Bytes,
+    /// How fresh the answer has to be.
+    pub consistency: Consistency,
+}
+
 /// A read on its way to the loop.
 pub(super) struct Read {
-    pub(super) key: Bytes,
+    pub(super) get: Get,
     pub(super) answer: oneshot::Sender<Result<ReadResult, ReadError>>,
 }
 

@@ -1,5 +1,6 @@
 //! What arrives from peers, on its way to the node's loop.
 
+use engine::replica_read::ReplicaMessage;
 use engine::side::SideMessage;
 use raft::{Message, NodeId};
 use tokio::sync::mpsc;
@@ -13,6 +14,9 @@ const CONTROL_MESSAGES_MAX: usize = 1024;
 /// How many AppendEntries and answers may wait: a few peers' whole windows of messages in flight. Beyond, the streams
 /// are not read, and flow control holds the senders.
 const APPEND_MESSAGES_MAX: usize = 256;
+
+/// How many messages of reads may wait; their senders ask again.
+const REPLICA_MESSAGES_MAX: usize = 64;
 
 /// How many side messages may wait: pieces of snapshots of half a mebibyte each, which nobody has to take at once.
 /// Beyond, the streams are not read.
@@ -28,6 +32,8 @@ pub enum Inbound {
         /// The traces of sampled entries in it.
         traces: Traces,
     },
+    /// A message of a read that needs no leader.
+    Replica(ReplicaMessage),
     /// A message for the engine beside the core's.
     Side(SideMessage),
     /// A stream to the peer ended: what was sent on it may be lost.
@@ -44,6 +50,11 @@ impl Inbound {
         message.map_or(Self::Dropped(MALFORMED), |message| Self::Message { message, traces: Vec::new() })
     }
 
+    /// What became of a frame of the messages of reads.
+    pub(super) fn of_replica(message: Result<ReplicaMessage, Malformed>) -> Self {
+        message.map_or(Self::Dropped(MALFORMED), Self::Replica)
+    }
+
     /// What became of a frame of the side messages.
     pub(super) fn of_side(message: Result<SideMessage, Malformed>) -> Self {
         message.map_or(Self::Dropped(MALFORMED), Self::Side)
@@ -55,6 +66,7 @@ impl Inbound {
 pub struct Inbox {
     control: mpsc::Sender<Inbound>,
     append: mpsc::Sender<Inbound>,
+    replica: mpsc::Sender<Inbound>,
     side: mpsc::Sender<Inbound>,
 }
 
@@ -65,6 +77,8 @@ pub struct InboxReceivers {
     pub control: mpsc::Receiver<Inbound>,
     /// Entries and their answers. Order holds within this channel only.
     pub append: mpsc::Receiver<Inbound>,
+    /// Messages of reads that need no leader.
+    pub replica: mpsc::Receiver<Inbound>,
     /// Side messages: to be taken after everything else.
     pub side: mpsc::Receiver<Inbound>,
 }
@@ -75,9 +89,15 @@ impl Inbox {
     pub fn new() -> (Self, InboxReceivers) {
         let (control, control_receiver) = mpsc::channel(CONTROL_MESSAGES_MAX);
         let (append, append_receiver) = mpsc::channel(APPEND_MESSAGES_MAX);
+        let (replica, replica_receiver) = mpsc::channel(REPLICA_MESSAGES_MAX);
         let (side, side_receiver) = mpsc::channel(SIDE_MESSAGES_MAX);
-        let receivers = InboxReceivers { control: control_receiver, append: append_receiver, side: side_receiver };
-        (Self { control, append, side }, receivers)
+        let receivers = InboxReceivers {
+            control: control_receiver,
+            append: append_receiver,
+            replica: replica_receiver,
+            side: side_receiver,
+        };
+        (Self { control, append, replica, side }, receivers)
     }
 
     /// Puts what arrived on a lane; waits while there is no room. False: the node has stopped.
@@ -85,6 +105,7 @@ impl Inbox {
         let queue = match lane {
             Lane::ControlRequests | Lane::ControlResponses => &self.control,
             Lane::AppendRequests | Lane::AppendResponses => &self.append,
+            Lane::ReplicaRequests | Lane::ReplicaResponses => &self.replica,
             Lane::SideRequests | Lane::SideResponses => &self.side,
         };
         queue.send(inbound).await.is_ok()

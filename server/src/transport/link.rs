@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use engine::replica_read::ReplicaMessage;
 use engine::side::SideMessage;
 use proto::raft::v1::{
-    AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, SideRequest, SideResponse,
+    AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, ReadReplicaRequest,
+    ReadReplicaResponse, SideRequest, SideResponse,
 };
 use raft::{Message, NodeId};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::convert::{Frame, Traces, to_frame};
+use super::replica::{ReplicaFrame, to_replica_frame};
 use super::side::{SideFrame, to_side_frame};
 
 /// How many messages may wait in a lane for their stream: more than the core keeps in flight to one follower, so that
@@ -22,6 +25,10 @@ const LANE_MESSAGES_MAX: usize = 256;
 /// How many side messages may wait in a lane: a peer that asks for pieces of a snapshot and does not read them gets no
 /// more than this many, of half a mebibyte each.
 const SIDE_LANE_MESSAGES_MAX: usize = 16;
+
+/// How many messages of reads may wait in a lane: half a mebibyte of keys each, or two of values, if they are as large
+/// as they can be. A peer that does not read its answers asks again.
+const REPLICA_LANE_MESSAGES_MAX: usize = 64;
 
 /// One direction of one stream between two nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +41,10 @@ pub enum Lane {
     ControlRequests,
     /// Answers to those, on the stream that the peer opened.
     ControlResponses,
+    /// Questions of reads that need no leader, on the stream that we opened.
+    ReplicaRequests,
+    /// Answers to those, on the stream that the peer opened.
+    ReplicaResponses,
     /// Questions for pieces of snapshots, and hashes of states, on the stream that we opened.
     SideRequests,
     /// Pieces of snapshots, on the stream that the peer opened.
@@ -110,6 +121,8 @@ pub(super) struct Link {
     pub(super) append_responses: Slot<Result<AppendEntriesResponse, Status>>,
     pub(super) control_requests: Slot<ControlRequest>,
     pub(super) control_responses: Slot<Result<ControlResponse, Status>>,
+    pub(super) replica_requests: Slot<ReadReplicaRequest>,
+    pub(super) replica_responses: Slot<Result<ReadReplicaResponse, Status>>,
     pub(super) side_requests: Slot<SideRequest>,
     pub(super) side_responses: Slot<Result<SideResponse, Status>>,
     /// Whether the peer has accepted the control stream that we opened. A lane is open before that: while its stream is
@@ -124,6 +137,8 @@ impl Link {
             append_responses: Slot::new(LANE_MESSAGES_MAX),
             control_requests: Slot::new(LANE_MESSAGES_MAX),
             control_responses: Slot::new(LANE_MESSAGES_MAX),
+            replica_requests: Slot::new(REPLICA_LANE_MESSAGES_MAX),
+            replica_responses: Slot::new(REPLICA_LANE_MESSAGES_MAX),
             side_requests: Slot::new(SIDE_LANE_MESSAGES_MAX),
             side_responses: Slot::new(SIDE_LANE_MESSAGES_MAX),
             reached: AtomicBool::new(false),
@@ -164,6 +179,22 @@ impl Links {
             Frame::AppendResponse(response) => link.append_responses.send(Ok(response)),
             Frame::ControlRequest(request) => link.control_requests.send(request),
             Frame::ControlResponse(response) => link.control_responses.send(Ok(response)),
+        });
+        if sent { Ok(()) } else { Err(Undelivered { to, lane }) }
+    }
+
+    /// The same for a message of a read, which is asked again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Links::send`].
+    pub fn send_replica(&self, message: ReplicaMessage) -> Result<(), Undelivered> {
+        let to = message.to;
+        let frame = to_replica_frame(message.body);
+        let lane = frame.lane();
+        let sent = self.by_node.get(&to).is_some_and(|link| match frame {
+            ReplicaFrame::Request(request) => link.replica_requests.send(request),
+            ReplicaFrame::Response(response) => link.replica_responses.send(Ok(response)),
         });
         if sent { Ok(()) } else { Err(Undelivered { to, lane }) }
     }

@@ -1,9 +1,9 @@
 //! What nodes say to each other: one gRPC client per peer, and the raft.v1 service.
 //!
-//! Between two nodes there are four connections in each direction, so that one kind of traffic never waits behind
+//! Between two nodes there are five connections in each direction, so that one kind of traffic never waits behind
 //! another: entries (`AppendEntries`), everything that must not wait for entries (`Control`: votes, heartbeats,
-//! handover; and `Identify`), what nothing may wait for (`Side`: pieces of snapshots, hashes of states), and forwarded
-//! client requests (`Forward`).
+//! handover; and `Identify`), reads that need no leader (`ReadReplica`), what nothing may wait for (`Side`: pieces of
+//! snapshots, hashes of states), and forwarded client requests (`Forward`).
 //!
 //! A stream belongs to the node that opened it: requests go from the opener to the other, answers come back on it. Each
 //! direction of each stream is a [`Lane`], open while its stream is. A message for a closed or full lane is dropped
@@ -18,6 +18,7 @@ mod identify;
 mod inbox;
 mod link;
 mod peer;
+pub mod replica;
 mod service;
 pub mod side;
 

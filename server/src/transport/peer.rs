@@ -1,8 +1,8 @@
-//! The client side of a link: three tasks a peer that keep its three streams open.
+//! The client side of a link: four tasks a peer that keep its four streams open.
 //!
 //! Each task connects, says who it is, opens its stream, and reads answers until the stream ends; then it tells the
-//! core that what was under way may be lost, and tries again, for ever. The core has nothing under way on the stream of
-//! side messages, and hears nothing of that one. If the peer's host then refuses connections, its process has ended:
+//! core that what was under way may be lost, and tries again, for ever. The core has nothing under way on the
+//! streams of reads and of side messages, and hears nothing of those. If the peer's host then refuses connections, its process has ended:
 //! the core hears of that too, and does not wait for an election timeout if it led.
 
 use std::convert::Infallible;
@@ -24,6 +24,7 @@ use super::convert::{append_response, control_response_message};
 use super::identify::{Board, ask_who_on, error_chain};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Links};
+use super::replica::replica_response;
 use super::side::side_response;
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, TO_KEY};
 
@@ -62,7 +63,7 @@ pub fn spawn_peers(
             links: links.clone(),
             inbox: inbox.clone(),
         });
-        for kind in [Kind::Append, Kind::Control, Kind::Side] {
+        for kind in [Kind::Append, Kind::Control, Kind::Replica, Kind::Side] {
             tasks.spawn(keep_open(Arc::clone(&session), kind));
         }
     }
@@ -74,6 +75,7 @@ pub fn spawn_peers(
 enum Kind {
     Append,
     Control,
+    Replica,
     Side,
 }
 
@@ -108,6 +110,7 @@ async fn keep_open(session: Arc<Session>, kind: Kind) {
         let closed = match kind {
             Kind::Append => session.append(&mut opened).await,
             Kind::Control => session.control(&mut opened).await,
+            Kind::Replica => session.replica(&mut opened).await,
             Kind::Side => session.side(&mut opened).await,
         };
         let (reason, is_refused) = match closed {
@@ -119,7 +122,8 @@ async fn keep_open(session: Arc<Session>, kind: Kind) {
         if opened.is_some() {
             back_off.reset();
             refusals_told = 0;
-            if kind != Kind::Side && !session.inbox.unreachable(session.peer.member.incarnation).await {
+            let is_the_cores = matches!(kind, Kind::Append | Kind::Control);
+            if is_the_cores && !session.inbox.unreachable(session.peer.member.incarnation).await {
                 return;
             }
         }
@@ -167,6 +171,18 @@ impl Session {
         let (peer, own) = (self.peer.member.incarnation, self.own);
         let to_inbound = |answer| Inbound::of(control_response_message(peer, own, answer));
         self.read_answers(answers.into_inner(), Lane::ControlResponses, to_inbound).await
+    }
+
+    /// Keeps the stream of reads that need no leader until it ends.
+    async fn replica(&self, opened: &mut Option<Instant>) -> Result<Infallible, Closed> {
+        let channel = self.connect().await?;
+        let link = self.links.get(self.peer.member.incarnation).ok_or(Closed::Stopped)?;
+        let requests = ReceiverStream::new(link.replica_requests.open());
+        let answers = client(channel).read_replica(self.introduced(requests)).await.map_err(broken)?;
+        self.note_open(Kind::Replica, opened);
+        let (peer, own) = (self.peer.member.incarnation, self.own);
+        let to_inbound = |answer| Inbound::of_replica(replica_response(peer, own, answer));
+        self.read_answers(answers.into_inner(), Lane::ReplicaResponses, to_inbound).await
     }
 
     /// Keeps the stream of what may wait until it ends.
@@ -244,6 +260,7 @@ impl Session {
                 link.note_reached(false);
                 link.control_requests.close();
             }
+            Kind::Replica => link.replica_requests.close(),
             Kind::Side => link.side_requests.close(),
         }
     }

@@ -11,7 +11,7 @@ use engine::identity::Cluster;
 use proto::raft::v1::raft_service_server::{RaftService, RaftServiceServer};
 use proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, ForwardRequest, ForwardResponse,
-    IdentifyRequest, IdentifyResponse, SideRequest, SideResponse,
+    IdentifyRequest, IdentifyResponse, ReadReplicaRequest, ReadReplicaResponse, SideRequest, SideResponse,
 };
 use raft::NodeId;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use super::convert::{MALFORMED, append_request, control_request_message};
 use super::identify::{Board, answer, introduction};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Link, Links, Slot};
+use super::replica::replica_request;
 use super::side::side_request;
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, REFUSED_KEY, TO_KEY};
 use crate::forward::ForwardTarget;
@@ -144,6 +145,21 @@ impl RaftService for PeerService {
         let own = parts.own;
         tokio::spawn(
             reader.read(request.into_inner(), move |request| Inbound::of(control_request_message(from, own, request))),
+        );
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    type ReadReplicaStream = Answers<ReadReplicaResponse>;
+
+    async fn read_replica(
+        &self,
+        request: Request<Streaming<ReadReplicaRequest>>,
+    ) -> Result<Response<Self::ReadReplicaStream>, Status> {
+        let (parts, from) = self.admit(request.metadata())?;
+        let (reader, answers) = Reader::open(parts, from, Lane::ReplicaRequests, |link| &link.replica_responses)?;
+        let own = parts.own;
+        tokio::spawn(
+            reader.read(request.into_inner(), move |request| Inbound::of_replica(replica_request(from, own, request))),
         );
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }

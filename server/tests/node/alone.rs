@@ -11,7 +11,7 @@ use engine::kv::Applied;
 use quorate_server::node::{NodeError, RequestContext, Role, Unavailable, WriteError};
 
 use crate::disk::GatedDisk;
-use crate::member::{Member, addresses, in_time, put, soon};
+use crate::member::{Member, addresses, get, in_time, put, soon};
 
 fn due(deadline: Instant) -> RequestContext {
     RequestContext { deadline, trace: None }
@@ -113,7 +113,7 @@ async fn a_node_under_load_stops_when_it_is_told_to() {
     for _ in 0..64 {
         let handle = node.handle.clone();
         load.spawn(async move {
-            while handle.read(Bytes::from_static(b"a"), soon()).await.is_ok() {
+            while handle.read(get("a"), soon()).await.is_ok() {
                 // Whoever shares the thread comes to run.
                 tokio::task::yield_now().await;
             }

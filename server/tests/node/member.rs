@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use engine::Consistency;
 use engine::disk::{Disk, LockError, RealDisk};
 use engine::kv::{Command, PutMode, Request};
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::forward::ForwardTarget;
-use quorate_server::node::{self, NodeError, NodeHandle, NodeStatus, RequestContext, Setup};
+use quorate_server::node::{self, Get, NodeError, NodeHandle, NodeStatus, RequestContext, Setup};
 use quorate_server::telemetry::{Pulse, TraceContext};
 use quorate_server::transport::{Board, Introduction, PeerForwarder, PeerService};
 use tokio::runtime::{Builder, Runtime};
@@ -113,7 +114,7 @@ impl Member {
 
     /// The value of a key, read linearizably.
     pub(crate) async fn value(&self, key: &str) -> Option<Bytes> {
-        let found = self.handle.read(Bytes::copy_from_slice(key.as_bytes()), soon()).await;
+        let found = self.handle.read(get(key), soon()).await;
         found.expect("a leader reads").kv.map(|kv| kv.value)
     }
 }
@@ -130,6 +131,11 @@ impl Drop for Member {
 /// A deadline that is not meant to pass.
 pub(crate) fn soon() -> RequestContext {
     RequestContext { deadline: Instant::now() + PATIENCE, trace: None }
+}
+
+/// Asks for `key`, linearizably.
+pub(crate) fn get(key: &str) -> Get {
+    Get { key: Bytes::copy_from_slice(key.as_bytes()), consistency: Consistency::Linearizable }
 }
 
 /// Puts `key`, whether it is there or not, with itself as the value.

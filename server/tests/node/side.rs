@@ -8,8 +8,8 @@ use engine::side::{SNAPSHOT_CHUNK_BYTES, SideBody, SideMessage};
 use proto::raft::v1::raft_service_server::{RaftService, RaftServiceServer};
 use proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, FetchSnapshot, ForwardRequest,
-    ForwardResponse, Heartbeat, IdentifyRequest, IdentifyResponse, NoSnapshot, SideRequest, SideResponse,
-    SnapshotChunk, StateHash, control_request, side_request, side_response,
+    ForwardResponse, Heartbeat, IdentifyRequest, IdentifyResponse, NoSnapshot, ReadReplicaRequest, ReadReplicaResponse,
+    SideRequest, SideResponse, SnapshotChunk, StateHash, control_request, side_request, side_response,
 };
 use quorate_server::transport::{Inbound, Lane, Links, PeerAddress, Undelivered, spawn_peers};
 use raft::{Index, NodeId};
@@ -143,6 +143,15 @@ impl RaftService for Answers {
     type ControlStream = tokio_stream::Empty<Result<ControlResponse, Status>>;
 
     async fn control(&self, _: Request<Streaming<ControlRequest>>) -> Result<Response<Self::ControlStream>, Status> {
+        Err(Status::unimplemented("only side messages"))
+    }
+
+    type ReadReplicaStream = tokio_stream::Empty<Result<ReadReplicaResponse, Status>>;
+
+    async fn read_replica(
+        &self,
+        _: Request<Streaming<ReadReplicaRequest>>,
+    ) -> Result<Response<Self::ReadReplicaStream>, Status> {
         Err(Status::unimplemented("only side messages"))
     }
 

@@ -249,7 +249,7 @@ impl World {
         let Some(process) = &mut self.nodes[to].process else { return Ok(()) };
         self.trace.detail(self.now_us, Some(to), "replica", || words::replica_message(&message));
         if let ReplicaBody::Tell(tell) = &message.body
-            && tell.answers.iter().any(|(_, known)| known.witness.pending > known.witness.applied)
+            && tell.answers.iter().any(|(_, known)| known.pending > tell.applied)
         {
             self.coverage.hit("witness of a write that is pending");
         }

@@ -1,8 +1,8 @@
 //! What happened, in words: for the stories of runs.
 
-use engine::replica_read::{Known, ReplicaBody, ReplicaMessage};
+use engine::replica_read::{ReplicaBody, ReplicaMessage};
 use engine::side::{SideBody, SideMessage};
-use raft::{AppendResult, Body, Event, Message, Witness};
+use raft::{AppendResult, Body, Event, Message};
 
 use crate::history::{Call, Mode, Output};
 use crate::settings::Settings;
@@ -79,10 +79,8 @@ pub(crate) fn replica_message(message: &ReplicaMessage) -> String {
             format!("{from} at revision {} asks for {}", ask.revision, keys.collect::<Vec<_>>().join(", "))
         }
         ReplicaBody::Tell(tell) => {
-            let known = tell.answers.iter().map(|(number, Known { witness: Witness { applied, pending, .. }, .. })| {
-                format!("{number}: applied {applied}, pending {pending}")
-            });
-            format!("{from} at revision {} says {}", tell.revision, known.collect::<Vec<_>>().join(", "))
+            let known = tell.answers.iter().map(|(number, known)| format!("{number}: pending {}", known.pending));
+            format!("{from} with {} applied says {}", tell.applied, known.collect::<Vec<_>>().join(", "))
         }
     }
 }

@@ -63,6 +63,16 @@ pub enum Answer {
     ReadAborted,
 }
 
+/// How fresh a read has to be, and whom that is asked of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Consistency {
+    /// It sees every write that was acknowledged before it began: a leader confirms that it is one.
+    #[default]
+    Linearizable,
+    /// The same for its key, from a majority and without a leader.
+    Quorum,
+}
+
 /// What a read found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReadResult {

@@ -35,7 +35,7 @@ use parked::Parked;
 use quorum_reads::{Own, QuorumReads};
 use waiters::Waiters;
 
-pub use answer::{Answer, AppliedCommand, AppliedKind, Event, ReadResult, Ticket};
+pub use answer::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, Ticket};
 
 /// One member of the cluster, without its disk and its network.
 pub struct Replica {
@@ -224,7 +224,7 @@ impl Replica {
         let own = Own { raft, store };
         match body {
             ReplicaBody::Ask(ask) => quorum_reads.tell(from, &ask, own, &mut outbox.replica_messages),
-            ReplicaBody::Tell(tell) => quorum_reads.told(from, tell, own, &mut outbox.answers),
+            ReplicaBody::Tell(tell) => quorum_reads.told(from, &tell, own, &mut outbox.answers),
         }
     }
 

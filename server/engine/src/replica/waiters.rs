@@ -336,7 +336,7 @@ mod tests {
     /// Tickets whose reads are served when the log is applied up to `applied`.
     fn serve(waiters: &mut Waiters, applied: u64) -> Vec<u64> {
         let mut answers = Vec::new();
-        waiters.serve_reads(&Store::new(), index(applied), &mut answers);
+        waiters.serve_reads((NodeId::new(1).expect("not zero"), &Store::new()), index(applied), &mut answers);
         let served = answers.into_iter().map(|(ticket, answer)| {
             assert!(matches!(answer, Answer::Read(_)));
             ticket.get()

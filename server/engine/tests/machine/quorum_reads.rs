@@ -5,7 +5,7 @@ use bytes::Bytes;
 use engine::kv::{Command, KeyValue, Request, RequestId, Revision, SessionId};
 use engine::replica_read::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
 use engine::{Answer, EngineOptions, ReadResult, Ticket};
-use raft::{Body, Configuration, ConfigurationId, Index, Witness};
+use raft::{Body, Configuration, ConfigurationId, Index};
 
 use crate::cluster::{Cluster, carries_entries, node_id, upsert};
 
@@ -58,7 +58,7 @@ impl Cluster {
             ReplicaBody::Ask(_) => None,
         });
         let values = told.flatten().filter_map(|(_, known)| match &known.value {
-            Told::Present(kv) => Some(kv.value.clone()),
+            Told::Present { value, .. } => Some(value.clone()),
             Told::Absent | Told::Unchanged => None,
         });
         values.collect()
@@ -263,10 +263,9 @@ fn an_answer_to_an_earlier_process_counts_for_nothing() {
     let ticket = cluster.quorum_read(peer, "k");
     cluster.settle();
     let stale = |process| {
-        let witness =
-            Witness { configuration: ConfigurationId::default(), applied: Index::new(1), pending: Index::ZERO };
-        let answers = vec![(ticket.get(), Known { witness, value: Told::Absent })];
-        let tell = Tell { process, revision: Revision::new(1), time_ms: 0, answers };
+        let answers = vec![(ticket.get(), Known { pending: Index::ZERO, value: Told::Absent })];
+        let (configuration, applied, revision) = (ConfigurationId::default(), Index::new(1), Revision::new(1));
+        let tell = Tell { process, configuration, applied, revision, time_ms: 0, answers };
         ReplicaMessage { from: node_id(leader), to: node_id(peer), body: ReplicaBody::Tell(tell) }
     };
     // The harness gives a process its node's number.
@@ -343,7 +342,7 @@ fn questions_of_a_turn_travel_together_and_answers_are_cut() {
     assert_eq!(asks, 4, "two messages to each of two");
     for message in &cluster.replica_messages {
         let ReplicaBody::Tell(tell) = &message.body else { continue };
-        let bytes = |known: &Known| if let Told::Present(kv) = &known.value { kv.value.len() } else { 0 };
+        let bytes = |known: &Known| if let Told::Present { value, .. } = &known.value { value.len() } else { 0 };
         let total: usize = tell.answers.iter().map(|(_, known)| bytes(known)).sum();
         assert!(total <= ANSWER_BYTES_MAX + large.len(), "{total} bytes");
     }

@@ -249,7 +249,7 @@ impl<N: Node> Pipeline<N> {
         let deadline = self.deadline(timeout_ms, circumstances.now);
         let units = in_flight_units(operation.value_bytes());
         // What another node runs is judged there.
-        let queue = circumstances.pending.as_ref().map(|_| operation.queue());
+        let queue = circumstances.pending.as_ref().and_then(|_| operation.queue());
         let arriving = Arriving { units, queue, now: circumstances.now, deadline };
         if let Err(error) = self.admit(circumstances, &arriving) {
             let refused = self.refuse(tag, request_kind, &error, span);

@@ -75,7 +75,7 @@ impl Identity {
                 Self { kind: CallKind::Other, id: *id }
             }
             Operation::Write(request) => Self { kind: CallKind::Write, id: request.id },
-            Operation::Read { .. } => Self { kind: CallKind::Other, id: None },
+            Operation::Read(_) => Self { kind: CallKind::Other, id: None },
         }
     }
 

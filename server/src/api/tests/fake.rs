@@ -17,8 +17,8 @@ use crate::api::node::Node;
 use crate::api::{Api, ApiOptions, Drain, services_of};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{
-    Batch, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
-    WriteError, WriteResult,
+    Batch, Get, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError,
+    Unavailable, WriteError, WriteResult,
 };
 use crate::telemetry::TraceContext;
 
@@ -45,6 +45,7 @@ pub(super) struct State {
     pub(super) refusal: Mutex<Option<Unavailable>>,
     /// What the node was asked to write.
     pub(super) requests: Mutex<Vec<kv::Request>>,
+    pub(super) gets: Mutex<Vec<Get>>,
 }
 
 /// A node that answers from lists.
@@ -62,6 +63,7 @@ impl FakeNode {
             handed: Notify::new(),
             refusal: Mutex::default(),
             requests: Mutex::default(),
+            gets: Mutex::default(),
         }))
     }
 
@@ -75,6 +77,10 @@ impl FakeNode {
 
     pub(super) fn learns(&self, status: NodeStatus) {
         self.0.status.send_replace(status);
+    }
+
+    pub(super) fn gets(&self) -> Vec<Get> {
+        self.0.gets.lock().expect("no panic").clone()
     }
 
     pub(super) fn requests(&self) -> Vec<kv::Request> {
@@ -99,7 +105,8 @@ impl Node for FakeNode {
         }
     }
 
-    async fn read(&self, _key: Bytes, _context: RequestContext) -> Result<ReadResult, ReadError> {
+    async fn read(&self, get: Get, _context: RequestContext) -> Result<ReadResult, ReadError> {
+        self.0.gets.lock().expect("no panic").push(get);
         self.0.reads.lock().expect("no panic").pop_front().expect("no read was expected")
     }
 

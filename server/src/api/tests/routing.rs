@@ -1,6 +1,7 @@
 //! Requests on a node that does not lead.
 
 use bytes::Bytes;
+use engine::{Consistency, kv};
 use proto::kv::v1::{
     GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, KeyValue, PutRequest, PutResponse, RequestId,
 };
@@ -14,7 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::fake::{Harness, TIME_MS, Write, led_by, not_leader, reason, written};
 use crate::api::error::{ApiError, CallKind};
 use crate::forward::ForwardError;
-use crate::node::{MemberStatus, NodeStatus, Role, WriteError};
+use crate::node::{Get, MemberStatus, NodeStatus, ReadError, ReadResult, Role, WriteError};
 
 const PUT: &str = "kv.v1.KvService/Put";
 const GET: &str = "kv.v1.KvService/Get";
@@ -174,6 +175,38 @@ async fn without_a_leader_the_write_is_certainly_not_applied() {
     assert!(!status.metadata().contains_key("quorate-leader-name"));
     let status = harness.call_with::<_, GetResponse>(GET, &get(), &headers).await.expect_err("no leader");
     assert_eq!(reason(&status), ("NO_QUORUM".to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn a_read_from_a_majority_is_run_here_whoever_leads() {
+    let request = GetRequest { consistency: 2, ..get() };
+    for leader in [Some("n1"), Some("n2"), None] {
+        let harness = Harness::new(led_by(leader));
+        let kv = kv::KeyValue {
+            key: Bytes::from_static(b"a"),
+            value: Bytes::from_static(b"v"),
+            create_revision: kv::Revision::new(2),
+            mod_revision: kv::Revision::new(2),
+            version: 1,
+        };
+        harness.node.will_read(Ok(ReadResult { kv: Some(kv), revision: 2, served_by: "n3".to_owned(), time_ms: 5 }));
+        let (response, _) = harness.call::<_, GetResponse>(GET, &request).await.expect("a majority answered");
+        assert_eq!(response.served_by, "n3");
+        assert!(harness.forwarded_to().is_empty());
+        let asked = Get { key: Bytes::from_static(b"a"), consistency: Consistency::Quorum };
+        assert_eq!(harness.node.gets(), [asked]);
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_no_majority_answers_says_so() {
+    let harness = Harness::new(led_by(Some("n1")));
+    harness.node.will_read(Err(ReadError::DeadlineExceeded));
+    let request = GetRequest { consistency: 2, ..get() };
+    let status = harness.call::<_, GetResponse>(GET, &request).await.expect_err("nobody answered");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(reason(&status), ("NO_QUORUM".to_owned(), String::new()));
+    assert!(harness.forwarded_to().is_empty(), "nobody else knows more");
 }
 
 #[tokio::test]

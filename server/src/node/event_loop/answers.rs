@@ -51,8 +51,8 @@ impl EventLoop {
             Answer::Read(result) => Ok(ReadResult {
                 kv: result.kv,
                 revision: result.revision.get(),
-                served_by: self.parts.roster.own_name().to_owned(),
-                time_ms: self.parts.engine.store().time_ms(),
+                served_by: self.parts.roster.name(result.replica),
+                time_ms: result.time_ms,
             }),
             other => Err(self.unavailable(&other).into()),
         }

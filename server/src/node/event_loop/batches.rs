@@ -4,6 +4,7 @@ use engine::Answer;
 
 use super::EventLoop;
 use crate::node::batch::{Action, ActionResult, Batch, BatchedOperation};
+use crate::node::request::Get;
 use crate::node::waiters::{BatchWaiter, Traced, Waiter};
 use crate::telemetry::RequestSpan;
 
@@ -16,7 +17,7 @@ impl EventLoop {
             let ticket = self.ticket();
             match &action {
                 Action::Write(request) => self.parts.engine.write(ticket, request, now_ms),
-                Action::Read { key } => self.parts.engine.read(ticket, key.clone()),
+                Action::Read(get) => self.read(ticket, get.clone()),
             }
             let traced = trace.map(|context| Box::new(Traced { context, proposal: RequestSpan::NONE }));
             let waiter = BatchWaiter { pending: pending.clone(), place, mark, action, deadline, traced };
@@ -35,7 +36,7 @@ impl EventLoop {
             (action @ Action::Write(_), answer) => {
                 ActionResult::Written { key: action.into_key(), result: self.write_result(answer) }
             }
-            (Action::Read { key }, answer) => ActionResult::Read { key, result: self.read_result(answer) },
+            (Action::Read(Get { key, .. }), answer) => ActionResult::Read { key, result: self.read_result(answer) },
         };
         if pending.answer(mark, result) {
             self.to_wake.push(pending);

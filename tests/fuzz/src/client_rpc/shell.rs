@@ -8,14 +8,14 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::disk::{Disk, MemoryDisk};
 use engine::kv;
 use engine::wal::{Executor, WalOptions};
-use engine::{Answer, Engine, EngineOptions, Ticket};
+use engine::{Answer, Consistency, Engine, EngineOptions, Ticket};
 use http::HeaderMap;
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::api::{Api, ApiOptions, ApiParts, Drain, Node, services};
 use quorate_server::forward::{ForwardError, Forwarder};
 use quorate_server::node::{
-    Batch, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError, Unavailable,
-    WriteError, WriteResult,
+    Batch, Get, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError,
+    Unavailable, WriteError, WriteResult,
 };
 use quorate_server::telemetry::TraceContext;
 use raft::{Configuration, NodeId};
@@ -126,9 +126,12 @@ impl Node for Alone {
         }
     }
 
-    async fn read(&self, key: Bytes, _context: RequestContext) -> Result<ReadResult, ReadError> {
+    async fn read(&self, get: Get, _context: RequestContext) -> Result<ReadResult, ReadError> {
         let mut led = self.lock();
-        match led.answer(|engine, ticket| engine.read(ticket, key)) {
+        match led.answer(|engine, ticket| match get.consistency {
+            Consistency::Linearizable => engine.read(ticket, get.key),
+            Consistency::Quorum => engine.quorum_read(ticket, get.key),
+        }) {
             Answer::Read(result) => Ok(ReadResult {
                 kv: result.kv,
                 revision: result.revision.get(),

@@ -16,11 +16,11 @@ mod pending_keys;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::{Index, NodeId, Poll, Raft};
+use raft::{Index, NodeId, Poll, Raft, Witness};
 
 use super::Outbox;
 use super::answer::{Answer, ReadResult, Ticket};
-use crate::kv::Store;
+use crate::kv::{KeyValue, Store};
 use crate::replica_read::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
 use pending_keys::PendingKeys;
 
@@ -75,19 +75,21 @@ struct Furthest {
 
 impl Furthest {
     /// The key as that replica has it.
-    fn read(self, key: &[u8], own: Own<'_>) -> ReadResult {
+    fn read(self, key: Bytes, own: Own<'_>) -> ReadResult {
         let kv = match self.value {
             Told::Absent => None,
-            Told::Present(kv) => Some(kv),
+            Told::Present { value, create_revision, mod_revision, version } => {
+                Some(KeyValue { key, value, create_revision, mod_revision, version })
+            }
             // That state is ahead of this one, which is ahead of what the question named. The key is in all of them
             // what it was there.
-            Told::Unchanged => own.store.get(key),
+            Told::Unchanged => own.store.get(&key),
         };
         ReadResult { kv, ..self.result }
     }
 
     fn kept_bytes(&self) -> usize {
-        if let Told::Present(kv) = &self.value { kv.key.len() + kv.value.len() } else { 0 }
+        if let Told::Present { value, .. } = &self.value { value.len() } else { 0 }
     }
 }
 
@@ -179,23 +181,24 @@ impl QuorumReads {
 
     /// Answers another node's questions.
     pub(super) fn tell(&mut self, to: NodeId, ask: &Ask, own: Own<'_>, messages: &mut Vec<ReplicaMessage>) {
-        let (raft, store) = (own.raft, own.store);
+        let Own { raft, store } = own;
+        let Some(Witness { configuration, applied, .. }) = raft.witness(Index::ZERO) else { return };
+        let (process, revision, time_ms) = (ask.process, store.revision(), store.time_ms());
         let message = |answers| {
-            let tell = Tell { process: ask.process, revision: store.revision(), time_ms: store.time_ms(), answers };
+            let tell = Tell { process, configuration, applied, revision, time_ms, answers };
             ReplicaMessage { from: raft.id(), to, body: ReplicaBody::Tell(tell) }
         };
         let (mut answers, mut bytes) = (Vec::with_capacity(ask.questions.len()), 0);
         for (number, key) in &ask.questions {
-            let Some(witness) = raft.witness(self.pending_keys.last(key, raft)) else { return };
             let value = match store.get(key) {
                 None => Told::Absent,
                 Some(kv) if kv.mod_revision <= ask.revision => Told::Unchanged,
-                Some(kv) => Told::Present(kv),
+                Some(KeyValue { value, create_revision, mod_revision, version, .. }) => {
+                    bytes += value.len();
+                    Told::Present { value, create_revision, mod_revision, version }
+                }
             };
-            if let Told::Present(kv) = &value {
-                bytes += kv.key.len() + kv.value.len();
-            }
-            answers.push((*number, Known { witness, value }));
+            answers.push((*number, Known { pending: self.pending_keys.last(key, raft), value }));
             if bytes >= ANSWER_BYTES_MAX {
                 messages.push(message(std::mem::take(&mut answers)));
                 bytes = 0;
@@ -207,31 +210,29 @@ impl QuorumReads {
     }
 
     /// Takes what another replica says.
-    pub(super) fn told(&mut self, from: NodeId, tell: Tell, own: Own<'_>, answers: &mut Vec<(Ticket, Answer)>) {
-        let Tell { process, revision, time_ms, answers: told } = tell;
+    pub(super) fn told(&mut self, from: NodeId, tell: &Tell, own: Own<'_>, answers: &mut Vec<(Ticket, Answer)>) {
         // SAFETY(quorum_read): an answer to an earlier process was given before the reads of this one began.
-        if process != self.process {
+        if tell.process != self.process {
             return;
         }
-        for (number, known) in told {
-            let ticket = Ticket::new(number);
-            let result = ReadResult { kv: None, revision, replica: from, time_ms };
-            if self.note(ticket, known, result, own) {
+        for (number, known) in &tell.answers {
+            let ticket = Ticket::new(*number);
+            let result = ReadResult { kv: None, revision: tell.revision, replica: from, time_ms: tell.time_ms };
+            if self.note(ticket, tell.witness(known), &known.value, result, own) {
                 self.judge(ticket, own, answers);
             }
         }
     }
 
     /// Takes what another replica says of one key; whether it counts.
-    fn note(&mut self, ticket: Ticket, known: Known, result: ReadResult, own: Own<'_>) -> bool {
-        let Known { witness, value } = known;
+    fn note(&mut self, ticket: Ticket, witness: Witness, value: &Told, result: ReadResult, own: Own<'_>) -> bool {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return false };
         if !waiting.poll.note(result.replica, &witness) {
             return false;
         }
         let furthest_known = waiting.furthest.as_ref().map_or(own.raft.applied_index(), |known| known.applied);
         if witness.applied > furthest_known {
-            let furthest = Furthest { applied: witness.applied, value, result };
+            let furthest = Furthest { applied: witness.applied, value: value.clone(), result };
             let before = waiting.furthest.as_ref().map_or(0, Furthest::kept_bytes);
             let kept_bytes = self.kept_bytes - before + furthest.kept_bytes();
             if kept_bytes <= KEPT_BYTES_MAX {
@@ -251,7 +252,7 @@ impl QuorumReads {
             self.answer(ticket, own, answers);
         } else if waiting.furthest.as_ref().is_some_and(is_far_enough) {
             let Some(Waiting { key, furthest: Some(furthest), .. }) = self.remove(ticket) else { return };
-            answers.push((ticket, Answer::Read(furthest.read(&key, own))));
+            answers.push((ticket, Answer::Read(furthest.read(key, own))));
         } else {
             // Later witnesses may lower it; what stands here is the last that was found.
             let before = waiting.needed.replace(needed);

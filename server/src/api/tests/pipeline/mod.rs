@@ -156,7 +156,7 @@ fn succeed((pending, operation): (Arc<Pending>, BatchedOperation)) {
     let BatchedOperation { mark, action, .. } = operation;
     let revision = Revision::new(4);
     let result = match action {
-        crate::node::Action::Read { key } => {
+        crate::node::Action::Read(crate::node::Get { key, .. }) => {
             let value = Bytes::from_static(VALUE);
             let kv =
                 kv::KeyValue { key: key.clone(), value, create_revision: revision, mod_revision: revision, version: 1 };
