@@ -4,7 +4,10 @@ use crate::{
     echo::{EchoCalls, EchoStream},
     etcd::EtcdCalls,
     generator::{Measured, Schedule, calls, flood, frames},
-    quorate::{Library, QuorateCalls, pipeline::Pipeline},
+    quorate::{
+        Library, QuorateCalls,
+        pipeline::{Flood, Pipeline},
+    },
     servers::Servers,
     workload::{self, Operation, Traffic, Workload},
 };
@@ -267,11 +270,7 @@ impl Running {
                 flood::callers(each(channels, QuorateCalls::new), count, traffic, times, usage).await
             }
             (System::Pipeline, Ask::PerSecond(per_second)) => {
-                let mut roads = Vec::new();
-                for channel in channels {
-                    roads.push(Pipeline::open(channel, flood::UNDER_WAY_MAX).await?);
-                }
-                flood::streams(roads, per_second, traffic, times, usage).await
+                flood::streams(channels, Flood::open, per_second, traffic, times, usage).await
             }
             _ => anyhow::bail!("{} is not flooded so", self.system.name()),
         }

@@ -1,35 +1,26 @@
 //! More than a system can do.
 //!
 //! *Callers* ask one by one, each again as soon as it has its answer, and one that is refused comes back when it was
-//! told to. *Streams* send at a fixed rate what is due, whether or not the earlier requests were answered, and what is
-//! refused is lost. A server need not read what it cannot take, and then HTTP/2 stops a stream: what is due while the
-//! stream has as many requests under way as the generator allows never leaves it, and counts as held back. That bounds
-//! the generator's memory too.
+//! told to. *Streams* send at a fixed rate what is [`due`], whether or not the earlier requests were answered, and what
+//! is refused is lost. A server need not read what it cannot take, and then HTTP/2 stops a stream: what is due meanwhile
+//! and is not sent counts as held back.
 
 use super::{
-    AFTER_ERROR, Used, Window, add, calls::Calls, frames::Frames, in_time, no_latencies, record, share, watch,
+    AFTER_ERROR, Used, Window, add,
+    calls::Calls,
+    due::{self, Answered, Due},
+    frames::Answer,
+    in_time, no_latencies, record, share, watch,
 };
 use crate::{process::Usage, workload::Traffic};
 use hdrhistogram::Histogram;
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
-use tonic::{Code, Status};
-
-/// Requests that a stream has under way at most: twice what a node reads from one before it answers, so that it is the
-/// node's own limit that is met.
-pub(crate) const UNDER_WAY_MAX: usize = 8_192;
-
-/// How often a stream sends what has become due.
-const TICK: Duration = Duration::from_millis(1);
-
-/// Requests in one frame at most, so that a generator that was held up sends no frame that is too large.
-const FRAME_REQUESTS_MAX: u64 = 1_024;
+use tokio::task::JoinSet;
+use tonic::{Code, Status, transport::Channel};
 
 /// The header by which a server says how long to stay away, in milliseconds (gRPC's retry design).
 const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
@@ -164,12 +155,19 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends so many requests a second over these streams, each its share.
+/// The answers of one stream.
+pub(crate) trait Answers: Send + 'static {
+    /// Waits for answers; it may be dropped while it waits.
+    fn receive(&mut self) -> impl Future<Output = Result<Vec<Answer>, Status>> + Send;
+}
+
+/// Asks for so many requests a second on streams over these connections, each its share. `open` opens one.
 ///
 /// # Errors
-/// A process whose use cannot be read, or a stream that ended.
-pub(crate) async fn streams<F: Frames>(
-    streams: Vec<F>,
+/// A process whose use cannot be read, or a stream that cannot be opened or ended.
+pub(crate) async fn streams<A: Answers>(
+    connections: Vec<Channel>,
+    open: impl AsyncFn(Channel, Due) -> anyhow::Result<A>,
     per_second: f64,
     traffic: &Traffic,
     (warm_up, duration): Times,
@@ -177,88 +175,33 @@ pub(crate) async fn streams<F: Frames>(
 ) -> anyhow::Result<Flooded> {
     let window = Window::after(warm_up, duration);
     let mut tasks = JoinSet::new();
-    let share = per_second / streams.len() as f64;
-    for stream in streams {
-        tasks.spawn(stream_of(stream, share, traffic.clone(), window));
+    let share = per_second / connections.len() as f64;
+    for connection in connections {
+        let (due, answered) = due::open(share, traffic.clone(), window);
+        tasks.spawn(stream_of(open(connection, due).await?, answered, window));
     }
     Ok(sum(watch(window, usage, tasks).await?))
 }
 
-/// One stream: every now and then whatever has become due, as far as there is room.
-async fn stream_of(mut stream: impl Frames, per_second: f64, traffic: Traffic, window: Window) -> anyhow::Result<Seen> {
+/// One stream: its answers, until there are no more.
+async fn stream_of(mut stream: impl Answers, answered: Answered, window: Window) -> anyhow::Result<Seen> {
     let mut seen = Seen::new();
-    let mut under_way = UnderWay::new();
-    let mut handed_out = 0;
-    let started = Instant::now();
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let is_over = Instant::now() >= window.end;
-        if is_over && under_way.count() == 0 {
-            return Ok(seen);
-        }
-        let step = async {
-            tokio::select! {
-                answers = stream.receive() => answers,
-                _ = ticks.tick(), if !is_over => Ok(Vec::new()),
-            }
+    while Instant::now() < window.end || !answered.is_empty() {
+        let answers = tokio::select! {
+            answers = in_time(window.end, stream.receive()) => answers.transpose()?,
+            () = tokio::time::sleep_until(window.end.into()), if Instant::now() < window.end => Some(Vec::new()),
         };
-        let Some(answers) = in_time(window.end, step).await else { return Ok(seen) };
+        let Some(answers) = answers else { break };
         let now = Instant::now();
-        for answer in answers? {
-            let sent = under_way.end(answer.tag).ok_or_else(|| Status::internal("an answer to nothing"))?;
+        for (answer, due) in answers.iter().zip(answered.end(answers.iter().map(|answer| answer.tag))) {
+            let due = due.ok_or_else(|| Status::internal("an answer to nothing"))?;
             if window.holds(now) {
-                seen.note(answer.result, now - sent);
+                seen.note(answer.result, now - due);
             }
         }
-        if now >= window.end {
-            continue;
-        }
-        // Whole requests, far below 2^53.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let due = ((now - started).as_secs_f64() * per_second) as u64 - handed_out;
-        handed_out += due;
-        let sent = due.min((UNDER_WAY_MAX - under_way.count()) as u64);
-        if window.holds(now) {
-            seen.held_back += due - sent;
-        }
-        let mut left = sent;
-        while left > 0 {
-            let count = left.min(FRAME_REQUESTS_MAX);
-            stream.send((0..count).map(|_| (under_way.begin(now), traffic.next())).collect())?;
-            left -= count;
-        }
     }
-}
-
-/// The requests under way on a stream: when each was due, by its tag.
-struct UnderWay {
-    due: Vec<Option<Instant>>,
-    free: Vec<u64>,
-}
-
-impl UnderWay {
-    fn new() -> UnderWay {
-        UnderWay { due: vec![None; UNDER_WAY_MAX], free: (0..UNDER_WAY_MAX as u64).collect() }
-    }
-
-    fn count(&self) -> usize {
-        UNDER_WAY_MAX - self.free.len()
-    }
-
-    /// The tag of one more; there must be room.
-    fn begin(&mut self, due: Instant) -> u64 {
-        let tag = self.free.pop().expect("no more are begun than there is room for");
-        self.due[usize::try_from(tag).expect("a tag is a place")] = Some(due);
-        tag
-    }
-
-    /// When one that has its answer was due; `None` if it was not under way.
-    fn end(&mut self, tag: u64) -> Option<Instant> {
-        let due = self.due.get_mut(usize::try_from(tag).ok()?)?.take()?;
-        self.free.push(tag);
-        Some(due)
-    }
+    seen.held_back = answered.held_back();
+    Ok(seen)
 }
 
 /// What all of them saw.

@@ -9,6 +9,7 @@
 //! [`flood`] asks for more than a system can do, and tells what was refused from what failed.
 
 pub(crate) mod calls;
+pub(crate) mod due;
 pub(crate) mod flood;
 pub(crate) mod frames;
 pub(crate) mod pace;

@@ -1,7 +1,11 @@
 //! The pipeline as it is on the wire: one stream, each frame of requests as large as what is at hand.
 
 use crate::{
-    generator::frames::{Answer, Frames},
+    generator::{
+        due::Due,
+        flood::Answers,
+        frames::{Answer, Frames},
+    },
     workload::{Operation, put_with},
 };
 use proto::kv::v1::{
@@ -9,7 +13,7 @@ use proto::kv::v1::{
     pipelined_request::Request, pipelined_response::Response,
 };
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 /// The values in one frame, in bytes: as the client library bounds them, far below what a node reads at most.
@@ -58,17 +62,42 @@ impl Frames for Pipeline {
     }
 
     async fn receive(&mut self) -> Result<Vec<Answer>, Status> {
-        let frame = self.outlet.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
-        let answers = frame.responses.into_iter().map(|answer| {
-            let result = match answer.response {
-                Some(Response::Put(_) | Response::Get(_)) => Ok(()),
-                Some(Response::Error(error)) => Err(Code::from_i32(error.code)),
-                _ => Err(Code::Internal),
-            };
-            Answer { tag: answer.tag, result }
-        });
-        Ok(answers.collect())
+        answers(&mut self.outlet).await
     }
+}
+
+/// One stream whose frames are made when HTTP/2 asks for them.
+pub(crate) struct Flood(Streaming<PipelineResponse>);
+
+impl Flood {
+    /// Opens a stream on which this is sent.
+    pub(crate) async fn open(channel: Channel, due: Due) -> anyhow::Result<Flood> {
+        let frames = due.map(|requests| {
+            let request =
+                |(tag, operation)| PipelinedRequest { tag, request: Some(request(operation)), ..Default::default() };
+            PipelineRequest { requests: requests.into_iter().map(request).collect() }
+        });
+        Ok(Flood(KvServiceClient::new(channel).pipeline(frames).await?.into_inner()))
+    }
+}
+
+impl Answers for Flood {
+    async fn receive(&mut self) -> Result<Vec<Answer>, Status> {
+        answers(&mut self.0).await
+    }
+}
+
+async fn answers(outlet: &mut Streaming<PipelineResponse>) -> Result<Vec<Answer>, Status> {
+    let frame = outlet.message().await?.ok_or_else(|| Status::unavailable("the stream ended"))?;
+    let answers = frame.responses.into_iter().map(|answer| {
+        let result = match answer.response {
+            Some(Response::Put(_) | Response::Get(_)) => Ok(()),
+            Some(Response::Error(error)) => Err(Code::from_i32(error.code)),
+            _ => Err(Code::Internal),
+        };
+        Answer { tag: answer.tag, result }
+    });
+    Ok(answers.collect())
 }
 
 fn request(operation: Operation) -> Request {
