@@ -46,9 +46,12 @@ const EXIT_DIVERGED: u8 = 70;
 /// The data directory cannot be used: `EX_IOERR` of sysexits.h.
 const EXIT_DISK: u8 = 74;
 
-/// How much a stream may have under way before its reader has taken any: two AppendEntries of the largest size, and
-/// more than any request of a client.
+/// How much a stream of a peer's may have under way before its reader has taken any, where peers have a port of their
+/// own: two AppendEntries of the largest size.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The same of a connection: streams that are read slowly leave the others on it room.
+const CONNECTION_WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
 
 /// How long handing over leadership may take at the end. It takes a round trip; a cluster that cannot do it in this
 /// time elects a leader by itself just as soon.
@@ -319,7 +322,13 @@ impl Listeners {
             None => api.routes.add_service(peers.into_server()),
             Some(listener) => {
                 let routes = Routes::new(peers.into_server());
-                servers.push(tokio::spawn(serve_grpc("peers", connections(listener), routes, stopped.clone())));
+                servers.push(tokio::spawn(serve_grpc(
+                    "peers",
+                    connections(listener),
+                    routes,
+                    STREAM_WINDOW_BYTES,
+                    stopped.clone(),
+                )));
                 api.routes
             }
         };
@@ -328,11 +337,14 @@ impl Listeners {
                 "clients",
                 connections(self.client),
                 client_routes,
+                api::limits::STREAM_WINDOW_BYTES,
                 stopped.clone(),
             ))),
             count => {
                 let until = stopped.clone();
-                let serve = move |connections| serve_grpc("clients", connections, client_routes.clone(), until.clone());
+                let window = api::limits::STREAM_WINDOW_BYTES;
+                let serve =
+                    move |connections| serve_grpc("clients", connections, client_routes.clone(), window, until.clone());
                 let threads = ClientThreads::start(count, serve)
                     .map_err(|source| RunError::System { what: "start a thread for clients", source })?;
                 servers.push(tokio::spawn(threads.feed(connections(self.client), until_stopped(stopped.clone()))));
@@ -358,11 +370,12 @@ async fn serve_grpc(
     whom: &'static str,
     connections: impl Stream<Item = std::io::Result<TcpStream>>,
     routes: Routes,
+    window_bytes: u32,
     stopped: watch::Receiver<bool>,
 ) {
     let server = api::limits::configure(Server::builder())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        .initial_stream_window_size(window_bytes)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_routes(routes);
     if let Err(error) = server.serve_with_incoming_shutdown(connections, until_stopped(stopped)).await {
         error!(error = chain(&error), whom, "a gRPC listener failed");

@@ -45,6 +45,25 @@ pub(super) enum Queue {
     Reads,
 }
 
+/// What part of all room is kept for those who have less than their share.
+const RESERVE: usize = 8;
+
+/// What a stream has under way when it asks for more, among how many streams that have something.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Share {
+    pub(super) held: usize,
+    pub(super) streams: usize,
+}
+
+impl Share {
+    /// How much of `room` may be taken for it to be given more: all if it has less than its equal share, and not the
+    /// last of it otherwise. So whoever asks for little, and whoever calls, finds room beside those who ask for much,
+    /// and streams that all ask for much come to have the same.
+    pub(super) fn of(self, room: usize) -> usize {
+        if self.held.saturating_mul(self.streams) > room { room - room / RESERVE } else { room }
+    }
+}
+
 /// What left a queue, to be told to it at once.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Leaving {
@@ -93,11 +112,17 @@ impl Pace {
     }
 
     /// Takes in a request that has to be answered by `deadline`, or says after which time to come again.
-    pub(super) fn admit(&mut self, units: usize, now: Instant, deadline: Instant) -> Result<(), Duration> {
+    pub(super) fn admit(
+        &mut self,
+        units: usize,
+        share: Share,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<(), Duration> {
         self.judge(now);
         if self.limit < UNLIMITED {
             let time = deadline.saturating_duration_since(now).min(DELAY_MAX);
-            let limit = scaled(self.limit, time, DELAY_MAX).max(ALWAYS_ADMITTED_UNITS);
+            let limit = share.of(scaled(self.limit, time, DELAY_MAX)).max(ALWAYS_ADMITTED_UNITS);
             if self.units + units > limit {
                 return Err(self.retry_after());
             }
@@ -202,7 +227,8 @@ mod tests {
         fn come(&mut self, count: usize, patience: Duration) {
             for _ in 0..count {
                 // Memory has room for no more.
-                if self.waiting.len() < IN_FLIGHT_UNITS_MAX && self.pace.admit(1, self.now, self.now + patience).is_ok()
+                if self.waiting.len() < IN_FLIGHT_UNITS_MAX
+                    && self.pace.admit(1, Share::default(), self.now, self.now + patience).is_ok()
                 {
                     self.waiting.push_back(self.now);
                 } else {
@@ -309,6 +335,22 @@ mod tests {
         model.refused = 0;
         model.run(1_000, 1, 1_000, AT_ONCE);
         assert_eq!(model.refused, 0);
+    }
+
+    #[test]
+    fn the_last_of_a_queue_is_for_those_who_have_less_than_their_share() {
+        let mut model = Model::new();
+        model.run(8_000, 500, 50, AT_ONCE);
+        // A second's work is 5,000, of which half is left.
+        model.run(500, 0, 50, AT_ONCE);
+        let (now, deadline) = (model.now, model.now + LATE);
+        let mut admit = |held| model.pace.admit(1, Share { held, streams: 2 }, now, deadline).is_ok();
+        while admit(4_000) {}
+        for _ in 0..500 {
+            assert!(admit(2_000));
+        }
+        while admit(2_000) {}
+        assert!(!admit(0), "and no more than all of it");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl<N: Node> KvApi<N> {
     fn arriving(&self, operation: &Operation, now: Instant, deadline: Instant) -> Arriving {
         // What another node runs is judged there.
         let queue = self.router.leads_here().then(|| operation.queue()).flatten();
-        Arriving { units: in_flight_units(operation.value_bytes()), queue, now, deadline }
+        Arriving { units: in_flight_units(operation.value_bytes()), held: 0, queue, now, deadline }
     }
 }
 

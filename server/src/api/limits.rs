@@ -1,12 +1,13 @@
 //! How much a client may ask of a node at once. Every limit is here, with the reason for its size.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tonic::transport::Server;
 
-use super::admission::{Leaving, Pace, Queue};
+use super::admission::{Leaving, Pace, Queue, Share};
 use super::error::ApiError;
 
 /// The largest request that is read, in bytes. It is well above the largest valid one (a key of a kibibyte and a value
@@ -21,6 +22,12 @@ pub const CONCURRENT_STREAMS_MAX: u32 = 4096;
 /// The largest set of headers that is read, in bytes: what other gRPC servers accept, and far above what any of our
 /// clients sends.
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+
+/// How much a stream may have sent that is not read. While the node reads a stream slowly, because it refuses some of
+/// it, whatever is in this window waits to be refused too, and takes the node's memory: hence far less than a megabyte.
+/// It bounds a stream to as much in a round trip: 25 MB/s over 10 ms. Members that are far apart and want more have a
+/// port of their own for each other.
+pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 
 /// How long a connection may be silent before the server asks whether the client is still there.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -112,6 +119,8 @@ pub(super) fn in_flight_units(value_bytes: usize) -> usize {
 pub struct InFlight {
     units: Semaphore,
     units_max: usize,
+    /// Streams that have requests under way.
+    streams: AtomicUsize,
     commands: Mutex<Pace>,
     reads: Mutex<Pace>,
 }
@@ -120,6 +129,8 @@ pub struct InFlight {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arriving {
     pub(super) units: usize,
+    /// What the stream that it came on holds already; 0 for a call.
+    pub(super) held: usize,
     /// Which queue of this node it will wait in; none if another node runs it.
     pub(super) queue: Option<Queue>,
     pub(super) now: Instant,
@@ -141,7 +152,8 @@ impl InFlight {
 
     pub(super) fn with_units(units: usize) -> Self {
         let pace = || Mutex::new(Pace::new(Instant::now()));
-        Self { units: Semaphore::new(units), units_max: units, commands: pace(), reads: pace() }
+        let streams = AtomicUsize::new(0);
+        Self { units: Semaphore::new(units), units_max: units, streams, commands: pace(), reads: pace() }
     }
 
     /// Whether none is under way.
@@ -154,14 +166,16 @@ impl InFlight {
     /// Takes a request in, to be [given back](Self::give_back), or refuses it at once: a longer queue would only hide
     /// the overload.
     pub(super) fn take(&self, arriving: &Arriving) -> Result<(), ApiError> {
-        let Arriving { units, queue, now, deadline } = *arriving;
+        let Arriving { units, held, queue, now, deadline } = *arriving;
+        let share = Share { held, streams: self.streams.load(Ordering::Relaxed) };
         let permit = u32::try_from(units).ok().and_then(|units| self.units.try_acquire_many(units).ok());
-        let Some(permit) = permit else {
+        let is_shared = |_: &_| self.units_max - self.units.available_permits() <= share.of(self.units_max);
+        let Some(permit) = permit.filter(is_shared) else {
             let retry_after = queue.map_or(RETRY_SOON, |queue| self.pace(queue).retry_after());
             return Err(ApiError::Overloaded { retry_after });
         };
         if let Some(queue) = queue {
-            let admitted = self.pace(queue).admit(units, now, deadline);
+            let admitted = self.pace(queue).admit(units, share, now, deadline);
             admitted.map_err(|retry_after| ApiError::Overloaded { retry_after })?;
         }
         permit.forget();
@@ -176,6 +190,16 @@ impl InFlight {
                 self.pace(queue).left(leaving);
             }
         }
+    }
+
+    /// A stream that had nothing under way has something.
+    pub(super) fn stream_begins(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream that had something under way has nothing.
+    pub(super) fn stream_rests(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes a request in until the permit is dropped.
@@ -261,7 +285,13 @@ mod tests {
 
     fn with_value(bytes: usize) -> Arriving {
         let now = Instant::now();
-        Arriving { units: in_flight_units(bytes), queue: Some(Queue::Commands), now, deadline: now + DELAY_MAX }
+        Arriving {
+            units: in_flight_units(bytes),
+            held: 0,
+            queue: Some(Queue::Commands),
+            now,
+            deadline: now + DELAY_MAX,
+        }
     }
 
     #[test]
@@ -280,6 +310,25 @@ mod tests {
     #[test]
     fn a_request_of_any_size_is_judged() {
         assert!(InFlight::new().admit(with_value(usize::MAX - 1)).is_err());
+    }
+
+    #[test]
+    fn the_last_of_the_room_is_for_those_who_have_less_than_their_share() {
+        let in_flight = InFlight::with_units(80);
+        in_flight.stream_begins();
+        in_flight.stream_begins();
+        let of_stream = |held| Arriving { held, ..with_value(0) };
+        for held in 0..70 {
+            in_flight.take(&of_stream(held)).expect("an eighth is left");
+        }
+        assert!(in_flight.take(&of_stream(70)).is_err());
+        assert!(in_flight.take(&of_stream(41)).is_err(), "more than half");
+        for held in [40, 0] {
+            in_flight.take(&of_stream(held)).expect("it has no more than its share");
+        }
+        // The other stream rests: all is the share of the one that is left.
+        in_flight.stream_rests();
+        in_flight.take(&of_stream(70)).expect("it is alone");
     }
 
     #[test]

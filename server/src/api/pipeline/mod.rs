@@ -9,10 +9,12 @@
 //! back because it does not any more, gets a task that runs it as a call of its own is run.
 //!
 //! Nothing in here grows with what a client does. While a stream has as many requests under way, or answered and not
-//! taken, as the [limits](super::limits) allow, nothing is read from it, and then HTTP/2 stops the client. A request's
-//! room of the node's is given back as soon as there is an answer, however slowly it is read.
+//! taken, as the [limits](super::limits) allow, nothing is read from it, and then HTTP/2 stops the client. One of which
+//! something was refused is read [more slowly](restraint) for a while. A request's room of the node's is given back as
+//! soon as there is an answer, however slowly it is read.
 
 mod answer;
+mod restraint;
 mod window;
 
 use std::collections::VecDeque;
@@ -23,7 +25,7 @@ use proto::kv::v1::pipelined_request::Request as PipelinedAction;
 use proto::kv::v1::{PipelineRequest, PipelineResponse, PipelinedRequest};
 use tokio::sync::mpsc::{self, Permit};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -47,6 +49,7 @@ use crate::node::{
 };
 use crate::telemetry::{self, RequestSpan};
 use answer::{Ready, SameRefusal};
+use restraint::Restraint;
 use window::{Identity, Road, UnderWay, Window};
 
 /// What the streams of a node share.
@@ -79,6 +82,7 @@ pub(super) fn open<N: Node>(
         answered: Vec::new(),
         tasks: JoinSet::new(),
         reading: Reading::Open,
+        restraint: Restraint::default(),
         idle_sweeps: 0,
     };
     tokio::spawn(async move {
@@ -104,6 +108,7 @@ struct Pipeline<N> {
     answered: Vec<Answered>,
     tasks: JoinSet<Ended>,
     reading: Reading,
+    restraint: Restraint,
     /// How often in a row nothing was under way when deadlines were looked at.
     idle_sweeps: u32,
 }
@@ -124,6 +129,9 @@ struct Queue {
     requests: std::vec::IntoIter<PipelinedRequest>,
     /// When the frame arrived.
     arrived: Option<Instant>,
+    /// How many requests it has, and for how many of them there was no room.
+    count: usize,
+    refused: usize,
 }
 
 /// What is the same for all requests that are begun together.
@@ -163,6 +171,7 @@ impl<N: Node> Pipeline<N> {
                 Reading::Open | Reading::Ended | Reading::Draining => {}
             }
             let is_reading = self.reading == Reading::Open;
+            let rests_until = self.restraint.until();
             tokio::select! {
                 biased;
                 () = responses.closed() => return Ok(()),
@@ -173,7 +182,8 @@ impl<N: Node> Pipeline<N> {
                 Ok(_) = draining.wait_for(|draining| *draining), if is_reading => {
                     self.reading = Reading::Draining;
                 }
-                frame = requests.message(), if is_reading && self.has_room() => match frame {
+                () = rest(rests_until), if is_reading && rests_until.is_some() => {}
+                frame = requests.message(), if is_reading && rests_until.is_none() && self.has_room() => match frame {
                     Ok(Some(frame)) => self.queue = Queue::of(frame),
                     Ok(None) => self.reading = Reading::Ended,
                     Err(status) => return Err(labelled(status)),
@@ -213,6 +223,10 @@ impl<N: Node> Pipeline<N> {
             if let Some(pending) = circumstances.pending.filter(|_| !operations.is_empty()) {
                 self.submit(Batch::new(operations, pending));
             }
+            if self.queue.requests.len() == 0 {
+                let Queue { arrived, count, refused, .. } = self.queue;
+                self.restraint.note(arrived.unwrap_or(circumstances.now), count, refused);
+            }
         }
     }
 
@@ -234,6 +248,7 @@ impl<N: Node> Pipeline<N> {
             && traceparent.is_empty()
             && let Some(refused) = refusal.repeat(tag, method, timeout_ms)
         {
+            self.queue.refused += 1;
             self.ready.push_back(refused);
             return Ok(None);
         }
@@ -250,8 +265,9 @@ impl<N: Node> Pipeline<N> {
         let units = in_flight_units(operation.value_bytes());
         // What another node runs is judged there.
         let queue = circumstances.pending.as_ref().and_then(|_| operation.queue());
-        let arriving = Arriving { units, queue, now: circumstances.now, deadline };
+        let arriving = Arriving { units, held: self.window.units(), queue, now: circumstances.now, deadline };
         if let Err(error) = self.admit(circumstances, &arriving) {
+            self.queue.refused += usize::from(matches!(error, ApiError::Overloaded { .. }));
             let refused = self.refuse(tag, request_kind, &error, span);
             if units == 1 && matches!(error, ApiError::Overloaded { .. }) {
                 circumstances.refusal = Some(SameRefusal::of(method, timeout_ms, refused));
@@ -438,7 +454,15 @@ impl<N: Node> Pipeline<N> {
 
 impl Queue {
     fn of(frame: PipelineRequest) -> Self {
-        Self { requests: frame.requests.into_iter(), arrived: Some(Instant::now()) }
+        let count = frame.requests.len();
+        Self { requests: frame.requests.into_iter(), arrived: Some(Instant::now()), count, refused: 0 }
+    }
+}
+
+/// Waits until a stream may be read again.
+async fn rest(until: Option<Instant>) {
+    if let Some(until) = until {
+        sleep_until(until.into()).await;
     }
 }
 

@@ -99,6 +99,11 @@ impl Window {
         self.requests.is_empty()
     }
 
+    /// How much room its requests hold.
+    pub(super) fn units(&self) -> usize {
+        self.units
+    }
+
     /// How many more requests may be begun while `ready` answers wait to be sent.
     pub(super) fn room(&self, ready: usize) -> usize {
         if self.units >= STREAM_UNITS_MAX {
@@ -115,6 +120,9 @@ impl Window {
     /// Takes room for a request, which is given back when the request ends.
     pub(super) fn take(&mut self, arriving: &Arriving) -> Result<(), ApiError> {
         self.in_flight.take(arriving)?;
+        if self.units == 0 {
+            self.in_flight.stream_begins();
+        }
         self.units += arriving.units;
         Ok(())
     }
@@ -157,8 +165,12 @@ impl Window {
     /// Gives back what ended requests held.
     pub(super) fn settle(&mut self, given_back: GivenBack) {
         if !given_back.is_empty() {
-            self.units -= given_back.units();
+            let units = given_back.units();
+            self.units -= units;
             self.in_flight.give_back(given_back);
+            if units > 0 && self.units == 0 {
+                self.in_flight.stream_rests();
+            }
         }
     }
 
@@ -210,5 +222,8 @@ impl Drop for Window {
             }
         }
         self.in_flight.give_back(given_back);
+        if self.units > 0 {
+            self.in_flight.stream_rests();
+        }
     }
 }

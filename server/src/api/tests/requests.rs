@@ -254,7 +254,8 @@ async fn a_draining_node_begins_nothing_new() {
 fn one_request_too_many_is_pushed_back() {
     let in_flight = InFlight::with_units(1);
     let now = Instant::now();
-    let arriving = Arriving { units: 1, queue: Some(Queue::Commands), now, deadline: now + Duration::from_secs(5) };
+    let arriving =
+        Arriving { units: 1, held: 0, queue: Some(Queue::Commands), now, deadline: now + Duration::from_secs(5) };
     let _first = in_flight.admit(arriving).expect("there is room");
     let error = in_flight.admit(arriving).expect_err("there is none");
     assert!(matches!(error, ApiError::Overloaded { .. }), "{error:?}");

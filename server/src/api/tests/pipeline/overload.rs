@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::{Stream, expect, get, put, succeed, take, taken};
 use crate::api::admission::{ALWAYS_ADMITTED_UNITS, INTERVAL};
+use crate::api::limits::RETRY_SOON;
 use crate::api::tests::fake::{Harness, Write, led_by, reason, written};
 use crate::node::{ActionResult, BatchedOperation, Pending};
 
@@ -192,4 +193,67 @@ async fn what_goes_another_road_leaves_the_queue() {
     stream.send([put(1, "a")]).await;
     succeed(take(&harness, 1).await.remove(0));
     assert!(matches!(stream.answers(1).await[0].response, Some(Response::Put(_))));
+}
+
+/// Sends so many frames of a hundred puts, far more than there is room for.
+async fn ask_for_far_too_much(stream: &Stream, frames: u64) {
+    for frame in 0..frames {
+        stream.send((0..100).map(|number| put((1 << 32) + frame * 100 + number, "a"))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_is_read_more_slowly_and_each_of_its_requests_is_told_once() {
+    const FRAMES: u64 = 14;
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    let mut held = wait_all(&harness, &stream).await;
+    until_refused(&harness, &mut stream, &mut held).await;
+    let begun = Instant::now();
+    ask_for_far_too_much(&stream, FRAMES).await;
+    let mut told = Vec::new();
+    while (told.len() as u64) < FRAMES * 100 {
+        for answer in stream.frame().await.expect("no error").expect("more answers").responses {
+            let Some(Response::Error(error)) = &answer.response else { panic!("{answer:?}") };
+            expect(error, Code::ResourceExhausted, OVERLOADED.0, OVERLOADED.1);
+            told.push(answer.tag);
+        }
+    }
+    told.sort_unstable();
+    assert!(told.iter().copied().eq((1 << 32)..(1 << 32) + FRAMES * 100), "{told:?}");
+    // The gap has doubled until a frame makes it the longest pause, which has been waited for more than once.
+    assert!(begun.elapsed() > 2 * RETRY_SOON, "{:?}", begun.elapsed());
+    assert!(harness.node.0.batches.lock().expect("no panic").is_empty(), "nothing of it reaches the node");
+
+    // What was taken in before is answered, and then there is room again.
+    let count = held.len();
+    held.into_iter().for_each(succeed);
+    stream.answers(count).await;
+    stream.send([put(1, "a")]).await;
+    succeed(take(&harness, 1).await.remove(0));
+    stream.answers(1).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_left_alone_is_told_of_a_shutdown_nevertheless() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    let mut held = wait_all(&harness, &stream).await;
+    until_refused(&harness, &mut stream, &mut held).await;
+    ask_for_far_too_much(&stream, 14).await;
+    stream.frame().await.expect("no error").expect("the first of them are told");
+    harness.drain.start();
+    let count = held.len();
+    held.into_iter().for_each(succeed);
+    let mut written = 0;
+    let status = loop {
+        match stream.frame().await {
+            Ok(frame) => {
+                let answers = frame.expect("it ends with a status").responses;
+                written += answers.iter().filter(|answer| matches!(answer.response, Some(Response::Put(_)))).count();
+            }
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((written, reason(&status).0.as_str()), (count, "DRAINING"));
 }

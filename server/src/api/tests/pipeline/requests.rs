@@ -115,7 +115,7 @@ async fn a_request_for_which_the_node_has_no_room_is_pushed_back_and_the_stream_
     let harness = Harness::new(led_by(Some("n1")));
     let mut stream = Stream::open(&harness).await;
     let now = Instant::now();
-    let others = Arriving { units: IN_FLIGHT_UNITS_MAX - 1, queue: None, now, deadline: now };
+    let others = Arriving { units: IN_FLIGHT_UNITS_MAX - 1, held: 0, queue: None, now, deadline: now };
     harness.api.in_flight.take(&others).expect("nothing is under way");
     stream.send([put(1, "a"), put(2, "b")]).await;
     let (tag, error) = stream.error().await;
