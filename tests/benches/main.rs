@@ -21,6 +21,7 @@ mod overload;
 mod peers;
 mod plot;
 mod process;
+mod profile;
 mod quorate;
 mod report;
 mod servers;
@@ -71,6 +72,8 @@ enum Child {
     Snapshots(snapshots::Snapshots),
     /// Measures how much of the disk overwriting takes.
     Overwrites(snapshots::Overwrites),
+    /// Looks where leader, follower and generator spend their time under each load, with perf.
+    Profile(profile::Profile),
 }
 
 /// Where programs and data are, and where results go.
@@ -121,6 +124,7 @@ async fn main() -> anyhow::Result<()> {
             Some(Child::Load(load)) => instructions::run_load(&load),
             Some(Child::Snapshots(options)) => snapshots::measure_snapshots(&options).await,
             Some(Child::Overwrites(options)) => snapshots::measure_overwrites(&options).await,
+            Some(Child::Profile(options)) => profile::measure(&options).await,
             None => peers::measure(&command.options).await,
         }
     };

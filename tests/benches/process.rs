@@ -63,6 +63,34 @@ impl Usage {
     }
 }
 
+/// How often threads of a process gave a processor back or had to, since they were started.
+///
+/// # Errors
+/// The process has ended.
+pub(crate) fn switches(process_id: u32) -> anyhow::Result<u64> {
+    let threads = format!("/proc/{process_id}/task");
+    let mut sum = 0;
+    for thread in fs::read_dir(&threads).with_context(|| format!("read {threads}"))? {
+        // A thread may end meanwhile; what it did is gone with it.
+        let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+        sum += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
+        sum += field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+/// How often a process touched memory that had first to be given to it, since its start.
+///
+/// # Errors
+/// The process has ended.
+pub(crate) fn page_faults(process_id: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{process_id}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // Field 10, counted as in `cpu_time`: the faults that needed no device.
+    let field = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(7)?.parse().ok());
+    field.context("/proc/PID/stat has another form")
+}
+
 /// Fields 14 and 15, counted behind the program's name, which is in parentheses and may hold anything.
 fn cpu_time(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(") ")?;

@@ -1,5 +1,11 @@
 //! A small run of the benchmark: that what it writes is whole. Figures are not looked at.
 
+// Without a cluster: what the profile makes of perf's report.
+#[path = "profile/components.rs"]
+mod components;
+#[path = "profile/samples.rs"]
+mod samples;
+
 use serde_json::Value;
 use std::{fs, path::Path, process::Command};
 use tests::binaries;
@@ -77,6 +83,42 @@ fn overload_ends_in_tables_json_and_plots() {
     }
 }
 
+#[test]
+fn a_profile_ends_in_tables_and_json() {
+    let may = Command::new("perf").args(["record", "--quiet", "--output", "/dev/null", "--", "true"]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("no profile is made: `perf record` is not there or may not");
+        return;
+    }
+    let out = tempfile::tempdir().expect("a temporary directory can be made");
+    run(out.path(), &["profile", "--only", "pipeline"]);
+    let report: Value = serde_json::from_str(&read(out.path(), "profile.json")).expect("the report is JSON");
+    let loads = report["loads"].as_array().expect("a report has loads");
+    assert_eq!(loads.len(), 2, "puts and gets");
+    for load in loads {
+        for role in ["leader", "follower", "generator"] {
+            let process = &load["processes"][role];
+            assert!(process["samples"].as_u64().is_some_and(|count| count > 0), "{role}: {process}");
+            for whole in ["components", "threads"] {
+                let shares = process[whole].as_object().expect("shares have names");
+                let sum: f64 = shares.values().filter_map(Value::as_f64).sum();
+                assert!((sum - 1.0).abs() < 0.01, "{role}: {whole} are {sum} of all: {process}");
+            }
+        }
+    }
+    expect_whole_tables(&read(out.path(), "profile.md"), &["h2, hyper, tonic, http", "wal"]);
+}
+
+#[test]
+fn a_profile_without_perf_says_what_is_missing() {
+    let out = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    let output = bench.args(["profile", "--out"]).arg(out.path()).env("PATH", out.path()).output();
+    let output = output.expect("the benchmark can be started");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("perf is not there"), "{errors}");
+}
+
 /// Runs the benchmark for moments, with small segments, into `out`.
 fn run(out: &Path, arguments: &[&str]) {
     let server = binaries::server();
@@ -85,6 +127,7 @@ fn run(out: &Path, arguments: &[&str]) {
     bench.args(arguments).args(["--segment-bytes", "1048576", "--out"]).arg(out);
     let shortest: &[&str] = match arguments[0] {
         "failover" => &["--load-seconds", "0.1"],
+        "profile" => &["--seconds", "0.3", "--warm-up-seconds", "0.1", "--keys", "100"],
         "growth" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100"],
         "overload" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100", "--idle-seconds", "0.2"],
         _ => &["--seconds", "0.1", "--warm-up-seconds", "0.1", "--no-syncs", "--rates-percent", "50"],
