@@ -91,11 +91,12 @@ impl Start {
 
     /// Where the log would be cut, if anywhere; an error if it is damaged and would not be.
     fn cut(found: &Examination) -> Result<Option<Cut>, Start> {
-        // A cut that was begun goes on, whatever the log looks like by now.
+        // A cut that was begun goes on, whatever the log looks like by now, and at damage that lies before it.
         if let Some(repair) = &found.repair
             && let Some(place) = repair.cut
         {
-            return Ok(Some(Cut::at(place, repair.forgotten_term)));
+            let end = found.salvage.as_ref().map_or(place, |salvage| salvage.end.min(place));
+            return Ok(Some(Cut::at(end, repair.forgotten_term)));
         }
         let Some(Salvage { end, proven_term, .. }) = found.salvage else { return Ok(None) };
         match proven_term {

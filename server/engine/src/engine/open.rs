@@ -7,6 +7,7 @@
 //! | the same, and the log does not lead on from one before it | nothing is touched, and the node does not start |
 //! | every snapshot, and the log does not begin at the first entry | the log is given up and fetched from the others |
 //! | the log, and what is behind the damage proves this node's term | it is cut there, and the rest fetched from the others |
+//! | the log, before the place of a cut that a crash interrupted | the same: the note on that cut says the term |
 //! | the log otherwise | nothing is touched, and the node does not start |
 //!
 //! Nothing can be fetched where the others cannot elect a leader without this node, which has no vote meanwhile: then
@@ -209,7 +210,10 @@ impl Opening<'_> {
         match self.replay(base, repair) {
             Err(EngineError::Wal(error @ WalError::Corrupt { .. })) => {
                 let salvage = wal::salvage(self.disk.as_ref())?.filter(|_| self.others_can_lead());
-                let proven = salvage.and_then(|salvage| Some((salvage.end, salvage.proven_term?)));
+                // A cut that went on just now took what lay behind it. The note on it says what that proved, and
+                // nothing was promised since.
+                let noted = repair.filter(|repair| repair.cut.is_some()).map(|repair| repair.forgotten_term);
+                let proven = salvage.and_then(|salvage| Some((salvage.end, salvage.proven_term.or(noted)?)));
                 let Some((end, proven)) = proven else { return Err(error.into()) };
                 let term = forgotten_term.unwrap_or(Term::ZERO).max(proven);
                 let (opened, done) = self.replay(base, Some(Repair { forgotten_term: term, cut: Some(end) }))?;

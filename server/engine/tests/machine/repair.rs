@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::disk::{Disk, MemoryDisk};
+use engine::disk::{Damage, Disk, MemoryDisk};
 use engine::side::SideBody;
-use engine::wal::{WalError, WalOptions};
+use engine::wal::{self, Place, WalError, WalOptions};
 use engine::{Engine, EngineError, EngineOptions, Opened, Remedy, Repair, ReplayError};
 use raft::Index;
 
@@ -120,6 +120,49 @@ fn a_crash_at_every_step_of_a_repair_ends_in_the_same_repair() {
             }
         }
     }
+}
+
+/// The records of a damaged log before the damage, in the segment that has it.
+fn records_before(disk: &MemoryDisk, damaged: Place) -> Vec<Place> {
+    let mut places = Vec::new();
+    let read = wal::inspect::<WalError>(disk, &mut |record| {
+        places.push(record.place);
+        Ok(())
+    });
+    assert!(read.is_ok() || matches!(read, Err(WalError::Corrupt { .. })), "{read:?}");
+    places.retain(|place| place.segment == damaged.segment && *place < damaged);
+    places
+}
+
+#[test]
+fn what_goes_bad_before_a_cut_that_a_crash_interrupts_is_cut_off_too() {
+    let (cluster, victim) = stopped(3, log_only);
+    let names = segments(&cluster.nodes[victim].disk);
+    damage(&cluster, victim, &names[names.len() / 2 - 1]);
+    let disk = &cluster.nodes[victim].disk;
+    let whole = disk.fork();
+    open(&whole, victim, 3, log_only).expect("the rest proves its term");
+    let repair = note(&whole);
+    let mut interrupted = 0;
+    for step in 0..whole.changes() - disk.changes() {
+        let disk = disk.fork();
+        disk.halt_after(step);
+        assert!(open(&disk, victim, 3, log_only).is_err(), "step {step}");
+        disk.crash(&mut |_| true);
+        let Some(cut) = note(&disk).and_then(|repair| repair.cut) else { continue };
+        interrupted += 1;
+        let records = records_before(&disk, cut);
+        assert!(records.len() > 10, "{records:?}");
+        for place in records.iter().step_by(4) {
+            let disk = disk.fork();
+            disk.damage(&place.file(), &Damage::FlippedBit { offset: place.offset + 9, bit: 3 });
+            let again = open(&disk, victim, 3, log_only);
+            let opened = again.unwrap_or_else(|error| panic!("step {step}, then damage at {place}: {error:?}"));
+            assert!(opened.engine.status().recovering, "step {step}, then damage at {place}");
+            assert_eq!(note(&disk), repair, "step {step}, then damage at {place}");
+        }
+    }
+    assert!(interrupted > 5, "{interrupted} steps of a cut");
 }
 
 #[test]
