@@ -226,6 +226,7 @@ impl World {
         node.stalled = None;
         node.deferred.clear();
         node.expects_disk_error = false;
+        node.snapshot_waits_ticks = 0;
         node.doomed_in = None;
         node.doomed_snapshot_in = None;
         self.observer.stopped(number);

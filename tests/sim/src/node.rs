@@ -12,6 +12,12 @@ use crate::jobs::Job;
 use crate::queue::Event;
 use crate::rot::Rot;
 
+/// For so long the bound on what a node has on its disk does not count after the disk was full, in microseconds.
+const FULL_FOR_US: u64 = 40_000_000;
+
+/// After a snapshot that found no room an engine takes no other one for so many of its longest election timeouts.
+pub(crate) const SNAPSHOT_WAITS_TIMEOUTS: u64 = 10;
+
 /// The name of the node of this number.
 pub(crate) fn node_id(number: usize) -> NodeId {
     NodeId::new(number as u64 + 1).expect("it is at least 1")
@@ -49,8 +55,10 @@ pub(crate) struct Node {
     pub(crate) doomed_snapshot_in: Option<u64>,
     /// Only if that is not one of its own.
     pub(crate) doomed_at_peers: bool,
-    /// When its disk was full last, in microseconds of the run.
+    /// When its disk was full last, or a snapshot waited because it had been, in microseconds of the run.
     pub(crate) full_us: Option<u64>,
+    /// For so many ticks more of its process a snapshot waits that found no room, be it for a single call.
+    pub(crate) snapshot_waits_ticks: u64,
     /// What has gone bad on its disk.
     pub(crate) rot: Vec<Rot>,
     /// Its state was changed behind its back.
@@ -114,6 +122,7 @@ impl Node {
             doomed_snapshot_in: None,
             doomed_at_peers: false,
             full_us: None,
+            snapshot_waits_ticks: 0,
             rot: Vec::new(),
             is_forged: false,
             alone_up_to: Index::ZERO,
@@ -121,6 +130,21 @@ impl Node {
             dropped_bytes: 0,
             held_down: false,
         }
+    }
+
+    /// A tick of its process passed.
+    pub(crate) fn ticked(&mut self, now_us: u64) {
+        if self.snapshot_waits_ticks > 0 {
+            self.snapshot_waits_ticks -= 1;
+            self.full_us = Some(now_us);
+        }
+    }
+
+    /// Whether there may be no more on its disk than it needs. While a snapshot waits for room the log grows, and what
+    /// grew is removed a segment at a time, in turns with what is prepared meanwhile.
+    pub(crate) fn is_disk_bounded(&self, now_us: u64) -> bool {
+        let was_full = self.full_us.is_some_and(|full_us| now_us < full_us + FULL_FOR_US);
+        self.full.is_none() && !self.expects_disk_error && !was_full
     }
 
     /// Its power will fail after so many pieces of work on snapshots, or on those of its peers only.
@@ -142,5 +166,26 @@ impl Node {
     /// Whether the process that runs believes that it leads.
     pub(crate) fn leads(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.engine.raft().is_leader())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_found_no_room_waits_for_ticks_of_its_process() {
+        let mut node = Node::new(NodeClock::new(0));
+        node.ticked(1_000);
+        assert!(node.is_disk_bounded(1_000), "nothing has happened");
+        node.snapshot_waits_ticks = 2;
+        node.ticked(2_000);
+        // It stands still for longer than anything is forgiven.
+        let later_us = 2 * FULL_FOR_US;
+        node.ticked(later_us);
+        assert!(!node.is_disk_bounded(later_us), "the snapshot has waited until now");
+        node.ticked(later_us + 1_000);
+        assert!(!node.is_disk_bounded(later_us + FULL_FOR_US - 1), "its log may not be gone yet");
+        assert!(node.is_disk_bounded(later_us + FULL_FOR_US));
     }
 }

@@ -7,7 +7,7 @@ use raft::{Index, NodeId};
 
 use crate::invariants::index;
 use crate::network::{Lane, Link};
-use crate::node::node_number;
+use crate::node::{SNAPSHOT_WAITS_TIMEOUTS, node_number};
 use crate::queue::Event;
 use crate::settings::Kind;
 use crate::violation::Violation;
@@ -74,6 +74,8 @@ impl World {
         if name == "take" && node.disk.calls_out_of_room() > out_of_room {
             // The newest snapshot is all that it keeps, to make room for the next.
             node.alone_up_to = index(self.observer.views[number].snapshot);
+            let timeout_ticks = u64::from(self.settings.raft.election_timeout_ticks_max);
+            node.snapshot_waits_ticks = SNAPSHOT_WAITS_TIMEOUTS * timeout_ticks;
         }
         self.trace.detail(self.now_us, Some(number), "snapshot", || name.to_owned());
         if let Some(Moment::Before) = moment {

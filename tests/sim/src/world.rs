@@ -30,9 +30,6 @@ const CLOCK_BEGIN_MAX_US: u64 = 10_000_000_000;
 /// After so many ticks a node is told how much room there is on its disk.
 const FREE_BYTES_TICKS: u64 = 8;
 
-/// For so long the bound on what a node has on its disk does not count after the disk was full, in microseconds.
-const FULL_FOR_US: u64 = 40_000_000;
-
 /// Everything that there is.
 pub(crate) struct World {
     pub(crate) now_us: u64,
@@ -315,6 +312,7 @@ impl World {
     pub(crate) fn tick_now(&mut self, node: usize) -> Result<(), Violation> {
         let now_ms = self.nodes[node].clock.now_ms(self.now_us);
         self.forget_rot(node);
+        self.nodes[node].ticked(self.now_us);
         let free_bytes = self.nodes[node].disk.free_bytes();
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         process.engine.tick(now_ms);
@@ -333,9 +331,7 @@ impl World {
         let Some(process) = &self.nodes[node].process else { return Ok(()) };
         let uncovered_bytes = process.engine.raft().uncommitted_bytes() + self.nodes[node].dropped_bytes;
         let holdings = Holdings::of(&self.nodes[node].disk, uncovered_bytes);
-        // A snapshot that found no room is tried again after a while, and meanwhile the log grows.
-        let was_full = self.nodes[node].full_us.is_some_and(|full_us| self.now_us < full_us + FULL_FOR_US);
-        let is_bounded = self.nodes[node].full.is_none() && !self.nodes[node].expects_disk_error && !was_full;
+        let is_bounded = self.nodes[node].is_disk_bounded(self.now_us);
         self.observer.disk_used(node, self.now_us, &holdings, is_bounded)?;
         self.forged_runs(node)?;
         self.observer.ticked(node)
