@@ -72,8 +72,8 @@ fn start(directory: &Path) -> Value {
     }
 }
 
-/// What a start leaves of a directory with this damage if a crash interrupts it as late as can be while it cuts the log;
-/// nothing if it cuts none.
+/// What a start leaves of a directory with this damage if a crash interrupts it as late as can be while it cuts the
+/// log; nothing if it cuts none.
 fn interrupted_cut(files: &BTreeMap<String, Vec<u8>>, damaged: &Place) -> Option<BTreeMap<String, Vec<u8>>> {
     let disk = MemoryDisk::new();
     files.iter().for_each(|(name, bytes)| disk.plant(name, bytes.clone()));
@@ -192,7 +192,7 @@ async fn damage_before_a_cut_that_was_interrupted_is_dealt_with_as_foretold() {
         // Those just before the cut, too: what lies between seldom says the term.
         let before = places[..number].iter().rev();
         for earlier in before.clone().take(4).chain(before.step_by(places.len() / 4)) {
-            let foretold = is_as_foretold(&left, directory.path(), &[earlier.clone()]).await;
+            let foretold = is_as_foretold(&left, directory.path(), std::slice::from_ref(earlier)).await;
             assert_eq!(foretold["outcome"], "fetches", "{earlier:?} is before {place:?}");
             let (file, offset) = (foretold["cut"]["file"].as_str(), foretold["cut"]["offset"].as_u64());
             let cut = (file.expect("a name"), offset.expect("a number"));

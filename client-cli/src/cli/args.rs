@@ -55,7 +55,8 @@ Examples:
 
 const GET_CONSISTENCIES: &str = "\
 Consistency:
-  linearizable  sees every write acknowledged before; waits for a leader
+  linearizable  the default: sees every write acknowledged before; waits for
+                a leader
   quorum        the same for this key from a majority, also without a
                 leader; waits only while a write to the key is undecided";
 
@@ -208,7 +209,13 @@ pub(crate) enum Request {
         /// The key: 1 to 1024 bytes.
         key: String,
         /// How fresh the answer has to be.
-        #[arg(long, value_enum, default_value_t = Freshness::Linearizable)]
+        #[arg(
+            long,
+            value_name = "LEVEL",
+            default_value = "linearizable",
+            hide_default_value = true,
+            hide_possible_values = true
+        )]
         consistency: Freshness,
     },
     /// Remove a key.

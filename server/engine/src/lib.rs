@@ -19,7 +19,7 @@
 //! - [`replica`]: the consensus core, the state machine and the clients that wait for an answer. Cannot see a file.
 //! - [`wal`]: the write-ahead log. Owns no thread; its disk work is handed out and completes later.
 //! - [`side`]: what engines say to each other beside Raft's messages: snapshots in pieces, hashes of their states.
-//! - [`replica_read`]: what they say to each other so that a read needs no leader.
+//! - [`leaderless`]: what they say to each other so that a read needs no leader.
 //! - [`snapshot`]: files that hold the state after an index. Owns no thread; each call does a bounded piece of work.
 //! - [`disk`]: the one door to the file system.
 //! - [`identity`]: who this node is and which cluster it belongs to, in a file of its own.
@@ -32,8 +32,8 @@ pub mod disk;
 mod engine;
 pub mod identity;
 pub mod kv;
+pub mod leaderless;
 pub mod replica;
-pub mod replica_read;
 pub mod side;
 pub mod snapshot;
 pub mod wal;

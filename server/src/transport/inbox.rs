@@ -1,6 +1,6 @@
 //! What arrives from peers, on its way to the node's loop.
 
-use engine::replica_read::ReplicaMessage;
+use engine::leaderless::ReplicaMessage;
 use engine::side::SideMessage;
 use raft::{Message, NodeId};
 use tokio::sync::mpsc;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::replica_read::ReplicaMessage;
+use engine::leaderless::ReplicaMessage;
 use engine::side::SideMessage;
 use proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, ReadReplicaRequest,

@@ -1,9 +1,9 @@
 //! The client side of a link: four tasks a peer that keep its four streams open.
 //!
 //! Each task connects, says who it is, opens its stream, and reads answers until the stream ends; then it tells the
-//! core that what was under way may be lost, and tries again, for ever. The core has nothing under way on the
-//! streams of reads and of side messages, and hears nothing of those. If the peer's host then refuses connections, its process has ended:
-//! the core hears of that too, and does not wait for an election timeout if it led.
+//! core that what was under way may be lost, and tries again, for ever. The core has nothing under way on the streams
+//! of reads and of side messages, and hears nothing of those. If the peer's host then refuses connections, its process
+//! has ended: the core hears of that too, and does not wait for an election timeout if it led.
 
 use std::convert::Infallible;
 use std::sync::Arc;

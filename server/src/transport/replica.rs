@@ -1,10 +1,8 @@
 //! The messages of reads that need no leader as Protobuf and back.
 //!
-//! What comes from a peer is checked here for its bounds: so many questions, keys and values of a size, revisions that
-//! exist. Whether an answer was asked for is for the engine to say.
+//! What comes from a peer is checked for its bounds. Whether an answer was asked for is for the engine to say.
 
-use engine::kv::{KEY_BYTES_MAX, Revision, VALUE_BYTES_MAX};
-use engine::replica_read::{Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
+use engine::leaderless::{Ask, Known, ReplicaBody, ReplicaMessage, Revision, Tell, Told};
 use proto::raft::v1 as wire;
 use raft::{ConfigurationId, Index, NodeId, Term};
 
@@ -83,16 +81,13 @@ pub fn replica_request(
     request: wire::ReadReplicaRequest,
 ) -> Result<ReplicaMessage, Malformed> {
     let wire::ReadReplicaRequest { process, revision, questions } = request;
-    if !(1..=QUESTIONS_MAX).contains(&questions.len()) {
-        return Err(Malformed::OutOfBounds);
+    let questions = questions.into_iter().map(|wire::ReplicaQuestion { number, key }| (number, key)).collect();
+    let ask = Ask { process, revision: Revision::new(revision), questions };
+    if ask.is_sound() {
+        Ok(ReplicaMessage { from, to, body: ReplicaBody::Ask(ask) })
+    } else {
+        Err(Malformed::OutOfBounds)
     }
-    let question = |wire::ReplicaQuestion { number, key }| {
-        let of_a_size = (1..=KEY_BYTES_MAX).contains(&key.len());
-        if of_a_size { Ok((number, key)) } else { Err(Malformed::OutOfBounds) }
-    };
-    let questions = questions.into_iter().map(question).collect::<Result<_, _>>()?;
-    let body = ReplicaBody::Ask(Ask { process, revision: existing(revision)?, questions });
-    Ok(ReplicaMessage { from, to, body })
 }
 
 /// A peer's answers.
@@ -114,14 +109,15 @@ pub fn replica_response(
         time_ms,
         answers,
     } = response;
-    if answers.len() > QUESTIONS_MAX {
-        return Err(Malformed::OutOfBounds);
-    }
     let answers = answers.into_iter().map(answer_from_wire).collect::<Result<_, _>>()?;
     let configuration = ConfigurationId { term: Term::new(configuration_term), index: Index::new(configuration_index) };
-    let (applied, revision) = (Index::new(applied), existing(revision)?);
+    let (applied, revision) = (Index::new(applied), Revision::new(revision));
     let tell = Tell { process, configuration, applied, revision, time_ms, answers };
-    Ok(ReplicaMessage { from, to, body: ReplicaBody::Tell(tell) })
+    if tell.is_sound() {
+        Ok(ReplicaMessage { from, to, body: ReplicaBody::Tell(tell) })
+    } else {
+        Err(Malformed::OutOfBounds)
+    }
 }
 
 fn answer_from_wire(answer: wire::ReplicaAnswer) -> Result<(u64, Known), Malformed> {
@@ -131,10 +127,7 @@ fn answer_from_wire(answer: wire::ReplicaAnswer) -> Result<(u64, Known), Malform
         Value::Absent(wire::ReplicaAbsent {}) => Told::Absent,
         Value::Unchanged(wire::ReplicaUnchanged {}) => Told::Unchanged,
         Value::Present(wire::ReplicaValue { value, create_revision, mod_revision, version }) => {
-            if value.len() > VALUE_BYTES_MAX || version == 0 || create_revision > mod_revision {
-                return Err(Malformed::OutOfBounds);
-            }
-            let (create_revision, mod_revision) = (existing(create_revision)?, existing(mod_revision)?);
+            let (create_revision, mod_revision) = (Revision::new(create_revision), Revision::new(mod_revision));
             // A decoded value is a part of its frame, and would keep the whole of it in memory.
             let value = bytes::Bytes::copy_from_slice(&value);
             Told::Present { value, create_revision, mod_revision, version }
@@ -143,15 +136,14 @@ fn answer_from_wire(answer: wire::ReplicaAnswer) -> Result<(u64, Known), Malform
     Ok((number, Known { pending: Index::new(pending), value }))
 }
 
-/// A revision that a store can have.
-fn existing(revision: u64) -> Result<Revision, Malformed> {
-    if revision == 0 { Err(Malformed::OutOfBounds) } else { Ok(Revision::new(revision)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use engine::leaderless::QUESTIONS_MAX;
+
+    const KEY_BYTES_MAX: usize = 1024;
+    const VALUE_BYTES_MAX: usize = 1 << 20;
 
     fn nodes() -> (NodeId, NodeId) {
         let node = |id| NodeId::new(id).expect("not zero");

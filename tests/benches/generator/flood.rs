@@ -2,8 +2,8 @@
 //!
 //! *Callers* ask one by one, each again as soon as it has its answer, and one that is refused comes back when it was
 //! told to. *Streams* send at a fixed rate what is [`due`], whether or not the earlier requests were answered, and what
-//! is refused is lost. A server need not read what it cannot take, and then HTTP/2 stops a stream: what is due meanwhile
-//! and is not sent counts as held back.
+//! is refused is lost. A server need not read what it cannot take, and then HTTP/2 stops a stream: what is due
+//! meanwhile and is not sent counts as held back.
 
 use super::{
     AFTER_ERROR, Used, Window, add,

@@ -6,9 +6,9 @@ use std::collections::BinaryHeap;
 use raft::Message;
 
 use crate::clients::{Attempt, Request};
-use crate::readers::ReaderRequest;
+use crate::readers::ReaderEvent;
 use engine::Answer;
-use engine::replica_read::ReplicaMessage;
+use engine::leaderless::ReplicaMessage;
 use engine::side::SideMessage;
 
 /// Something that happens at a moment. `life` names the process that it belongs to: if that has ended, nothing happens.
@@ -48,14 +48,8 @@ pub(crate) enum Event {
     Calm { burst: u64 },
     /// A client begins an operation.
     Begin { client: usize },
-    /// A reader begins a read.
-    ReaderBegins { reader: usize },
-    /// A reader's request reaches a node.
-    ReaderRequest(ReaderRequest),
-    /// A node's answer reaches a reader.
-    ReaderTold { reader: usize, number: u64, answer: Answer },
-    /// A reader waits no more.
-    ReaderGivesUp { reader: usize, number: u64 },
+    /// Something happens to a reader.
+    Reader(ReaderEvent),
     /// A client's request reaches a node.
     Request(Box<Request>),
     /// A node's answer reaches a client, with the replicated time there.
@@ -66,6 +60,17 @@ pub(crate) enum Event {
     Retry { attempt: Attempt },
     /// A client waits no more.
     GiveUp { client: usize, operation: u64 },
+}
+
+impl Event {
+    /// Whether it comes to a process by its network.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        match self {
+            Event::Deliver(_) | Event::DeliverSide(_) | Event::DeliverReplica(_) => true,
+            Event::Request(_) | Event::Reader(ReaderEvent::Request(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 /// When an event happens, and its place among all that are planned: events are large, and a heap moves what is in it.

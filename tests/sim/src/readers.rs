@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use engine::replica_read::{ReplicaBody, ReplicaMessage};
+use engine::leaderless::{ReplicaBody, ReplicaMessage};
 use engine::{Answer, Ticket};
 use lincheck::{Completion, OperationId};
 
@@ -60,10 +60,30 @@ struct Reading {
     ticket: Option<(usize, u64, Ticket)>,
 }
 
+/// Something that happens to a reader.
+#[derive(Debug)]
+pub(crate) enum ReaderEvent {
+    /// It begins a read.
+    Begins { reader: usize },
+    /// Its request reaches a node.
+    Request(ReaderRequest),
+    /// A node's answer reaches it.
+    Told { reader: usize, number: u64, answer: Answer },
+    /// It waits no more.
+    GivesUp { reader: usize, number: u64 },
+}
+
+impl ReaderEvent {
+    /// The node whose process has to run for it to happen.
+    pub(crate) fn node(&self) -> Option<usize> {
+        if let ReaderEvent::Request(request) = self { Some(request.node) } else { None }
+    }
+}
+
 /// A read on its way to a node.
 #[derive(Debug)]
 pub(crate) struct ReaderRequest {
-    pub(crate) node: usize,
+    node: usize,
     reader: usize,
     number: u64,
     key: Key,
@@ -106,8 +126,18 @@ impl Readers {
 }
 
 impl World {
+    pub(crate) fn reader(&mut self, event: ReaderEvent) -> Result<(), Violation> {
+        match event {
+            ReaderEvent::Begins { reader } => self.reader_begins(reader),
+            ReaderEvent::Request(request) => self.reader_request(request)?,
+            ReaderEvent::Told { reader, number, answer } => self.reader_told(reader, number, &answer),
+            ReaderEvent::GivesUp { reader, number } => self.reader_gives_up(reader, number),
+        }
+        Ok(())
+    }
+
     /// A reader's turn.
-    pub(crate) fn reader_begins(&mut self, reader: usize) {
+    fn reader_begins(&mut self, reader: usize) {
         if !self.clients.active || self.readers.readers[reader].is_some() {
             return;
         }
@@ -127,8 +157,8 @@ impl World {
         let id = self.clients.history.invoke(FIRST_PROCESS + reader as u64, key, Call::Get);
         self.readers.readers[reader] = Some(Reading { number, key, id, ticket: None });
         let request = ReaderRequest { node, reader, number, key };
-        self.queue.push(self.now_us + delay_us, Event::ReaderRequest(request));
-        self.queue.push(self.now_us + patience_us, Event::ReaderGivesUp { reader, number });
+        self.queue.push(self.now_us + delay_us, Event::Reader(ReaderEvent::Request(request)));
+        self.queue.push(self.now_us + patience_us, Event::Reader(ReaderEvent::GivesUp { reader, number }));
     }
 
     /// When all is well, every member of a majority answers.
@@ -148,7 +178,7 @@ impl World {
     }
 
     /// A read reaches its node, whose process is not paused.
-    pub(crate) fn reader_request(&mut self, request: ReaderRequest) -> Result<(), Violation> {
+    fn reader_request(&mut self, request: ReaderRequest) -> Result<(), Violation> {
         let ReaderRequest { node, reader, number, key } = request;
         let Node { life, is_forged, process, .. } = &mut self.nodes[node];
         if self.readers.reading(reader, number).is_none() {
@@ -184,12 +214,12 @@ impl World {
             }
         }
         let delay_us = self.readers.random.between(self.clients.settings.delay_us);
-        self.queue.push(self.now_us + delay_us, Event::ReaderTold { reader, number, answer });
+        self.queue.push(self.now_us + delay_us, Event::Reader(ReaderEvent::Told { reader, number, answer }));
         Ok(())
     }
 
     /// An answer reaches its reader.
-    pub(crate) fn reader_told(&mut self, reader: usize, number: u64, answer: &Answer) {
+    fn reader_told(&mut self, reader: usize, number: u64, answer: &Answer) {
         let Some(Reading { key, .. }) = self.readers.reading(reader, number) else { return };
         let key = *key;
         let completion = match Output::of(answer) {
@@ -206,7 +236,7 @@ impl World {
     }
 
     /// A reader's patience is at its end.
-    pub(crate) fn reader_gives_up(&mut self, reader: usize, number: u64) {
+    fn reader_gives_up(&mut self, reader: usize, number: u64) {
         let Some(Reading { ticket, .. }) = self.readers.reading(reader, number) else { return };
         if let Some((node, life, ticket)) = *ticket {
             self.readers.tickets.remove(&ticket);
@@ -227,7 +257,7 @@ impl World {
         self.readers.was_served = matches!(completion, Completion::Definite(_));
         self.clients.history.complete(reading.id, completion);
         let think_us = self.readers.random.between(THINK_US);
-        self.queue.push(self.now_us + think_us, Event::ReaderBegins { reader });
+        self.queue.push(self.now_us + think_us, Event::Reader(ReaderEvent::Begins { reader }));
     }
 
     /// Sends a replica's message on its way.

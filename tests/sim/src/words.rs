@@ -1,6 +1,6 @@
 //! What happened, in words: for the stories of runs.
 
-use engine::replica_read::{ReplicaBody, ReplicaMessage};
+use engine::leaderless::{ReplicaBody, ReplicaMessage};
 use engine::side::{SideBody, SideMessage};
 use raft::{AppendResult, Body, Event, Message};
 

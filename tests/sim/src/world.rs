@@ -15,7 +15,7 @@ use crate::node::{Node, node_id, node_number};
 use crate::plan::Action;
 use crate::queue::{Event, Queue};
 use crate::random::Random;
-use crate::readers::Readers;
+use crate::readers::{ReaderEvent, Readers};
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::violation::Violation;
@@ -119,7 +119,7 @@ impl World {
             world.queue.push(100_000 * client as u64, Event::Begin { client });
         }
         for reader in 0..world.readers.count() {
-            world.queue.push(100_000 * reader as u64, Event::ReaderBegins { reader });
+            world.queue.push(100_000 * reader as u64, Event::Reader(ReaderEvent::Begins { reader }));
         }
         Ok(world)
     }
@@ -148,15 +148,7 @@ impl World {
         {
             let deferred = &mut self.nodes[node].deferred;
             // Timers and the disk wait; what comes from outside is bounded.
-            let from_outside = matches!(
-                event,
-                Event::Deliver(_)
-                    | Event::DeliverSide(_)
-                    | Event::DeliverReplica(_)
-                    | Event::Request(_)
-                    | Event::ReaderRequest(_)
-            );
-            if !from_outside || deferred.len() < DEFERRED_MAX {
+            if !event.is_from_outside() || deferred.len() < DEFERRED_MAX {
                 deferred.push_back(event);
             }
             return Ok(());
@@ -197,19 +189,7 @@ impl World {
                 self.begin(client);
                 Ok(())
             }
-            Event::ReaderBegins { reader } => {
-                self.reader_begins(reader);
-                Ok(())
-            }
-            Event::ReaderRequest(request) => self.reader_request(request),
-            Event::ReaderTold { reader, number, answer } => {
-                self.reader_told(reader, number, &answer);
-                Ok(())
-            }
-            Event::ReaderGivesUp { reader, number } => {
-                self.reader_gives_up(reader, number);
-                Ok(())
-            }
+            Event::Reader(event) => self.reader(event),
             Event::Request(request) => self.request(*request),
             Event::Answer { attempt, answer, time_ms } => self.told(attempt, &answer, time_ms),
             Event::Resend { attempt } => {
@@ -238,7 +218,7 @@ impl World {
             Event::Deliver(message) => Some(node_number(message.to)),
             Event::DeliverSide(message) => Some(node_number(message.to)),
             Event::DeliverReplica(message) => Some(node_number(message.to)),
-            Event::ReaderRequest(request) => Some(request.node),
+            Event::Reader(event) => event.node(),
             Event::Request(request) => Some(request.node),
             _ => None,
         }

@@ -25,8 +25,8 @@ use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 
 use crate::disk::Disk;
 use crate::kv::{Command, Request, Revision, Store};
+use crate::leaderless::ReplicaMessage;
 use crate::replica::{Answer, Event, Outbox, Replica, Ticket};
-use crate::replica_read::ReplicaMessage;
 use crate::side::{SideBody, SideMessage};
 use crate::wal::{Completion, Executor, Reader, RecoveryReport, Wal, Work};
 use agreement::{Agreement, Diverged};

@@ -1,8 +1,9 @@
 //! What comes out of a replica for clients and for people: answers to tickets, and events.
 
 use bytes::Bytes;
-use raft::{Index, NodeId, Term};
+use raft::{Index, NodeId, Payload, Term};
 
+use crate::kv::command::decode;
 use crate::kv::{Applied, InvalidCommand, KeyValue, Revision, Store};
 
 /// Names a client that waits for an answer. Given by whoever drives the replica; never given twice.
@@ -163,4 +164,25 @@ pub enum AppliedKind {
     },
     /// It settled the outcome of a write.
     Settled,
+}
+
+/// What an entry did, for who checks it.
+pub(super) fn applied_command(payload: &Payload, applied: Option<&Applied>) -> Option<Box<AppliedCommand>> {
+    let (Payload::Command(encoded), Some(applied)) = (payload, applied) else { return None };
+    Some(Box::new(AppliedCommand { encoded: encoded.clone(), applied: applied.clone() }))
+}
+
+/// What an entry did, for people.
+pub(super) fn applied_kind(payload: &Payload, applied: Option<&Applied>) -> AppliedKind {
+    let (Payload::Command(encoded), Some(applied)) = (payload, applied) else {
+        return AppliedKind::Noop;
+    };
+    let (_, request) = decode(encoded).expect("it was just applied");
+    let Some(key) = request.command.key().cloned() else { return AppliedKind::Settled };
+    match applied {
+        Applied::Put { revision, .. } => AppliedKind::Put { key, revision: *revision },
+        Applied::Deleted { revision, .. } => AppliedKind::Deleted { key, revision: *revision },
+        Applied::Rejected(_) | Applied::Refused(_) => AppliedKind::Rejected { key },
+        Applied::Settled(_) => AppliedKind::Settled,
+    }
 }

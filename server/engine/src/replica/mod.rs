@@ -27,15 +27,16 @@ use raft::{
 };
 use thiserror::Error;
 
-use crate::kv::command::{decode, encode};
-use crate::kv::{Applied, Request, Store, UnknownCommand};
-use crate::replica_read::{ReplicaBody, ReplicaMessage};
+use crate::kv::command::encode;
+use crate::kv::{Request, Store, UnknownCommand};
+use crate::leaderless::{ReplicaBody, ReplicaMessage};
 use clock::Clock;
 use parked::Parked;
 use quorum_reads::{Own, QuorumReads};
 use waiters::Waiters;
 
 pub use answer::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, Ticket};
+use answer::{applied_command, applied_kind};
 
 /// One member of the cluster, without its disk and its network.
 pub struct Replica {
@@ -478,26 +479,5 @@ impl Replica {
     /// How many messages were dropped because too many waited for the disk.
     pub fn messages_dropped(&self) -> u64 {
         self.parked.dropped_count()
-    }
-}
-
-/// What an entry did, for who checks it.
-fn applied_command(payload: &Payload, applied: Option<&Applied>) -> Option<Box<AppliedCommand>> {
-    let (Payload::Command(encoded), Some(applied)) = (payload, applied) else { return None };
-    Some(Box::new(AppliedCommand { encoded: encoded.clone(), applied: applied.clone() }))
-}
-
-/// What an entry did, for people.
-fn applied_kind(payload: &Payload, applied: Option<&Applied>) -> AppliedKind {
-    let (Payload::Command(encoded), Some(applied)) = (payload, applied) else {
-        return AppliedKind::Noop;
-    };
-    let (_, request) = decode(encoded).expect("it was just applied");
-    let Some(key) = request.command.key().cloned() else { return AppliedKind::Settled };
-    match applied {
-        Applied::Put { revision, .. } => AppliedKind::Put { key, revision: *revision },
-        Applied::Deleted { revision, .. } => AppliedKind::Deleted { key, revision: *revision },
-        Applied::Rejected(_) | Applied::Refused(_) => AppliedKind::Rejected { key },
-        Applied::Settled(_) => AppliedKind::Settled,
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::disk::{Disk, MemoryDisk};
 use engine::kv::{Command, PutMode, Request, SessionLimits};
-use engine::replica_read::ReplicaMessage;
+use engine::leaderless::ReplicaMessage;
 use engine::side::SideMessage;
 use engine::wal::{Executor, Reader, WalOptions, Work};
 use engine::{
@@ -291,14 +291,9 @@ impl Cluster {
 
     /// Passes on one message that is not the core's; whether there was one.
     fn deliver_beside(&mut self) -> bool {
-        if let Some(message) = self.replica_in_flight.pop_front() {
-            self.deliver_replica(message);
-        } else if let Some(message) = self.side_in_flight.pop_front() {
-            self.deliver_side(message);
-        } else {
-            return false;
-        }
-        true
+        let replica = self.replica_in_flight.pop_front().map(|message| self.deliver_replica(message));
+        let side = || self.side_in_flight.pop_front().map(|message| self.deliver_side(message));
+        replica.or_else(side).is_some()
     }
 
     fn deliver_side(&mut self, message: SideMessage) {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use engine::kv::{Command, KeyValue, Request, RequestId, Revision, SessionId};
-use engine::replica_read::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
+use engine::leaderless::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
 use engine::{Answer, EngineOptions, ReadResult, Ticket};
 use raft::{Body, Configuration, ConfigurationId, Index};
 
@@ -168,7 +168,7 @@ fn a_cancelled_read_is_forgotten() {
     assert_eq!(cluster.answers_to(ticket), []);
 }
 
-/// A leader, and the two others, whose acceptance of entries is lost: they have what the leader writes, and nobody knows.
+/// A leader, and the two others, whose acceptance of entries is lost: they have what it writes, and nobody knows.
 fn with_a_write_undecided() -> (Cluster, usize, Ticket) {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);

@@ -21,7 +21,7 @@ use raft::{Index, NodeId, Poll, Raft, Witness};
 use super::Outbox;
 use super::answer::{Answer, ReadResult, Ticket};
 use crate::kv::{KeyValue, Store};
-use crate::replica_read::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
+use crate::leaderless::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
 use pending_keys::PendingKeys;
 
 /// How long to wait before the voters are asked again, in ticks: longer than a round trip in a data centre and the disk

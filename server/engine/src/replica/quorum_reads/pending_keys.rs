@@ -3,7 +3,7 @@
 //! Nothing is noted while nobody asks: each question reads what the log has gained since the last one, so each entry is
 //! read once at most, and a node that is asked nothing pays nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::{Entry, Index, Payload, Raft, Term};
@@ -16,7 +16,7 @@ pub(super) struct PendingKeys {
     /// What each entry touches, oldest first.
     entries: VecDeque<(Index, Touches)>,
     /// The last entry that touches each key among them.
-    latest: HashMap<Bytes, Index>,
+    latest: BTreeMap<Bytes, Index>,
     /// The last entry that may touch any key; zero if there is none.
     latest_of_any: Index,
     /// Up to here the log was read, an entry of this term.

@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use raft::{ConfigurationId, Index, NodeId, Witness};
 
-use crate::kv::Revision;
+use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+pub use crate::kv::Revision;
 
 /// No more keys are asked for in one message: with the longest keys it is half a mebibyte.
 pub const QUESTIONS_MAX: usize = 512;
@@ -47,6 +49,21 @@ pub struct Ask {
     pub questions: Vec<(u64, Bytes)>,
 }
 
+impl Ask {
+    /// Whether it is one that a replica sends: with some questions and not too many, each for a key that can be.
+    pub fn is_sound(&self) -> bool {
+        let of_a_size = |(_, key): &(u64, Bytes)| (1..=KEY_BYTES_MAX).contains(&key.len());
+        (1..=QUESTIONS_MAX).contains(&self.questions.len())
+            && exists(self.revision)
+            && self.questions.iter().all(of_a_size)
+    }
+}
+
+/// Whether a store can have that revision.
+fn exists(revision: Revision) -> bool {
+    revision > Revision::new(0)
+}
+
 /// What one replica knows: its log and its state at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tell {
@@ -65,6 +82,13 @@ pub struct Tell {
 }
 
 impl Tell {
+    /// Whether it is one that a replica sends: with not too many answers, each with a value that can be.
+    pub fn is_sound(&self) -> bool {
+        self.answers.len() <= QUESTIONS_MAX
+            && exists(self.revision)
+            && self.answers.iter().all(|(_, known)| known.value.is_sound())
+    }
+
     /// What the replica says of its log about a key.
     pub fn witness(&self, known: &Known) -> Witness {
         Witness { configuration: self.configuration, applied: self.applied, pending: known.pending }
@@ -98,4 +122,12 @@ pub enum Told {
         /// The number of writes since the key was created.
         version: u64,
     },
+}
+
+impl Told {
+    fn is_sound(&self) -> bool {
+        let Told::Present { value, create_revision, mod_revision, version } = self else { return true };
+        let in_order = exists(*create_revision) && create_revision <= mod_revision && *version > 0;
+        value.len() <= VALUE_BYTES_MAX && in_order
+    }
 }
