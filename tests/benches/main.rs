@@ -16,6 +16,7 @@ mod failover;
 mod generator;
 mod growth;
 mod instructions;
+mod leaderless;
 mod machine;
 mod overload;
 mod peers;
@@ -62,6 +63,8 @@ enum Child {
     Growth(growth::Growth),
     /// Measures how long no write is acknowledged when the leader is killed.
     Failover(failover::Failover),
+    /// Measures gets of both consistency levels: while the leader is lost, and how many a second.
+    Leaderless(leaderless::Leaderless),
     /// Measures what a cluster does with more than it can do, and with connections that ask for nothing.
     Overload(overload::Overload),
     /// Counts the instructions of an operation in the engine, with valgrind.
@@ -119,6 +122,7 @@ async fn main() -> anyhow::Result<()> {
             Some(Child::EchoServer { listen }) => echo::serve(listen).await,
             Some(Child::Growth(options)) => growth::measure(&options).await,
             Some(Child::Failover(options)) => failover::measure(&options).await,
+            Some(Child::Leaderless(options)) => leaderless::measure(&options).await,
             Some(Child::Overload(options)) => overload::measure(&options).await,
             Some(Child::Instructions(options)) => instructions::measure(&options),
             Some(Child::Load(load)) => instructions::run_load(&load),

@@ -119,6 +119,24 @@ fn a_profile_without_perf_says_what_is_missing() {
     assert!(!output.status.success() && errors.contains("perf is not there"), "{errors}");
 }
 
+#[test]
+fn gets_through_the_loss_of_a_leader_end_in_tables_and_a_plot() {
+    let out = tempfile::tempdir().expect("a temporary directory can be made");
+    run(out.path(), &["leaderless", "--in-flight", "4"]);
+    let report: Value = serde_json::from_str(&read(out.path(), "leaderless.json")).expect("the report is JSON");
+    for through in report["through"].as_array().expect("leaders were lost") {
+        let seen = through["seen"].as_array().expect("gets were seen");
+        for level in ["linearizable", "quorum"] {
+            assert!(seen.iter().any(|get| get["level"] == level && get["is_answered"] == true), "{level}");
+        }
+    }
+    let rates = report["rates"].as_array().expect("rates were measured");
+    assert_eq!(rates.len(), 4);
+    assert!(rates.iter().all(|rate| rate["per_second"].as_f64().is_some_and(|rate| rate > 0.0)), "{rates:?}");
+    expect_whole_tables(&read(out.path(), "leaderless.md"), &["killed", "stands still", "the leader", "the others"]);
+    expect_whole_plot("leaderless.svg", &read(out.path(), "leaderless.svg"));
+}
+
 /// Runs the benchmark for moments, with small segments, into `out`.
 fn run(out: &Path, arguments: &[&str]) {
     let server = binaries::server();
@@ -127,6 +145,7 @@ fn run(out: &Path, arguments: &[&str]) {
     bench.args(arguments).args(["--segment-bytes", "1048576", "--out"]).arg(out);
     let shortest: &[&str] = match arguments[0] {
         "failover" => &["--load-seconds", "0.1"],
+        "leaderless" => &["--seconds", "0.2", "--before-seconds", "0.3", "--after-seconds", "0.3", "--keys", "100"],
         "profile" => &["--seconds", "0.3", "--warm-up-seconds", "0.1", "--keys", "100"],
         "growth" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100"],
         "overload" => &["--seconds", "0.2", "--warm-up-seconds", "0.1", "--keys", "100", "--idle-seconds", "0.2"],

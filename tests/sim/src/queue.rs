@@ -65,11 +65,8 @@ pub(crate) enum Event {
 impl Event {
     /// Whether it comes to a process by its network.
     pub(crate) fn is_from_outside(&self) -> bool {
-        match self {
-            Event::Deliver(_) | Event::DeliverSide(_) | Event::DeliverReplica(_) => true,
-            Event::Request(_) | Event::Reader(ReaderEvent::Request(_)) => true,
-            _ => false,
-        }
+        let is_message = matches!(self, Event::Deliver(_) | Event::DeliverSide(_) | Event::DeliverReplica(_));
+        is_message || matches!(self, Event::Request(_) | Event::Reader(ReaderEvent::Request(_)))
     }
 }
 
