@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 122] = [
+pub(crate) const DEMANDED: [(&str, u64); 127] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -132,6 +132,11 @@ pub(crate) const DEMANDED: [(&str, u64); 122] = [
     ("session dropped: too many", 300),
     ("session dropped: too many bytes", 300),
     ("counter was exact", 500),
+    ("read without a leader", 50_000),
+    ("read without a leader from another node's state", 5_000),
+    ("read without a leader given up", 1_000),
+    ("read without a leader while none ran", 5_000),
+    ("witness of a write that is pending", 50_000),
 ];
 
 impl Coverage {
