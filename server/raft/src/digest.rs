@@ -69,6 +69,7 @@ impl Raft {
             election_elapsed_ticks,
             pre_vote_term,
             election_timeout_ticks,
+            gone: _, // Decides how long to wait and nothing else.
             forgotten_term,
             random: _, // Draws election timeouts and nothing else.
             outbox,

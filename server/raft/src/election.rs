@@ -5,7 +5,8 @@
 //! who heard of a leader within the shortest election timeout refuse (stickiness, §6). A leader that hears of no
 //! quorum steps down (check-quorum, thesis §6.2), so that stickiness to it ends where it can do nothing anyway.
 //!
-//! Who is told that the leader's process has ended does not wait for a timeout: see [`Raft::peer_gone`].
+//! Who is told that the leader's process has ended does not wait for a timeout: see [`Raft::peer_gone`]. Nor does who
+//! refuses a pre-vote only because its own log is better: see `Raft::ask_again_after`.
 
 use crate::configuration::Ballot;
 use crate::error::Refused;
@@ -20,8 +21,9 @@ use alloc::collections::BTreeMap;
 /// Who answered a campaign, and what.
 pub(crate) type Votes = BTreeMap<NodeId, bool>;
 
-/// Voters that are told of a leader's end campaign one after the other, so that they do not split the votes: each waits
-/// for this part of the shortest election timeout longer than the one before it, in which an election is over.
+/// Voters that learn of a leader's end at the same time campaign one after the other, so that they do not split the
+/// votes: each waits for this part of the shortest election timeout longer than the one before it, in which an election
+/// is over.
 const TURNS_PER_TIMEOUT: u32 = 16;
 
 impl Raft {
@@ -36,15 +38,44 @@ impl Raft {
         let before = self.observe();
         if self.role() == Role::Follower && self.leader() == Some(peer) {
             self.become_follower(self.current_term, None);
-            let own = self.options.id;
-            let is_before = |id: &&NodeId| **id < own && **id != peer;
-            let turn = u32::try_from(self.configuration.all_voters().iter().filter(is_before).count());
-            let turn_ticks = (self.options.election_timeout_ticks_min / TURNS_PER_TIMEOUT).max(1);
-            let ticks = turn.unwrap_or(u32::MAX).saturating_mul(turn_ticks).saturating_add(1);
+            self.gone = Some(peer);
+            let ticks = self.ticks_before_own_turn(None).saturating_add(1);
             self.election_elapsed_ticks = 0;
             self.election_timeout_ticks = ticks.min(self.options.election_timeout_ticks_max);
         }
         self.verify(&before);
+    }
+
+    /// How long a turn is: see [`TURNS_PER_TIMEOUT`].
+    fn turn_ticks(&self) -> u32 {
+        (self.options.election_timeout_ticks_min / TURNS_PER_TIMEOUT).max(1)
+    }
+
+    /// How long the voters before this one have to be elected. `asker` cannot be, nor can the leader that is gone.
+    fn ticks_before_own_turn(&self, asker: Option<NodeId>) -> u32 {
+        let own = self.options.id;
+        let is_before = |id: &&NodeId| **id < own && Some(**id) != asker && Some(**id) != self.gone;
+        let turn = u32::try_from(self.configuration.all_voters().iter().filter(is_before).count());
+        turn.unwrap_or(u32::MAX).saturating_mul(self.turn_ticks())
+    }
+
+    /// Has refused `asker` a pre-vote for its log alone. So neither hears of a leader, and of the two only this node
+    /// can be elected; but it may have asked too early, when `asker` still heard of the leader and refused. Both would
+    /// wait for an election timeout. So it asks again, in its turn among the voters that may have refused as well.
+    ///
+    /// A timer that runs out early is as safe as any: the campaign is the one of an election timeout and begins with a
+    /// pre-vote, so neither term nor vote changes before a majority hears of no leader. What still comes of the
+    /// pre-vote before is about the same term, and is no vote. It comes to an end: only a better log is woken, and by
+    /// what it asks nobody whose log is worse. A turn at least lies between two campaigns, as it does behind a vote: by
+    /// then the election that it was given in is over.
+    fn ask_again_after(&mut self, asker: NodeId) {
+        assert!(!self.hears_of_leader(), "who hears of a leader refuses for that");
+        if self.role() == Role::Candidate {
+            return; // Its election may be won yet.
+        }
+        let earliest = self.election_elapsed_ticks.saturating_add(1).max(self.turn_ticks());
+        let ticks = earliest.saturating_add(self.ticks_before_own_turn(Some(asker)));
+        self.election_timeout_ticks = self.election_timeout_ticks.min(ticks);
     }
 
     /// A tick of a node that does not lead.
@@ -216,6 +247,9 @@ impl Raft {
             // A refusal carries our term, so that an asker that is behind catches up and can win later.
             let answer_term = if granted { term } else { self.current_term };
             self.send(from, answer_term, Body::RequestVoteResponse { pre_vote, granted });
+            if term > self.current_term && !up_to_date {
+                self.ask_again_after(from);
+            }
             return Ok(());
         }
         if term > self.current_term {

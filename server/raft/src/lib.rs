@@ -82,6 +82,8 @@
 //!
 //! - **Pre-vote** (thesis §9.6) before every election that no leader asked for; a candidate whose election timeout
 //!   passes goes back to it. §5.2 lets it campaign at once in a higher term.
+//! - **Two reasons to campaign before the election timeout** (§5.2 has none), always with a pre-vote: the end of the
+//!   leader's process, and a pre-vote that was refused for the asker's log alone. See `election`.
 //! - **Stickiness** (§6, thesis §4.2.3): who heard of a leader within the shortest election timeout, and every leader,
 //!   ignores requests for votes in later terms, but for those of a leadership transfer, and later terms in answers to
 //!   votes that it asked for itself before. §5.1 adopts any later term.

@@ -44,6 +44,8 @@ pub struct Raft {
     pub(crate) pre_vote_term: Term,
     /// When to campaign; drawn anew for each round.
     pub(crate) election_timeout_ticks: u32,
+    /// The leader of whose end it was told last: nobody waits for its turn in an election.
+    pub(crate) gone: Option<NodeId>,
     pub(crate) random: Random,
     /// What it promised in terms up to this one it may have forgotten; see `snapshot`.
     pub(crate) forgotten_term: Option<Term>,
@@ -111,6 +113,7 @@ impl Raft {
             election_elapsed_ticks: 0,
             pre_vote_term: Term::ZERO,
             election_timeout_ticks,
+            gone: None,
             random,
             forgotten_term,
             outbox: Outbox::default(),
