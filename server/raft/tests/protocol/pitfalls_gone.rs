@@ -135,8 +135,8 @@ fn patient(number: u64) -> Options {
     }
 }
 
-/// A cluster that node 1 leads, and then is gone, as are the nodes that `lengths` does not name. Of each that is left it
-/// says how many of the last entries it has.
+/// A cluster that node 1 leads, and then is gone, as are the nodes that `lengths` does not name. Of each that is left
+/// it says how many of the last entries it has.
 fn leaderless(count: u64, lengths: &BTreeMap<u64, u32>) -> Cluster {
     let mut cluster = Cluster::with(voters(count), patient, |_| Disk::default());
     cluster.elect(1);
