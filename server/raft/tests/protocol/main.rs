@@ -22,4 +22,5 @@ mod pitfalls_replication;
 mod pitfalls_resources;
 mod pitfalls_snapshot;
 mod quorum;
+mod quorum_read;
 mod random_network;

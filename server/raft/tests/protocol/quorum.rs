@@ -4,9 +4,9 @@ use crate::node::id;
 use raft::{Ballot, Configuration, NodeId};
 use std::collections::BTreeSet;
 
-const NODES: u32 = 5;
+pub(crate) const NODES: u32 = 5;
 
-fn subset(bits: u32) -> BTreeSet<NodeId> {
+pub(crate) fn subset(bits: u32) -> BTreeSet<NodeId> {
     (0..NODES).filter(|bit| bits & (1 << bit) != 0).map(|bit| id(u64::from(bit) + 1)).collect()
 }
 
@@ -21,12 +21,12 @@ fn assignments() -> impl Iterator<Item = [u64; NODES as usize]> {
     })
 }
 
-fn slot(node: NodeId) -> usize {
+pub(crate) fn slot(node: NodeId) -> usize {
     usize::try_from(node.get() - 1).expect("small")
 }
 
 /// More than half of the set.
-fn is_majority(voters: &BTreeSet<NodeId>, of: impl Fn(NodeId) -> bool) -> bool {
+pub(crate) fn is_majority(voters: &BTreeSet<NodeId>, of: impl Fn(NodeId) -> bool) -> bool {
     2 * voters.iter().filter(|&&node| of(node)).count() > voters.len()
 }
 
