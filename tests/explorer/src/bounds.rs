@@ -36,6 +36,8 @@ pub struct Bounds {
     pub duplicates: u8,
     /// Linearizable reads.
     pub reads: u8,
+    /// Whether any read without a leader is followed, from any moment on. One is as good as several: it only looks.
+    pub quorum_reads: bool,
     /// Leadership transfers.
     pub transfers: u8,
     /// How often a node takes a snapshot of what it has applied, and cuts its log off behind it. If this is not zero,
@@ -86,6 +88,7 @@ impl Default for Bounds {
             overtakings: Some(0),
             duplicates: 0,
             reads: 0,
+            quorum_reads: false,
             transfers: 0,
             compactions: 0,
             installs: 0,

@@ -9,6 +9,7 @@ use crate::hash::{self, Digest, Folded};
 use crate::invariant::{self, Broken, Invariant};
 use crate::node::{Effects, Input, Node, Slot, View, name, number, small};
 use crate::panics;
+use crate::quorum_read::{self, QuorumRead};
 use raft::{Body, Message, NodeId};
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -23,6 +24,8 @@ pub(crate) struct Ghost {
     pub(crate) ledger: Vec<Committed>,
     /// Who was elected in each term, counted from 1; zero if nobody was.
     pub(crate) leaders: [u8; TERMS_MAX + 1],
+    /// A read without a leader that has begun.
+    pub(crate) read: Option<QuorumRead>,
 }
 
 /// A committed entry.
@@ -177,6 +180,27 @@ impl World {
             if !before.contains(&message) {
                 let overtakes = before.last().is_some_and(|&last| self.link(last) == self.link(message));
                 self.message_actions(cluster, &nodes, &acting, (message, overtakes), &mut act);
+            }
+        }
+        if self.bounds.quorum_reads {
+            self.ask(cluster, &nodes, visit);
+        }
+    }
+
+    /// Shows `visit` each node's word to a read without a leader.
+    fn ask(&self, cluster: &Cluster, nodes: &[&Node], visit: &mut impl FnMut(Action, Result<Cluster, Broken>)) {
+        let known = self.ghosts.get(cluster.ghost);
+        for (at, node) in nodes.iter().enumerate() {
+            let action = Action { node: at, input: Input::Ask, consumed: None, used: cluster.used };
+            match quorum_read::ask(known, at, node) {
+                Ok(None) => {}
+                Ok(Some(read)) => {
+                    let news = Ghost { read: Some(read), ..known.clone() };
+                    let ghost = self.ghosts.intern(news.clone(), || news);
+                    visit(action, Ok(Cluster { ghost, ..cluster.clone() }));
+                }
+                Err(broken) if self.bounds.invariants.contains(&broken.invariant) => visit(action, Err(broken)),
+                Err(_) => {}
             }
         }
     }
@@ -342,6 +366,7 @@ impl World {
             Input::Heartbeat => Input::Heartbeat,
             Input::Propose(command) => Input::Propose(command),
             Input::Read(committed) => Input::Read(committed),
+            Input::Ask => Input::Ask,
             Input::Transfer(target) => Input::Transfer(target),
             Input::Crash { kept } => Input::Crash { kept },
             Input::Unreachable(peer) => Input::Unreachable(peer),

@@ -25,6 +25,8 @@ pub enum Invariant {
     MatchIndex,
     /// A read sees whatever was committed before it began (§8, thesis §6.4).
     ReadIndex,
+    /// A read without a leader waits for whatever was committed before it began (`raft::Poll`).
+    QuorumRead,
     /// A message that is refused changes nothing.
     RefusalIsVoid,
     /// What was handed to the disk is the log, without holes (the contract with the driver).
@@ -35,7 +37,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 12] = [
+    pub const ALL: [Invariant; 13] = [
         Invariant::ElectionSafety,
         Invariant::OneVote,
         Invariant::LogMatching,
@@ -45,6 +47,7 @@ impl Invariant {
         Invariant::MajorityDurable,
         Invariant::MatchIndex,
         Invariant::ReadIndex,
+        Invariant::QuorumRead,
         Invariant::RefusalIsVoid,
         Invariant::DiskIsLog,
         Invariant::CoreAssertion,
@@ -62,6 +65,7 @@ impl Invariant {
             Invariant::MajorityDurable => "durable on a majority",
             Invariant::MatchIndex => "match index",
             Invariant::ReadIndex => "linearizable reads",
+            Invariant::QuorumRead => "reads without a leader",
             Invariant::RefusalIsVoid => "a refusal is void",
             Invariant::DiskIsLog => "the disk is the log",
             Invariant::CoreAssertion => "the core's assertions",

@@ -13,6 +13,7 @@
 //! - An election timeout passes, check-quorum deposes a leader, a heartbeat falls due.
 //! - A node takes a snapshot and cuts off its log; a node is handed another one's snapshot.
 //! - A client proposes or reads at a leader; a leader is asked to hand over.
+//! - A read without a leader takes witnesses of nodes, each at any moment.
 //!
 //! What is committed is applied at once, and the core is asked what to do after each input; that several inputs share
 //! one `Ready` is left to the simulator.
@@ -35,6 +36,7 @@
 //! - A step that changes nothing and sends nothing: whatever can follow it can follow without it. Where order binds,
 //!   the arrival of a message is an exception: it makes way for the next.
 //! - While nobody has been elected, nodes that nothing has happened to yet are interchangeable; the first acts.
+//! - What a read without a leader need not do to go wrong; `quorum_read` says what that is.
 //!
 //! # What is checked
 //!
@@ -50,6 +52,7 @@ mod hash;
 mod invariant;
 mod node;
 mod panics;
+mod quorum_read;
 mod search;
 mod story;
 mod suite;

@@ -11,7 +11,7 @@ use crate::invariant::{Broken, Invariant};
 use bytes::Bytes;
 use raft::{
     Body, Configuration, Entry, Event, Index, Message, NodeId, Options, Payload, Raft, ReadId, Ready, Refused, Role,
-    Term,
+    Term, Witness,
 };
 use std::fmt;
 use std::hash::Hash;
@@ -39,6 +39,10 @@ impl Slot {
 
     pub(crate) fn term(self) -> u8 {
         self.0.to_be_bytes()[0]
+    }
+
+    pub(crate) fn is_command(self) -> bool {
+        self.0.to_be_bytes()[1] != 0
     }
 
     pub(crate) fn of(entry: &Entry) -> Slot {
@@ -97,6 +101,8 @@ pub(crate) enum Input<M> {
     Propose(u8),
     /// A client's read; so many entries are committed.
     Read(u8),
+    /// A read without a leader asks for a witness, which changes nothing.
+    Ask,
     /// Leadership is to go to this node.
     Transfer(NodeId),
     /// Power is lost when so many pending batches have reached the disk, and the node starts again.
@@ -138,6 +144,8 @@ pub(crate) struct View {
     pub(crate) snapshot: u8,
     /// Of a leader: each other node, by number, and up to where it holds the same as far as the leader knows.
     pub(crate) matches: Box<[(usize, usize)]>,
+    /// What it says to a read without a leader, of a key that every command writes.
+    pub(crate) witness: Option<Witness>,
 }
 
 /// A node between two steps.
@@ -244,6 +252,7 @@ impl Node {
             Input::Read(committed) => {
                 let _refused = self.raft.read(ReadId::new(u64::from(committed))).is_err();
             }
+            Input::Ask => {}
             Input::Transfer(target) => {
                 let _refused = self.raft.transfer_leadership(target).is_err();
             }
@@ -422,6 +431,16 @@ impl Node {
         progress.iter().map(|(peer, view)| (number(*peer), position(view.match_index))).collect()
     }
 
+    fn witness(&self) -> Option<Witness> {
+        let commands = self.raft.entries_behind(Index::ZERO).filter(|entry| Slot::of(entry).is_command());
+        self.raft.witness(commands.last().map_or(Index::ZERO, |entry| entry.index))
+    }
+
+    /// Who votes, as this node knows.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        self.raft.configuration()
+    }
+
     /// Brings the node into the form in which equal nodes are equal.
     fn settle(&mut self) {
         let count = self.raft.forget_time();
@@ -438,6 +457,7 @@ impl Node {
             applied: small(self.raft.applied_index().get()),
             snapshot: small(self.disk.snapshot().len() as u64),
             matches: self.matches(),
+            witness: self.witness(),
         };
         let mut hasher = Gather::default();
         (self.raft.id(), &self.disk, self.promised).hash(&mut hasher);

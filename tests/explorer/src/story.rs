@@ -4,7 +4,7 @@ use crate::cluster::{Action, Cluster, World};
 use crate::hash::Digest;
 use crate::invariant::Broken;
 use crate::node::{Input, Slot, letter};
-use raft::{AppendResult, Body, Entry, Event, Message};
+use raft::{AppendResult, Body, Entry, Event, Index, Message, Witness};
 
 /// The actions that lead through these states, and the one behind the last that breaks the invariant.
 pub(crate) fn tell(world: &World, states: &[Digest], broken: &Broken) -> Vec<String> {
@@ -50,6 +50,11 @@ fn line(world: &World, cluster: &Cluster, action: &Action) -> String {
         Input::Heartbeat => format!("n{name} sends heartbeats"),
         Input::Propose(command) => format!("n{name} is given command {}", letter(command)),
         Input::Read(committed) => format!("n{name} is asked for a read; {committed} entries are committed"),
+        Input::Ask => {
+            let word = world.nodes(cluster)[action.node].view.witness;
+            let word = word.map_or_else(|| "nothing".to_owned(), |word| describe_witness(&word));
+            format!("n{name} is asked by a read without a leader, and says {word}")
+        }
         Input::Transfer(target) => format!("n{name} is to hand leadership to {target}"),
         Input::Crash { kept } => {
             let pending = world.nodes(cluster)[action.node].view.pending;
@@ -89,6 +94,14 @@ fn line(world: &World, cluster: &Cluster, action: &Action) -> String {
 fn entries(entries: &[Entry]) -> String {
     let words: Vec<_> = entries.iter().map(|entry| format!("{}:{:?}", entry.index, Slot::of(entry))).collect();
     format!("[{}]", words.join(" "))
+}
+
+/// A witness in a few words.
+pub(crate) fn describe_witness(witness: &Witness) -> String {
+    match witness.pending {
+        Index::ZERO => format!("applied {}", witness.applied),
+        pending => format!("applied {}, a command at {pending}", witness.applied),
+    }
 }
 
 /// A message in one line.

@@ -75,6 +75,10 @@ fn small() -> Vec<Search> {
         Search { name: "an entry of an earlier term", bounds: first_of_figure_8() },
         Search { name: "two elections, a read", bounds: Bounds { reads: 1, ..elections(2) } },
         Search {
+            name: "two elections, a command, a read without a leader",
+            bounds: Bounds { proposals: 1, ..quorum_reads(2) },
+        },
+        Search {
             name: "one leader, a command, two snapshots, two installs",
             bounds: Bounds { proposals: 1, compactions: 2, installs: 2, ..snapshots(1) },
         },
@@ -84,6 +88,11 @@ fn small() -> Vec<Search> {
 /// Snapshots are taken and installed at any time; what they cover is in no log and no memory any more.
 fn snapshots(timeouts: u8) -> Bounds {
     Bounds { compactions: 1, installs: 1, ..elections(timeouts) }
+}
+
+/// What was committed before any moment has to be seen by a read that asks nodes from then on.
+fn quorum_reads(timeouts: u8) -> Bounds {
+    Bounds { quorum_reads: true, lossy_timeouts: true, ..elections(timeouts) }
 }
 
 fn ci() -> Vec<Search> {
@@ -106,6 +115,14 @@ fn ci() -> Vec<Search> {
         Search { name: "two elections, any order, any loss", bounds: Bounds { overtakings: None, ..elections(2) } },
         Search { name: "two elections, a transfer", bounds: Bounds { transfers: 1, ..elections(2) } },
         Search { name: "two elections, two reads", bounds: Bounds { reads: 2, ..elections(2) } },
+        Search {
+            name: "two elections, a command, a crash, a read without a leader",
+            bounds: Bounds { proposals: 1, crashes: 1, ..quorum_reads(2) },
+        },
+        Search {
+            name: "three elections, a command, a read without a leader",
+            bounds: Bounds { proposals: 1, single_entries: true, ..quorum_reads(3) },
+        },
         Search {
             name: "two elections, a command, a heartbeat, a loss",
             bounds: Bounds { proposals: 1, heartbeats: 1, drops: 1, lossy_timeouts: true, ..elections(2) },
@@ -145,6 +162,10 @@ fn release() -> Vec<Search> {
         Search {
             name: "three elections, slow disks",
             bounds: Bounds { slow_disks: true, lossy_timeouts: true, ..elections(3) },
+        },
+        Search {
+            name: "two elections, a command, slow disks, a read without a leader",
+            bounds: Bounds { proposals: 1, slow_disks: true, ..quorum_reads(2) },
         },
         Search {
             name: "two elections, slow disks, a command",
