@@ -197,9 +197,13 @@ fn a_read_waits_for_a_write_that_is_undecided_and_shows_it() {
     }
 }
 
-/// An entry that only `holder` has, whose leader was cut off from its disk and from everybody else, and is dead. Gives
-/// the dead leader, the holder, and the third.
 fn with_an_entry_that_one_node_holds() -> (Cluster, usize, usize, usize) {
+    with_entries_that_one_node_holds(1)
+}
+
+/// Entries that only `holder` has, whose leader was cut off from its disk and from everybody else, and is dead. Gives
+/// the dead leader, the holder, and the third.
+fn with_entries_that_one_node_holds(count: usize) -> (Cluster, usize, usize, usize) {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
     cluster.put(leader, "k", "old");
@@ -210,7 +214,9 @@ fn with_an_entry_that_one_node_holds() -> (Cluster, usize, usize, usize) {
         matches!(message.body, Body::AppendEntriesResponse(_)) || (carries_entries(message) && message.to != keeps)
     });
     cluster.nodes[leader].disk_stalled = true;
-    cluster.write(leader, &upsert("k", "nobody was told"));
+    for _ in 0..count {
+        cluster.write(leader, &upsert("k", "nobody was told"));
+    }
     cluster.settle();
     cluster.crash(leader);
     cluster.nodes[leader].disk_stalled = false;
@@ -250,6 +256,45 @@ fn an_entry_that_vanished_is_waited_for_no_more() {
     assert!(cluster.status(holder).applied >= held);
     cluster.crash(other);
     assert_eq!(value(&cluster.read_at_once(holder, "k")), Some(b"old".as_slice()));
+}
+
+#[test]
+fn what_stands_in_place_of_entries_that_vanished_is_seen() {
+    let (mut cluster, leader, holder, other) = with_entries_that_one_node_holds(2);
+    // It is asked, and so has read what is about to vanish.
+    let ticket = cluster.quorum_read(other, "x");
+    cluster.settle();
+    assert_eq!(cluster.found(ticket).kv, None);
+    cluster.heal();
+    cluster.isolate(holder);
+    let vanishing = cluster.status(holder).raft.last_index;
+    cluster.start(leader);
+    let next = cluster.elect(Some(holder));
+    let third = leader + other - next;
+    // The first entry of the new leader takes the place of one of the two, a write that of the other.
+    cluster.join(holder);
+    cluster.converge();
+    let committed = cluster.status(next).applied;
+    cluster.isolate(third);
+    let keeps_from = node_id(holder);
+    cluster.lose(move |message| {
+        let told = match &message.body {
+            Body::AppendEntries { leader_commit, .. } => *leader_commit,
+            Body::Heartbeat { commit_index, .. } => *commit_index,
+            _ => Index::ZERO,
+        };
+        message.to == keeps_from && told > committed
+    });
+    cluster.put(next, "x", "new");
+    assert_eq!((cluster.status(holder).raft.last_index, cluster.status(holder).applied), (vanishing, committed));
+    cluster.crash(next);
+    cluster.join(third);
+    let ticket = cluster.quorum_read(third, "x");
+    cluster.settle();
+    assert_eq!(cluster.answers_to(ticket), [], "it was acknowledged, and only the holder's log knows it");
+    cluster.heal();
+    cluster.tick_until("it is committed again", |cluster| !cluster.answers_to(ticket).is_empty());
+    assert_eq!(value(&cluster.found(ticket)), Some(b"new".as_slice()));
 }
 
 #[test]
