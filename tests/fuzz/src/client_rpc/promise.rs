@@ -181,7 +181,7 @@ fn request_id(id: &wire::RequestId) -> Result<kv::RequestId, Promise> {
 }
 
 fn consistency(request: &GetRequest) -> Result<(), Promise> {
-    if (0..=1).contains(&request.consistency) { Ok(()) } else { invalid("CONSISTENCY_UNKNOWN") }
+    if (0..=2).contains(&request.consistency) { Ok(()) } else { invalid("CONSISTENCY_UNKNOWN") }
 }
 
 /// What has to come of a request of admin.v1, or of none.

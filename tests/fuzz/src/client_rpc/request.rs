@@ -116,7 +116,7 @@ fn put(model: &Model, input: &mut Input<'_>) -> PutRequest {
 }
 
 fn get(input: &mut Input<'_>) -> GetRequest {
-    GetRequest { key: key(input.u8()), consistency: mode(input.u8()) % 3 }
+    GetRequest { key: key(input.u8()), consistency: mode(input.u8()) % 4 }
 }
 
 fn delete(model: &Model, input: &mut Input<'_>) -> DeleteRequest {
