@@ -266,8 +266,14 @@ mod tests {
     #[test]
     fn an_unknown_consistency_is_refused() {
         let request = |consistency| GetRequest { key: "k".to_owned(), consistency };
-        assert!(get(request(0)).is_ok() && get(request(1)).is_ok());
-        for number in [2, -1, i32::MAX, i32::MIN] {
+        for (number, known) in [
+            (0, engine::Consistency::Linearizable),
+            (1, engine::Consistency::Linearizable),
+            (2, engine::Consistency::Quorum),
+        ] {
+            assert_eq!(get(request(number)).map(|get| get.consistency), Ok(known));
+        }
+        for number in [3, -1, i32::MAX, i32::MIN] {
             assert_eq!(get(request(number)), Err(Violation::ConsistencyUnknown { number }));
         }
     }
