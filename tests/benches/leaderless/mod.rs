@@ -181,6 +181,11 @@ async fn through_end(options: &Leaderless, end: End) -> anyhow::Result<Through> 
     Ok(Through { end, ended_ms, seen })
 }
 
+/// Milliseconds to a tenth: there are thousands of them, and nobody looks closer.
+fn rounded_ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
 /// Gets of one level at an even pace; when each was due and how long it took.
 async fn gets(
     options: Leaderless,
@@ -201,7 +206,7 @@ async fn gets(
         let (mut calls, operation, noted) = (members[turn % members.len()].clone(), traffic.next(), Arc::clone(&noted));
         runtime.spawn(async move {
             let answer = tokio::time::timeout(GET_TIMEOUT, calls.call(operation)).await;
-            let (due_ms, took_ms) = ((due - began).as_secs_f64() * 1e3, due.elapsed().as_secs_f64() * 1e3);
+            let (due_ms, took_ms) = (rounded_ms(due - began), rounded_ms(due.elapsed()));
             let is_answered = matches!(answer, Ok(Ok(())));
             noted.lock().unwrap_or_else(PoisonError::into_inner).push(Seen { level, due_ms, took_ms, is_answered });
             drop(permit);
