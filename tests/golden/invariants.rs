@@ -95,7 +95,9 @@ impl Invariants {
             | Body::Heartbeat { .. }
             | Body::HeartbeatResponse { .. }
             | Body::InstallSnapshot { .. }
-            | Body::TimeoutNow => Ok(()),
+            | Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexResponse { .. } => Ok(()),
         }
     }
 

@@ -99,6 +99,11 @@ scripts! {
         basic
         before_own_commit
         deposed
+        follower
+        follower_asks_again
+        follower_of_deposed
+        follower_of_five
+        follower_restarts
         late_round_of_old_term
         lost_round
         partitioned_leader

@@ -146,6 +146,9 @@ pub(crate) struct Node {
     pub(crate) campaigned: bool,
 }
 
+/// Each start of a node has a seed of its own.
+const SEED_STEP: u64 = 100;
+
 impl Node {
     /// A node that is down and whose disk is empty.
     pub(crate) fn new(options: Options, configuration: Configuration) -> Node {
@@ -171,6 +174,7 @@ impl Node {
     pub(crate) fn start(&mut self, applied: Index) -> Result<(), String> {
         let restored = self.durable.restored(self.configuration.clone(), applied);
         let raft = Raft::new(self.options.clone(), restored).map_err(|error| error.to_string())?;
+        self.options.seed += SEED_STEP;
         self.raft = Some(raft);
         self.applied = self.durable.entries[..position(applied)].to_vec();
         self.written = self.durable.clone();

@@ -40,6 +40,8 @@ pub(crate) fn kind(body: &Body) -> &'static str {
         Body::HeartbeatResponse { .. } => "HeartbeatResponse",
         Body::InstallSnapshot { .. } => "InstallSnapshot",
         Body::TimeoutNow => "TimeoutNow",
+        Body::ReadIndex { .. } => "ReadIndex",
+        Body::ReadIndexResponse { .. } => "ReadIndexResponse",
     }
 }
 
@@ -72,6 +74,8 @@ fn body(body: &Body) -> String {
             format!("{kind} last={last_included_index}@{last_included_term}")
         }
         Body::TimeoutNow => kind.to_owned(),
+        Body::ReadIndex { question } => format!("{kind} question={}", question.number),
+        Body::ReadIndexResponse { question, index } => format!("{kind} question={} index={index}", question.number),
     }
 }
 

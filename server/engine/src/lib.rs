@@ -44,4 +44,4 @@ pub use engine::{
     SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError, UnusableSnapshot,
     WAL_PENDING_BYTES_MAX,
 };
-pub use replica::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, Ticket};
+pub use replica::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, StaleBounds, Ticket};

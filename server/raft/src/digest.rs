@@ -20,6 +20,7 @@
 //!   keeps nodes from campaigning, which an election timer that has not run out does as well. The `TimeoutNow` that the
 //!   leader leaves behind lets its receiver do what it may do anyway, campaign. So to the explorer all disks are slow,
 //!   and none is stalled, and nothing is lost by it.
+//! - **The time of a question** decides when it is asked again, which is as good as a second copy on the way.
 //! - **Contact with followers** decides only whether check-quorum ends a leadership, an action like the election
 //!   timeout. So do the end of a transfer and the time of the next heartbeat.
 //!
@@ -40,6 +41,9 @@ impl Raft {
         self.election_timeout_ticks = self.options.election_timeout_ticks_max;
         self.random = Random::new(0);
         self.staging.forget_silence();
+        if let State::Follower { asking, .. } = &mut self.state {
+            asking.forget_time();
+        }
         if let State::Leader(leadership) = &mut self.state {
             leadership.heartbeat_elapsed_ticks = 0;
             for peer in leadership.progress.values_mut() {
@@ -70,12 +74,13 @@ impl Raft {
             pre_vote_term,
             election_timeout_ticks,
             gone: _, // Decides how long to wait and nothing else.
+            questions,
             forgotten_term,
             random: _, // Draws election timeouts and nothing else.
             outbox,
         } = self;
         (configuration, current_term, voted_for, log, staging, state).hash(hasher);
-        forgotten_term.hash(hasher);
+        (forgotten_term, questions).hash(hasher);
         (verified, now, election_elapsed_ticks, pre_vote_term, election_timeout_ticks, outbox).hash(hasher);
     }
 }

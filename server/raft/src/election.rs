@@ -12,6 +12,7 @@ use crate::configuration::Ballot;
 use crate::error::Refused;
 use crate::message::Body;
 use crate::raft::{Raft, State};
+use crate::read_index::Asking;
 use crate::ready::Event;
 use crate::replication::Leadership;
 use crate::status::Role;
@@ -82,6 +83,7 @@ impl Raft {
     pub(crate) fn tick_election(&mut self) {
         self.election_elapsed_ticks = self.election_elapsed_ticks.saturating_add(1);
         if self.election_elapsed_ticks < self.election_timeout_ticks {
+            self.ask_again();
             return;
         }
         if self.is_recovering() {
@@ -108,7 +110,7 @@ impl Raft {
         self.restart_election_timer();
         self.tell(Event::PreCampaign { term });
         self.pre_vote_term = term;
-        self.state = State::PreCandidate { votes: Votes::from([(self.options.id, true)]) };
+        self.change_state(State::PreCandidate { votes: Votes::from([(self.options.id, true)]) });
         self.request_votes(term, true, false);
         self.maybe_win_pre_vote();
     }
@@ -128,7 +130,7 @@ impl Raft {
         self.tell(Event::VoteGranted { term, candidate: self.options.id });
         // SAFETY(raft §5.2): its own vote is not counted yet. It is a vote like any other and has to be durable, or a
         // restart could give a second one in the same term; see `maybe_count_own_vote`.
-        self.state = State::Candidate { votes: Votes::new() };
+        self.change_state(State::Candidate { votes: Votes::new() });
         self.request_votes(term, false, leadership_transfer);
         assert!(self.voted_for == Some(self.options.id) && self.current_term == term);
     }
@@ -139,7 +141,7 @@ impl Raft {
         assert_eq!(self.voted_for, Some(self.options.id), "a leader voted for itself");
         let mut members = self.configuration.members();
         members.remove(&self.options.id);
-        self.state = State::Leader(Leadership::new(members, self.log.last_index(), self.now));
+        self.change_state(State::Leader(Leadership::new(members, self.log.last_index(), self.now)));
         self.tell(Event::BecameLeader { term: self.current_term });
         self.append_own(Payload::Noop);
     }
@@ -152,15 +154,25 @@ impl Raft {
             self.enter_term(term);
         }
         assert_eq!(self.current_term, term, "terms never fall");
-        let former = core::mem::replace(&mut self.state, State::Follower { leader });
-        if let State::Leader(mut leadership) = former {
-            self.outbox.aborted_reads.append(&mut leadership.reads.abort());
+        let led = self.is_leader();
+        self.change_state(State::Follower { leader, asking: Asking::default() });
+        if led {
             // Its timer stood still. What it has of its own term it has from itself.
             self.restart_election_timer();
         }
         if changes {
             self.tell(Event::BecameFollower { term, leader });
         }
+    }
+
+    /// Gives a role up for another, and with it the reads whose confirmation can no longer come.
+    fn change_state(&mut self, state: State) {
+        let mut aborted = match core::mem::replace(&mut self.state, state) {
+            State::Leader(mut leadership) => leadership.reads.abort(),
+            State::Follower { mut asking, .. } => asking.abort(),
+            State::PreCandidate { .. } | State::Candidate { .. } => return,
+        };
+        self.outbox.aborted_reads.append(&mut aborted);
     }
 
     /// A later term (§5.1): nothing of the old one holds.
@@ -211,7 +223,7 @@ impl Raft {
     fn hears_of_leader(&self) -> bool {
         match self.state {
             State::Leader(_) => true, // Check-quorum ends its leadership when this stops being true.
-            State::Follower { leader } => {
+            State::Follower { leader, .. } => {
                 leader.is_some() && self.election_elapsed_ticks < self.options.election_timeout_ticks_min
             }
             State::PreCandidate { .. } | State::Candidate { .. } => false,

@@ -37,7 +37,7 @@ pub enum Refused {
     CommitBeyondLog,
     /// A follower claims entries that this leader does not have.
     MatchBeyondLog,
-    /// An answer to a round of ReadIndex that was never started.
+    /// An answer to a round of ReadIndex that was never started, or to a question that is not under way.
     UnknownRound,
     /// It claims to be the leader of a term that has another one.
     TwoLeaders,
@@ -108,11 +108,8 @@ pub enum ProposeError {
 /// Why a read was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ReadError {
-    /// This node does not lead.
-    NotLeader {
-        /// Who does, as far as this node knows.
-        leader: Option<NodeId>,
-    },
+    /// This node does not know who leads.
+    NoLeader,
     /// [`READS_MAX`](crate::READS_MAX) reads wait for confirmation already.
     TooManyReads,
 }
@@ -161,7 +158,7 @@ impl fmt::Display for ProposeError {
 impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReadError::NotLeader { leader } => not_leader(formatter, *leader),
+            ReadError::NoLeader => not_leader(formatter, None),
             ReadError::TooManyReads => formatter.write_str("too many reads wait for confirmation"),
         }
     }
@@ -190,7 +187,7 @@ impl fmt::Display for SetupError {
     }
 }
 
-/// The common words of the three errors that name a leader.
+/// The common words of the errors that name a leader.
 fn not_leader(formatter: &mut fmt::Formatter<'_>, leader: Option<NodeId>) -> fmt::Result {
     match leader {
         Some(leader) => write!(formatter, "not the leader, {leader} is"),

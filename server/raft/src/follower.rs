@@ -127,7 +127,7 @@ impl Raft {
 
     /// Heard of the leader of `term`, which is not below the current one.
     pub(crate) fn follow(&mut self, leader: NodeId, term: Term) {
-        let follows = matches!(self.state, State::Follower { leader: Some(known) } if known == leader);
+        let follows = matches!(self.state, State::Follower { leader: Some(known), .. } if known == leader);
         if term > self.current_term || !follows {
             self.become_follower(term, Some(leader));
         }

@@ -52,7 +52,11 @@ impl Raft {
             assert_eq!(self.role(), Role::Follower, "who may have forgotten a vote campaigns");
         }
         match &self.state {
-            State::Follower { leader } => assert_ne!(*leader, Some(id), "a follower follows itself"),
+            State::Follower { leader, asking } => {
+                assert_ne!(*leader, Some(id), "a follower follows itself");
+                assert!(leader.is_some() || asking.count() == 0, "reads wait for no leader");
+                assert!(asking.count() <= READS_MAX, "too many reads wait");
+            }
             State::PreCandidate { .. } => assert!(self.configuration.is_voter(id), "a learner campaigns"),
             State::Candidate { .. } => {
                 assert!(self.configuration.is_voter(id), "a learner campaigns");
@@ -62,6 +66,7 @@ impl Raft {
                 assert_eq!(self.voted_for, Some(id), "a leader voted for itself");
                 assert_eq!(self.log.last_term(), self.current_term, "a leader's log ends in its own term");
                 assert!(leadership.reads.count() <= READS_MAX, "too many reads wait");
+                assert!(leadership.reads.askers().all(|asker| asker != id), "a leader asks itself");
                 assert_eq!(leadership.progress.len() + 1, self.configuration.size(), "progress is missing");
                 assert!(!leadership.progress.contains_key(&id), "a leader replicates to itself");
                 for (peer, progress) in &leadership.progress {

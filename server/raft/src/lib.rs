@@ -116,6 +116,8 @@
 //!   "compacted, unknown".
 //! - **A node may have forgotten what it promised**, when its disk lost part of its log (the paper's servers have
 //!   stable storage). It follows in a later term and does not vote until that cannot matter any more: see `snapshot`.
+//! - **A follower's reads** (thesis §6.4 has it ask the leader, which asks a majority): the question itself vouches for
+//!   its sender, so a leader that makes a majority with the sender answers at once. See `read_index`.
 //! - **Reads without a leader** (not in the paper): a majority says how far a state must be. See `quorum_read`.
 //! - **Members are given, not logged** (§6): the configuration can be joint and can have learners, but does not yet
 //!   change while running.
@@ -125,7 +127,8 @@
 //! *Ready*: what the driver has to do. *Batch*: one unit of writing. *Staged*: handed out in a batch. *Run*: a stretch
 //! of the log of one term. *Tail*: the entries in memory. *Progress*: a leader's account of a member. *Nudge*: an
 //! AppendEntries without entries that finds out what got lost. *Offer*: an InstallSnapshot. *Recovering*: having
-//! forgotten promises. *Round*: one question to the majority whether the term still is the latest. *Witness*: what a
+//! forgotten promises. *Round*: one question to the majority whether the term still is the latest. *Question*: what a follower
+//! asks its leader for its reads. *Witness*: what a
 //! voter says of its log and state to a read that asks no leader. *Learner*: a member that receives the log and is
 //! never counted.
 
@@ -148,6 +151,7 @@ mod progress;
 mod quorum_read;
 mod raft;
 mod random;
+mod read_index;
 mod reads;
 mod ready;
 mod replication;
@@ -161,7 +165,7 @@ mod types;
 
 pub use configuration::{Ballot, Configuration, ConfigurationError};
 pub use error::{ProposeError, ReadError, Refused, SetupError, TransferError};
-pub use message::{AppendResult, Body, Message};
+pub use message::{AppendResult, Body, Message, Question};
 pub use options::{Options, Restored};
 pub use quorum_read::{ConfigurationId, Poll, Witness};
 pub use raft::Raft;

@@ -85,6 +85,28 @@ pub enum Body {
     },
     /// The leader asks a follower that has its whole log to campaign at once (thesis §3.10).
     TimeoutNow,
+    /// A follower asks its leader how far a state must be that a linearizable read may be served from (thesis §6.4).
+    /// The reads had begun when it asked for the first time, and it is in the message's term.
+    ReadIndex {
+        /// Which question it is; the same when it is asked again.
+        question: Question,
+    },
+    /// The answer: no write was acknowledged behind `index` when the question was asked.
+    ReadIndexResponse {
+        /// The question.
+        question: Question,
+        /// The leader's commit index, as it was after the question came.
+        index: Index,
+    },
+}
+
+/// Tells a follower's questions apart, those of its earlier processes included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Question {
+    /// The number of the process that asks: its [`Options::seed`](crate::Options).
+    pub process: u64,
+    /// The number of the question in that process.
+    pub number: u64,
 }
 
 /// The two answers to `AppendEntries`. The first answers `InstallSnapshot` as well, the second only one of an earlier
@@ -123,6 +145,8 @@ impl Body {
             Body::HeartbeatResponse { .. } => "HeartbeatResponse",
             Body::InstallSnapshot { .. } => "InstallSnapshot",
             Body::TimeoutNow => "TimeoutNow",
+            Body::ReadIndex { .. } => "ReadIndex",
+            Body::ReadIndexResponse { .. } => "ReadIndexResponse",
         }
     }
 }
@@ -164,7 +188,9 @@ impl Message {
             | Body::RequestVoteResponse { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatResponse { .. }
-            | Body::TimeoutNow => Ok(()),
+            | Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexResponse { .. } => Ok(()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The machine itself: its state, its inputs, and the dispatch of messages.
 //!
-//! What the messages do is in `election`, `replication`, `follower`, `reads` and `transfer`; what comes of them leaves
+//! What the messages do is in `election`, `replication`, `follower`, `reads`, `read_index` and `transfer`; what comes of them leaves
 //! through [`Raft::ready`].
 
 use crate::configuration::Configuration;
@@ -11,6 +11,7 @@ use crate::log::{Log, Marks};
 use crate::message::{Body, Message};
 use crate::options::{Options, Restored};
 use crate::random::Random;
+use crate::read_index::Asking;
 use crate::ready::{Event, Fetch, Ready, SnapshotOffer};
 use crate::replication::Leadership;
 use crate::staging::Staging;
@@ -46,6 +47,8 @@ pub struct Raft {
     pub(crate) election_timeout_ticks: u32,
     /// The leader of whose end it was told last: nobody waits for its turn in an election.
     pub(crate) gone: Option<NodeId>,
+    /// How many questions it has asked its leaders since the start.
+    pub(crate) questions: u64,
     pub(crate) random: Random,
     /// What it promised in terms up to this one it may have forgotten; see `snapshot`.
     pub(crate) forgotten_term: Option<Term>,
@@ -57,6 +60,7 @@ pub struct Raft {
 pub(crate) enum State {
     Follower {
         leader: Option<NodeId>,
+        asking: Asking,
     },
     /// Has no leader by definition: one that still believed in its old leader would refuse to let anyone replace it.
     PreCandidate {
@@ -105,7 +109,7 @@ impl Raft {
             current_term: hard_state.current_term,
             voted_for: hard_state.voted_for,
             staging: Staging::new(last_index, hard_state),
-            state: State::Follower { leader: None },
+            state: State::Follower { leader: None, asking: Asking::default() },
             // If a leader of the restored term is there, it has seen this node's acknowledgements, and what its
             // heartbeats commit is among the entries that they covered.
             verified: last_index,
@@ -114,6 +118,7 @@ impl Raft {
             pre_vote_term: Term::ZERO,
             election_timeout_ticks,
             gone: None,
+            questions: 0,
             random,
             forgotten_term,
             outbox: Outbox::default(),
@@ -239,7 +244,7 @@ impl Raft {
     /// Who leads the current term, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
         match self.state {
-            State::Follower { leader } => leader,
+            State::Follower { leader, .. } => leader,
             State::PreCandidate { .. } | State::Candidate { .. } => None,
             State::Leader(_) => Some(self.options.id),
         }
@@ -331,6 +336,8 @@ impl Raft {
                 self.handle_install_snapshot(from, term, last_included_index, last_included_term)
             }
             Body::TimeoutNow => self.handle_timeout_now(from, term),
+            Body::ReadIndex { question } => self.handle_read_index(from, term, question),
+            Body::ReadIndexResponse { question, index } => self.handle_read_index_response(from, term, question, index),
         }
     }
 
@@ -348,6 +355,7 @@ impl Raft {
             || self.staging.is_due(&self.log, self.hard_state())
             || self.log.handed() < self.log.commit_index()
             || self.is_read_round_due()
+            || self.is_question_due()
             || self.is_append_due()
     }
 
@@ -355,6 +363,7 @@ impl Raft {
     pub fn ready(&mut self) -> Ready {
         let before = self.observe();
         self.maybe_start_read_round();
+        self.maybe_ask();
         self.send_appends();
         let commit_index = self.log.commit_index();
         // This batch carries the whole log, so its hint may name anything that is committed.

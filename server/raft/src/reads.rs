@@ -7,12 +7,14 @@
 //!
 //! Only one round is under way at a time. Reads that arrive meanwhile wait and share the next, because an answer to
 //! the present round may have been given before they arrived. Under load one exchange of heartbeats confirms
-//! thousands of reads.
+//! thousands of reads. Followers ask the leader for theirs: see `read_index`.
 
 use crate::error::{ReadError, Refused};
+use crate::message::{Body, Question};
 use crate::raft::{Raft, State};
 use crate::replication::Leadership;
 use crate::types::{Index, NodeId, ReadId, Term};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// How many reads may wait for confirmation. They cost eight bytes each here and more in whoever waits for them;
@@ -27,6 +29,8 @@ pub(crate) struct Reads {
     under_way: Option<Round>,
     /// For the next round.
     waiting: Vec<ReadId>,
+    /// The followers' questions for the next round: the last of each.
+    asked: BTreeMap<NodeId, Question>,
 }
 
 /// Reads that wait for a majority to answer the last round.
@@ -35,6 +39,7 @@ struct Round {
     /// The commit index when the round began.
     index: Index,
     ids: Vec<ReadId>,
+    asked: BTreeMap<NodeId, Question>,
 }
 
 impl Reads {
@@ -45,6 +50,29 @@ impl Reads {
     /// How many reads are not confirmed.
     pub(crate) fn count(&self) -> usize {
         self.waiting.len() + self.under_way.as_ref().map_or(0, |round| round.ids.len())
+    }
+
+    /// Takes a read, if there is room.
+    fn push(&mut self, id: ReadId) -> bool {
+        let has_room = self.count() < READS_MAX;
+        if has_room {
+            self.waiting.push(id);
+        }
+        has_room
+    }
+
+    /// A follower asks for its own reads. Whoever asks anew has given its earlier question up.
+    pub(crate) fn ask_for(&mut self, follower: NodeId, question: Question) {
+        let is_under_way = |round: &Round| round.asked.get(&follower) == Some(&question);
+        if !self.under_way.as_ref().is_some_and(is_under_way) {
+            self.asked.insert(follower, question);
+        }
+    }
+
+    /// The followers whose questions wait.
+    pub(crate) fn askers(&self) -> impl Iterator<Item = NodeId> {
+        let under_way = self.under_way.iter().flat_map(|round| round.asked.keys());
+        under_way.chain(self.asked.keys()).copied()
     }
 
     /// Leadership is lost: all reads that can no longer be confirmed, oldest first.
@@ -60,17 +88,22 @@ impl Raft {
     /// applied first, or in [`Ready::aborted_reads`](crate::Ready).
     ///
     /// # Errors
-    /// If this node does not lead, or too many reads wait already. Then `id` will not come back.
+    /// If this node neither leads nor knows who does, or too many reads wait already. Then `id` will not come back.
     pub fn read(&mut self, id: ReadId) -> Result<(), ReadError> {
-        let leader = self.leader();
-        let State::Leader(leadership) = &mut self.state else {
-            return Err(ReadError::NotLeader { leader });
+        let taken = match &mut self.state {
+            State::Leader(leadership) => leadership.reads.push(id),
+            State::Follower { leader: Some(_), asking } => asking.push(id),
+            State::Follower { leader: None, .. } | State::PreCandidate { .. } | State::Candidate { .. } => {
+                return Err(ReadError::NoLeader);
+            }
         };
-        if leadership.reads.count() >= READS_MAX {
-            return Err(ReadError::TooManyReads);
-        }
-        leadership.reads.waiting.push(id);
-        Ok(())
+        if taken { Ok(()) } else { Err(ReadError::TooManyReads) }
+    }
+
+    /// Whether this node, which leads, knows all that is committed.
+    pub(crate) fn knows_commits(&self) -> bool {
+        // SAFETY(raft §8): before an entry of its own term is committed, a leader does not know what else is.
+        self.log.matches(self.log.commit_index(), self.current_term)
     }
 
     /// Whether a round has to begin.
@@ -78,9 +111,8 @@ impl Raft {
         let State::Leader(Leadership { reads, .. }) = &self.state else {
             return false;
         };
-        // SAFETY(raft §8): before an entry of its own term is committed, a leader does not know what else is.
-        let knows_commits = self.log.matches(self.log.commit_index(), self.current_term);
-        reads.under_way.is_none() && !reads.waiting.is_empty() && knows_commits
+        let is_wanted = !reads.waiting.is_empty() || !reads.asked.is_empty();
+        reads.under_way.is_none() && is_wanted && self.knows_commits()
     }
 
     /// Begins a round for all reads that wait, if there is one to begin.
@@ -92,8 +124,8 @@ impl Raft {
             return;
         };
         reads.round += 1;
-        let ids = core::mem::take(&mut reads.waiting);
-        reads.under_way = Some(Round { index: self.log.commit_index(), ids });
+        let (ids, asked) = (core::mem::take(&mut reads.waiting), core::mem::take(&mut reads.asked));
+        reads.under_way = Some(Round { index: self.log.commit_index(), ids, asked });
         // A leader that is a majority by itself has its answer already.
         if !self.maybe_confirm_reads() {
             self.send_heartbeats();
@@ -129,10 +161,13 @@ impl Raft {
         if confirmed < own_round {
             return false;
         }
-        let Some(Round { index, ids }) = leadership.reads.under_way.take() else {
+        let Some(Round { index, ids, asked }) = leadership.reads.under_way.take() else {
             return false;
         };
         self.outbox.reads.extend(ids.into_iter().map(|id| (id, index)));
+        for (follower, question) in asked {
+            self.send(follower, self.current_term, Body::ReadIndexResponse { question, index });
+        }
         true
     }
 }

@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::kv::Revision;
 use engine::replica::Ticket;
 use engine::{Consistency, Engine, EngineError, Event};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -308,7 +309,7 @@ impl EventLoop {
     fn read(&mut self, ticket: Ticket, Get { key, consistency }: Get) {
         match consistency {
             Consistency::Linearizable => self.parts.engine.read(ticket, key),
-            Consistency::Quorum => self.parts.engine.quorum_read(ticket, key),
+            Consistency::Quorum => self.parts.engine.quorum_read(ticket, key, Revision::new(0)),
         }
     }
 

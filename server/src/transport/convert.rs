@@ -4,7 +4,7 @@
 //! sense is for the core to say.
 
 use proto::raft::v1 as wire;
-use raft::{AppendResult, Body, Entry, Index, Message, NodeId, Payload, Term};
+use raft::{AppendResult, Body, Entry, Index, Message, NodeId, Payload, Question, Term};
 
 use super::link::Lane;
 use crate::telemetry::TraceContext;
@@ -88,6 +88,12 @@ pub fn to_frame(message: Message, traces: Traces) -> Frame {
             control_request(term, Request::Heartbeat(wire::Heartbeat { commit_index: commit_index.get(), round }))
         }
         Body::TimeoutNow => control_request(term, Request::TimeoutNow(wire::TimeoutNow {})),
+        Body::ReadIndex { question: Question { process, number } } => {
+            control_request(term, Request::ReadIndex(wire::ReadIndex { process, number }))
+        }
+        Body::ReadIndexResponse { question: Question { process, number }, index } => {
+            control_response(term, Response::ReadIndex(wire::ReadIndexResponse { process, number, index: index.get() }))
+        }
         Body::InstallSnapshot { last_included_index, last_included_term } => control_request(
             term,
             Request::InstallSnapshot(wire::InstallSnapshot {
@@ -151,7 +157,7 @@ pub fn append_response(from: NodeId, to: NodeId, response: wire::AppendEntriesRe
     Ok(Message { from, to, term: Term::new(response.term), body: Body::AppendEntriesResponse(result) })
 }
 
-/// A vote request, a heartbeat, a handover or a snapshot's offer.
+/// A vote request, a heartbeat, a handover, a snapshot's offer or a follower's question.
 ///
 /// # Errors
 ///
@@ -169,6 +175,9 @@ pub fn control_request_message(from: NodeId, to: NodeId, request: wire::ControlR
             Body::Heartbeat { commit_index: Index::new(heartbeat.commit_index), round: heartbeat.round }
         }
         Request::TimeoutNow(wire::TimeoutNow {}) => Body::TimeoutNow,
+        Request::ReadIndex(wire::ReadIndex { process, number }) => {
+            Body::ReadIndex { question: Question { process, number } }
+        }
         Request::InstallSnapshot(offer) => Body::InstallSnapshot {
             last_included_index: Index::new(offer.last_included_index),
             last_included_term: Term::new(offer.last_included_term),
@@ -177,7 +186,7 @@ pub fn control_request_message(from: NodeId, to: NodeId, request: wire::ControlR
     Ok(Message { from, to, term: Term::new(request.term), body })
 }
 
-/// The answer to a vote request or to a heartbeat.
+/// The answer to a vote request, to a heartbeat or to a follower's question.
 ///
 /// # Errors
 ///
@@ -191,6 +200,9 @@ pub fn control_response_message(
     let body = match response.body.ok_or(Malformed::PartMissing)? {
         Response::RequestVote(vote) => Body::RequestVoteResponse { pre_vote: vote.pre_vote, granted: vote.granted },
         Response::Heartbeat(heartbeat) => Body::HeartbeatResponse { round: heartbeat.round },
+        Response::ReadIndex(wire::ReadIndexResponse { process, number, index }) => {
+            Body::ReadIndexResponse { question: Question { process, number }, index: Index::new(index) }
+        }
     };
     Ok(Message { from, to, term: Term::new(response.term), body })
 }
@@ -279,6 +291,8 @@ mod tests {
             Body::Heartbeat { commit_index: two, round: 9 },
             Body::HeartbeatResponse { round: 9 },
             Body::TimeoutNow,
+            Body::ReadIndex { question: Question { process: u64::MAX, number: 3 } },
+            Body::ReadIndexResponse { question: Question { process: 8, number: 3 }, index: two },
             Body::InstallSnapshot { last_included_index: two, last_included_term: term },
         ];
         for body in bodies {

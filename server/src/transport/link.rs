@@ -37,7 +37,7 @@ pub enum Lane {
     AppendRequests,
     /// Answers to AppendEntries, on the stream that the peer opened.
     AppendResponses,
-    /// Votes, heartbeats and handovers, on the stream that we opened.
+    /// Votes, heartbeats, handovers and questions of followers, on the stream that we opened.
     ControlRequests,
     /// Answers to those, on the stream that the peer opened.
     ControlResponses,

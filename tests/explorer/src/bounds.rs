@@ -34,7 +34,7 @@ pub struct Bounds {
     pub overtakings: Option<u8>,
     /// Messages delivered a second time.
     pub duplicates: u8,
-    /// Linearizable reads.
+    /// Linearizable reads, at the leader or at a follower.
     pub reads: u8,
     /// Whether any read without a leader is followed, from any moment on. One is as good as several: it only looks.
     pub quorum_reads: bool,

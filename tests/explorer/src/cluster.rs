@@ -242,6 +242,10 @@ impl World {
             }
         }
         self.snapshot_actions(cluster, at, view, &mut own);
+        if used.reads < reads && (view.leads || view.follows) {
+            let committed = small(self.ghosts.get(cluster.ghost).ledger.len() as u64);
+            own(Input::Read(committed), Used { reads: used.reads + 1, ..used });
+        }
         if !view.leads {
             return;
         }
@@ -250,10 +254,6 @@ impl World {
         }
         if used.proposals < proposals {
             own(Input::Propose(used.proposals + 1), Used { proposals: used.proposals + 1, ..used });
-        }
-        if used.reads < reads {
-            let committed = small(self.ghosts.get(cluster.ghost).ledger.len() as u64);
-            own(Input::Read(committed), Used { reads: used.reads + 1, ..used });
         }
         if used.transfers < transfers {
             for target in (0..usize::from(self.bounds.nodes)).filter(|&target| target != at) {

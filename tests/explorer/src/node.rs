@@ -156,6 +156,9 @@ pub(crate) struct Node {
     /// The last vote that anyone else may have learnt of, or that the node counted itself. Survives crashes: it is
     /// what the world remembers.
     promised: Option<(Term, NodeId)>,
+    /// How often it has crashed, if that can matter: it tells the questions of its processes apart.
+    process: u64,
+    reads: bool,
     slow_disk: bool,
     single_entries: bool,
     forgetful: bool,
@@ -164,7 +167,7 @@ pub(crate) struct Node {
 }
 
 /// What is applied and durable leaves the memory if a node is `forgetful`.
-fn options(id: NodeId, single_entries: bool, forgetful: bool) -> Options {
+fn options(id: NodeId, process: u64, single_entries: bool, forgetful: bool) -> Options {
     Options {
         id,
         election_timeout_ticks_min: ELECTION_TICKS_MIN,
@@ -175,7 +178,7 @@ fn options(id: NodeId, single_entries: bool, forgetful: bool) -> Options {
         uncommitted_bytes_max: BYTES_MAX,
         tail_bytes_max: if forgetful { 0 } else { BYTES_MAX },
         apply_bytes_max: BYTES_MAX,
-        seed: 0,
+        seed: process,
     }
 }
 
@@ -185,13 +188,15 @@ impl Node {
         let configuration = Configuration::new((0..usize::from(bounds.nodes)).map(name));
         let disk = Disk::default();
         let forgetful = bounds.compactions > 0;
-        let raft = Raft::new(options(name(number), bounds.single_entries, forgetful), disk.restored(configuration))
+        let raft = Raft::new(options(name(number), 0, bounds.single_entries, forgetful), disk.restored(configuration))
             .expect("an empty disk and a valid configuration make a node");
         let view = View::default();
         let mut node = Node {
             raft,
             disk,
             promised: None,
+            process: 0,
+            reads: bounds.reads > 0,
             slow_disk: bounds.slow_disks,
             single_entries: bounds.single_entries,
             forgetful,
@@ -238,6 +243,9 @@ impl Node {
             Input::Deliver { message, late } => {
                 if late {
                     (0..ELECTION_TICKS_MIN).for_each(|_| self.raft.tick());
+                    // What was asked again meanwhile is lost, as what was asked first may be.
+                    let asked_again = self.raft.ready().messages;
+                    assert!(asked_again.iter().all(|message| matches!(message.body, Body::ReadIndex { .. })));
                 }
                 effects.refused = self.raft.step(message).err();
             }
@@ -259,7 +267,9 @@ impl Node {
             Input::Crash { kept } => {
                 self.disk.crash(usize::from(kept))?;
                 let restored = self.disk.restored(self.raft.configuration().clone());
-                self.raft = match Raft::new(options(self.raft.id(), self.single_entries, self.forgetful), restored) {
+                self.process += u64::from(self.reads);
+                let options = options(self.raft.id(), self.process, self.single_entries, self.forgetful);
+                self.raft = match Raft::new(options, restored) {
                     Ok(raft) => raft,
                     Err(error) => return Err(Broken::new(Invariant::DiskIsLog, format!("cannot restart: {error}"))),
                 };
@@ -460,7 +470,7 @@ impl Node {
             witness: self.witness(),
         };
         let mut hasher = Gather::default();
-        (self.raft.id(), &self.disk, self.promised).hash(&mut hasher);
+        (self.raft.id(), &self.disk, self.promised, self.process).hash(&mut hasher);
         self.raft.digest(&mut hasher);
         self.digest = hasher.digest();
     }

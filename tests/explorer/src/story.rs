@@ -4,7 +4,7 @@ use crate::cluster::{Action, Cluster, World};
 use crate::hash::Digest;
 use crate::invariant::Broken;
 use crate::node::{Input, Slot, letter};
-use raft::{AppendResult, Body, Entry, Event, Index, Message, Witness};
+use raft::{AppendResult, Body, Entry, Event, Index, Message, Question, Witness};
 
 /// The actions that lead through these states, and the one behind the last that breaks the invariant.
 pub(crate) fn tell(world: &World, states: &[Digest], broken: &Broken) -> Vec<String> {
@@ -126,8 +126,14 @@ fn describe(message: &Message) -> String {
             format!(", up to {last_included_index} of term {last_included_term}")
         }
         Body::TimeoutNow => String::new(),
+        Body::ReadIndex { question } => format!(", {}", describe_question(*question)),
+        Body::ReadIndexResponse { question, index } => format!(", {}: {index}", describe_question(*question)),
     };
     format!("{kind} of term {term}{rest}")
+}
+
+fn describe_question(Question { process, number }: Question) -> String {
+    format!("question {number} of process {process}")
 }
 
 fn event(event: &Event) -> String {

@@ -116,6 +116,10 @@ fn ci() -> Vec<Search> {
         Search { name: "two elections, a transfer", bounds: Bounds { transfers: 1, ..elections(2) } },
         Search { name: "two elections, two reads", bounds: Bounds { reads: 2, ..elections(2) } },
         Search {
+            name: "one leader, a command, two reads, a crash",
+            bounds: Bounds { proposals: 1, reads: 2, crashes: 1, ..elections(1) },
+        },
+        Search {
             name: "two elections, a command, a crash, a read without a leader",
             bounds: Bounds { proposals: 1, crashes: 1, ..quorum_reads(2) },
         },

@@ -4,17 +4,23 @@
 //! messages are small, near the node's own terms and indexes, or at an edge: see [`Input::number`].
 
 use bytes::Bytes;
-use raft::{AppendResult, Body, Configuration, Entry, HardState, Index, Message, NodeId, Payload, Role, Term};
+use raft::{
+    AppendResult, Body, Configuration, Entry, HardState, Index, Message, NodeId, Payload, Question, Role, Term,
+};
 
 use crate::hunting::Outcome;
 use crate::input::Input;
-use crate::node::{Disk, Node, entries, node_id};
+use crate::node::{Disk, Node, SEED, entries, node_id};
 
 /// No input has more steps than this: what breaks after more of them breaks after few from another beginning.
 const STEPS_MAX: usize = 256;
 
-/// An offer of a snapshot: among the messages, the kind that peers' frames are made of as well.
+/// A follower's question for its reads: one of the kinds of messages, of which peers' frames are made as well.
+pub const READ_INDEX: u8 = 13;
+/// An offer of a snapshot: another.
 pub const OFFER: u8 = 14;
+/// The answer to a follower's question.
+pub const READ_INDEX_RESPONSE: u8 = 16;
 
 /// An input's kind is its byte modulo this. Below [`TICKS`] it is a message.
 pub const KINDS: u8 = 35;
@@ -222,14 +228,25 @@ pub(crate) fn message(node: &Node, kind: u8, input: &mut Input<'_>) -> Message {
             last_included_index: Index::new(input.number(indexes)),
             last_included_term: Term::new(input.number(terms)),
         },
-        12..15 => {
+        READ_INDEX => Body::ReadIndex { question: question(input) },
+        12 => {
             let commit_index = Index::new(input.number(indexes));
             Body::Heartbeat { commit_index, round: input.number([0, 1, 2, 3]) }
         }
-        15 | 16 => Body::HeartbeatResponse { round: input.number([0, 1, 2, 3]) },
+        15 => Body::HeartbeatResponse { round: input.number([0, 1, 2, 3]) },
+        READ_INDEX_RESPONSE => {
+            let question = question(input);
+            Body::ReadIndexResponse { question, index: Index::new(input.number(indexes)) }
+        }
         _ => Body::TimeoutNow,
     };
     Message { from, to, term, body }
+}
+
+/// A question of this node's process or of another, with a small number or any.
+fn question(input: &mut Input<'_>) -> Question {
+    let process = input.number([SEED, 0, 1, 2]);
+    Question { process, number: input.number([0, 1, 2, 3]) }
 }
 
 /// AppendEntries: a header byte says how many entries there are (its low three bits), whether each is described by

@@ -55,6 +55,8 @@ pub(crate) fn impossible(message: &Message, raft: &Raft, status: &Status) -> Opt
             contradiction(*term, index, last_term, &[], raft, status)
         }
         Body::TimeoutNow => (status.leader != Some(*from)).then_some("only the leader hands over"),
+        Body::ReadIndex { .. } => (*term > status.current_term).then_some("nobody follows the node in that term"),
+        Body::ReadIndexResponse { .. } => (status.leader != Some(*from)).then_some("only the leader answers"),
         Body::RequestVoteResponse { .. } | Body::HeartbeatResponse { .. } => None,
     }
 }
@@ -109,7 +111,9 @@ pub(crate) fn is_promise(body: &Body) -> bool {
         | Body::Heartbeat { .. }
         | Body::HeartbeatResponse { .. }
         | Body::InstallSnapshot { .. }
-        | Body::TimeoutNow => false,
+        | Body::TimeoutNow
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexResponse { .. } => false,
     }
 }
 

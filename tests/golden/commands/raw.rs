@@ -1,7 +1,7 @@
 //! The command `step`: a message that no honest node would have sent, or not now.
 
 use bytes::Bytes;
-use raft::{AppendResult, Body, Entry, Index, Message, Payload, Term};
+use raft::{AppendResult, Body, Entry, Index, Message, Payload, Question, Term};
 
 use crate::args::{Args, number, position};
 use crate::cluster::{Cluster, Outcome};
@@ -49,6 +49,8 @@ fn body(kind: &str, args: &mut Args<'_>) -> Result<Body, String> {
             Ok(Body::InstallSnapshot { last_included_index, last_included_term })
         }
         "TimeoutNow" => Ok(Body::TimeoutNow),
+        "ReadIndex" => Ok(Body::ReadIndex { question: question(args)? }),
+        "ReadIndexResponse" => Ok(Body::ReadIndexResponse { question: question(args)?, index: index(args, "index")? }),
         _ => Err(format!("there is no message `{kind}`")),
     }
 }
@@ -63,6 +65,12 @@ fn append_response(args: &mut Args<'_>) -> Result<Body, String> {
         return Err("accepted or rejected?".to_owned());
     };
     Ok(Body::AppendEntriesResponse(result))
+}
+
+/// `process=2 question=1`: each node's process has its number.
+fn question(args: &mut Args<'_>) -> Result<Question, String> {
+    let (process, number) = (args.number("process")?.unwrap_or(0), args.number("question")?.unwrap_or(0));
+    Ok(Question { process, number })
 }
 
 fn index(args: &mut Args<'_>, name: &str) -> Result<Index, String> {

@@ -108,7 +108,7 @@ impl World {
         let (key, call, floor, id) = (current.key, current.call.clone(), current.floor, current.id);
         let Some((output, revision)) = Output::of(answer) else { return Ok(()) };
         if let Some(revision) = revision {
-            self.observer.real_time_order.told(floor, revision, call.is_write())?;
+            self.observer.real_time_order.told(self.now_us, floor, revision, call.is_write())?;
         }
         match output {
             Output::Written { revision, .. } | Output::Found { revision, .. } | Output::Exists { revision } => {
@@ -157,7 +157,7 @@ impl World {
             Answer::Dropped { .. } if self.clients.repeats(attempt.client) => self.refused(attempt, None),
             // Certain, but a client that was told so does not try again by itself.
             Answer::Dropped { .. } | Answer::Invalid(_) => self.end_refused(attempt.client),
-            Answer::Proposed { .. } | Answer::Written(_) | Answer::Read(_) => {}
+            Answer::Proposed { .. } | Answer::Written(_) | Answer::Read(_) | Answer::TooStale { .. } => {}
         }
     }
 

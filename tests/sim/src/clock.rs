@@ -31,6 +31,12 @@ impl NodeClock {
         self.reading_us(now_us) / 1000
     }
 
+    /// When it showed so many milliseconds for the first time, in the world's time; none if it was changed since.
+    pub(crate) fn when_ms(&self, reading_ms: u64) -> Option<u64> {
+        let since_us = (reading_ms * 1000).checked_sub(self.reading_us)?;
+        Some(self.changed_at_us + since_us * TRUE_RATE / self.rate)
+    }
+
     /// Changes the rate.
     pub(crate) fn set_rate(&mut self, now_us: u64, rate: u64) {
         *self = NodeClock { rate, changed_at_us: now_us, reading_us: self.reading_us(now_us), ..*self };
@@ -66,6 +72,8 @@ mod tests {
         clock.set_rate(1_000_000, 500);
         assert_eq!(clock.now_ms(3_000_000), 7_000);
         assert_eq!(clock.span_us(10), 20);
+        assert_eq!((clock.when_ms(7_000), clock.when_ms(6_000)), (Some(3_000_000), Some(1_000_000)));
+        assert_eq!(clock.when_ms(5_999), None);
         clock.jump(3_000_000, -2_000_000);
         assert_eq!(clock.now_ms(3_000_000), 5_000);
         clock.jump(3_000_000, i64::MIN);

@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 127] = [
+pub(crate) const DEMANDED: [(&str, u64); 133] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -137,6 +137,12 @@ pub(crate) const DEMANDED: [(&str, u64); 127] = [
     ("read without a leader given up", 1_000),
     ("read without a leader while none ran", 5_000),
     ("witness of a write that is pending", 50_000),
+    ("linearizable read from a follower", 8_000),
+    ("linearizable read of a reader aborted", 500),
+    ("read of a state as it is", 15_000),
+    ("read of a state that may be old", 1_500),
+    ("state too old for a read", 2_000),
+    ("age of a state checked", 12_000),
 ];
 
 impl Coverage {

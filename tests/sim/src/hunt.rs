@@ -30,9 +30,9 @@ const LOG_HEAD: &str = "\
 
 What `cargo sim mutants --log FILE` said. The rows are those of the catalogue of bugs that other implementations had: A
 terms, votes and elections; B replication and commit; C reads; D membership; E snapshots and compaction; F storage; G
-state machine; H liveness and resources. Nobody had those of C10: they are about reads without a leader. *After* counts
-seeds of the simulator from 0 on, distinct states of the explorer, or inputs of a fuzz target; or it names the one test
-that was run.
+state machine; H liveness and resources. Nobody had those of C10 and C11: they are about reads without a leader, and of a
+node's own state. *After* counts seeds of the simulator from 0 on, distinct states of the explorer, or inputs of a fuzz
+target; or it names the one test that was run.
 
 ";
 

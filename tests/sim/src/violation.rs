@@ -68,6 +68,10 @@ pub(crate) enum Violation {
     AnsweredTwice { node: NodeId, ticket: u64 },
     #[error("an answer shows revision {found}, after another client had already been shown {floor}")]
     RevisionFell { floor: u64, found: u64 },
+    #[error("a read that allows {max_age_ms} ms was answered with a state of {age_ms} ms")]
+    TooOld { max_age_ms: u64, age_ms: u64 },
+    #[error("a state that was said to be {age_ms} ms old has revision {found}, and {floor} was told before that")]
+    StateOlderThanSaid { age_ms: u64, floor: u64, found: u64 },
     #[error("{node}: {what} is at {count}, above its bound {bound}")]
     Unbounded { node: NodeId, what: &'static str, count: u64, bound: u64 },
     #[error("{node} refuses ticket {ticket} for want of room, and has room")]

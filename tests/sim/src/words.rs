@@ -49,6 +49,8 @@ pub(crate) fn message(message: &Message) -> String {
             format!("has a snapshot of {last_included_index} of term {last_included_term}")
         }
         Body::TimeoutNow => "campaign at once".to_owned(),
+        Body::ReadIndex { question } => format!("question {}", question.number),
+        Body::ReadIndexResponse { question, index } => format!("question {}: {index}", question.number),
     };
     format!("{} from {from} in term {term}: {said}", body.kind())
 }

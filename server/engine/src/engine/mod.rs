@@ -26,7 +26,7 @@ use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 use crate::disk::Disk;
 use crate::kv::{Command, Request, Revision, Store};
 use crate::leaderless::ReplicaMessage;
-use crate::replica::{Answer, Event, Outbox, Replica, Ticket};
+use crate::replica::{Answer, Event, Outbox, Replica, StaleBounds, Ticket};
 use crate::side::{SideBody, SideMessage};
 use crate::wal::{Completion, Executor, Reader, RecoveryReport, Wal, Work};
 use agreement::{Agreement, Diverged};
@@ -243,9 +243,16 @@ impl Engine {
     }
 
     /// A client's read that needs no leader and is linearizable all the same. Answered once at most: when no majority
-    /// answers, and while a write to the key is undecided, it waits until it is cancelled.
-    pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes) {
-        self.replica.quorum_read(ticket, key);
+    /// answers, while a write to the key is undecided, and while no state has come to `min_revision`, it waits until it
+    /// is cancelled.
+    pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes, min_revision: Revision) {
+        self.replica.quorum_read(ticket, key, min_revision);
+    }
+
+    /// A client's read of this node's own state, as it is if that is within `bounds`, at `now_ms` of this node's
+    /// monotonic clock. Answered exactly once, if need be with [`Answer::TooStale`].
+    pub fn stale_read(&mut self, ticket: Ticket, key: Bytes, bounds: StaleBounds, now_ms: u64) {
+        self.replica.stale_read(ticket, key, bounds, now_ms);
     }
 
     /// A message from a peer's replica.

@@ -1,5 +1,7 @@
 //! What comes out of a replica for clients and for people: answers to tickets, and events.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use raft::{Index, NodeId, Payload, Term};
 
@@ -60,14 +62,21 @@ pub enum Answer {
         /// The term of the committed entry that proves it.
         term: Term,
     },
-    /// Leadership was lost before a majority confirmed the read; nothing was served.
+    /// Leadership was lost, or the leader, before the read was confirmed; nothing was served.
     ReadAborted,
+    /// This node's own state may be older than the read allows, or is; nothing was served.
+    TooStale {
+        /// How old it can be at most, in milliseconds; none if nothing is proven.
+        age_ms: Option<NonZeroU64>,
+        /// Its revision.
+        revision: Revision,
+    },
 }
 
 /// How fresh a read has to be, and whom that is asked of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Consistency {
-    /// It sees every write that was acknowledged before it began: a leader confirms that it is one.
+    /// It sees every write that was acknowledged before it began: a leader says how far that is.
     #[default]
     Linearizable,
     /// The same for its key, from a majority and without a leader.
@@ -85,12 +94,16 @@ pub struct ReadResult {
     pub replica: NodeId,
     /// The replicated time of that store, in milliseconds.
     pub time_ms: u64,
+    /// How old the store can have been at most when the read arrived, in milliseconds, if that was asked and is proven.
+    /// Never zero, which keeps answers small: lists of many are moved about.
+    pub age_ms: Option<NonZeroU64>,
 }
 
 impl ReadResult {
     /// What is found under `key` in the store of `replica`.
     pub(super) fn of(replica: NodeId, store: &Store, key: &[u8]) -> ReadResult {
-        ReadResult { kv: store.get(key), revision: store.revision(), replica, time_ms: store.time_ms() }
+        let (kv, revision, time_ms) = (store.get(key), store.revision(), store.time_ms());
+        ReadResult { kv, revision, replica, time_ms, age_ms: None }
     }
 }
 

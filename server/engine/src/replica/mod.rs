@@ -6,9 +6,9 @@
 //!
 //! The life of a write: [`Replica::write`] stamps the command with replicated time, encodes it once and proposes it;
 //! the client's [`Ticket`] waits for the index and term that it got. When that index is applied, the client is answered
-//! with the result, or told that another entry took the place. The life of a read: [`Replica::read`] has the core
-//! confirm with a majority that this node still leads; the client is answered once the state has applied what was
-//! committed when the read came.
+//! with the result, or told that another entry took the place. The life of a read: [`Replica::read`] has the core find
+//! out what was committed when the read came, by asking a majority whether this node still leads, or the leader; the
+//! client is answered once the state has applied that.
 //!
 //! What does not hold, and is not promised: losing leadership answers no write (its entry may still be committed); a
 //! cancelled write may still happen; a ticket whose write is never decided, because this node hears of no leader any
@@ -18,12 +18,12 @@ mod answer;
 mod clock;
 mod parked;
 mod quorum_reads;
+mod reads;
+mod stale_reads;
 mod waiters;
 
-use bytes::Bytes;
 use raft::{
-    Batch, BatchNumber, Entry, Fetch, Index, Message, NodeId, Payload, ProposeError, Raft, ReadError, Ready,
-    SnapshotOffer, Term,
+    Batch, BatchNumber, Entry, Fetch, Index, Message, NodeId, Payload, ProposeError, Raft, Ready, SnapshotOffer, Term,
 };
 use thiserror::Error;
 
@@ -33,10 +33,12 @@ use crate::leaderless::{ReplicaBody, ReplicaMessage};
 use clock::Clock;
 use parked::Parked;
 use quorum_reads::{Own, QuorumReads};
+use stale_reads::StaleReads;
 use waiters::Waiters;
 
 pub use answer::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, Ticket};
 use answer::{applied_command, applied_kind};
+pub use stale_reads::StaleBounds;
 
 /// One member of the cluster, without its disk and its network.
 pub struct Replica {
@@ -52,6 +54,7 @@ pub struct Replica {
     hash_every_entries: u64,
     waiters: Waiters,
     quorum_reads: QuorumReads,
+    stale_reads: StaleReads,
     parked: Parked,
     clock: Clock,
     /// The term in which this node leads and for which `clock` was started.
@@ -125,6 +128,7 @@ impl Replica {
             hash_every_entries,
             waiters: Waiters::new(applied_term),
             quorum_reads: QuorumReads::new(process),
+            stale_reads: StaleReads::default(),
             parked: Parked::new(),
             clock: Clock::default(),
             leading_term: None,
@@ -145,6 +149,8 @@ impl Replica {
         self.raft.tick();
         self.observe_leadership();
         self.quorum_reads.tick(self.applied);
+        let Replica { stale_reads, raft, store, outbox, .. } = self;
+        stale_reads.tick((raft, store), &mut outbox.answers);
     }
 
     /// A message from a peer.
@@ -195,26 +201,6 @@ impl Replica {
         Answer::NotLeader { leader: self.raft.leader(), term: self.raft.current_term() }
     }
 
-    /// Reads `key` linearizably for the client with `ticket`. The answer comes through the outbox.
-    pub fn read(&mut self, ticket: Ticket, key: Bytes) {
-        if self.waiters.reads_are_full() {
-            return self.refuse(ticket, Answer::Overloaded);
-        }
-        let answer = match self.raft.read(self.waiters.next_read()) {
-            Ok(()) => return self.waiters.wait_for_read(ticket, key),
-            Err(ReadError::NotLeader { .. }) => self.not_leader(),
-            Err(ReadError::TooManyReads) => Answer::Overloaded,
-        };
-        self.outbox.answers.push((ticket, answer));
-    }
-
-    /// Reads `key` linearizably for the client with `ticket`, and asks no leader: see [`raft::Poll`]. The answer comes
-    /// through the outbox.
-    pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes) {
-        let Replica { quorum_reads, raft, store, outbox, .. } = self;
-        quorum_reads.begin(ticket, key, Own { raft, store }, &mut outbox.answers);
-    }
-
     /// A message from the replica of a member.
     pub fn replica_message(&mut self, message: ReplicaMessage) {
         let ReplicaMessage { from, to, body } = message;
@@ -232,6 +218,7 @@ impl Replica {
     /// The client with `ticket` waits no more. Its write may still happen; an answer that is under way may still come.
     pub fn cancel(&mut self, ticket: Ticket) {
         self.quorum_reads.cancel(ticket);
+        self.stale_reads.cancel(ticket);
         self.waiters.cancel(ticket);
     }
 
@@ -347,21 +334,9 @@ impl Replica {
         self.outbox.fetches.extend(fetches);
         self.outbox.snapshot_offers.extend(snapshot_offers);
         self.apply(committed)?;
-        for (id, index) in reads {
-            self.waiters.confirm_read(id, index);
-        }
-        for id in aborted_reads {
-            self.waiters.abort_read(id, &mut self.outbox.answers);
-        }
+        self.note_reads(reads, aborted_reads);
         self.serve_reads();
         Ok(persist)
-    }
-
-    /// Answers the reads that the state is far enough for.
-    fn serve_reads(&mut self) {
-        let Replica { waiters, quorum_reads, raft, store, outbox, .. } = self;
-        waiters.serve_reads((raft.id(), store), self.applied, &mut outbox.answers);
-        quorum_reads.serve(Own { raft, store }, &mut outbox.answers);
     }
 
     fn apply(&mut self, committed: Vec<Entry>) -> Result<(), UnknownEntry> {
@@ -420,6 +395,7 @@ impl Replica {
     /// The driver's clock must be monotonic; if it is not, time stands still until it has caught up.
     fn observe_time(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        self.stale_reads.observe_time(now_ms);
     }
 
     /// Starts the clock of a new leadership. Called after every input that can make this node a leader.
@@ -473,7 +449,7 @@ impl Replica {
 
     /// How many reads wait for an answer, those of cancelled tickets included.
     pub fn reads_waiting(&self) -> usize {
-        self.waiters.read_count() + self.quorum_reads.count()
+        self.waiters.read_count() + self.quorum_reads.count() + self.stale_reads.count()
     }
 
     /// How many messages were dropped because too many waited for the disk.

@@ -25,8 +25,13 @@ impl Cluster {
     }
 
     fn quorum_read(&mut self, number: usize, key: &str) -> Ticket {
-        let ticket = self.ticket();
-        self.engine(number).quorum_read(ticket, Bytes::copy_from_slice(key.as_bytes()));
+        self.quorum_read_from(number, key, 0)
+    }
+
+    /// The same, from a state of at least this revision.
+    fn quorum_read_from(&mut self, number: usize, key: &str, min_revision: u64) -> Ticket {
+        let (ticket, key) = (self.ticket(), Bytes::copy_from_slice(key.as_bytes()));
+        self.engine(number).quorum_read(ticket, key, Revision::new(min_revision));
         ticket
     }
 
@@ -412,4 +417,36 @@ fn a_write_with_a_name_is_seen_in_the_log_too() {
     let other = cluster.quorum_read(leader, "another");
     cluster.settle();
     assert_eq!(cluster.found(other).kv, None::<KeyValue>);
+}
+
+#[test]
+fn a_read_may_ask_for_a_revision_and_waits_for_a_state_that_has_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect(None);
+    cluster.put(leader, "k", "before");
+    cluster.converge();
+    let peer = (leader + 1) % 3;
+    cut_off_from_entries(&mut cluster, peer);
+    cluster.put(leader, "another", "key");
+    let revision = cluster.engine(leader).store().revision().get();
+    // The peer's own state would do for this key; it is the leader's that has the revision.
+    let ticket = cluster.quorum_read_from(peer, "k", revision);
+    cluster.settle();
+    assert_eq!(
+        (value(&cluster.found(ticket)), cluster.found(ticket).revision.get()),
+        (Some(b"before".as_slice()), revision)
+    );
+    let ticket = cluster.quorum_read_from(peer, "k", revision + 1);
+    (0..SOON_TICKS).for_each(|_| cluster.tick());
+    assert_eq!(cluster.answers_to(ticket), [], "nobody has that");
+    cluster.heal();
+    cluster.put(leader, "k", "after");
+    cluster.tick_until("it is answered", |cluster| !cluster.answers_to(ticket).is_empty());
+    assert_eq!(value(&cluster.found(ticket)), Some(b"after".as_slice()));
+    // One that is never satisfied leaves nothing behind.
+    let ticket = cluster.quorum_read_from(peer, "k", u64::MAX);
+    (0..SOON_TICKS).for_each(|_| cluster.tick());
+    assert_eq!(cluster.status(peer).reads_waiting, 1);
+    cluster.engine(peer).cancel(ticket);
+    assert_eq!(cluster.status(peer).reads_waiting, 0);
 }

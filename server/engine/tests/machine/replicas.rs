@@ -60,15 +60,23 @@ fn a_single_node_answers_too() {
 }
 
 #[test]
-fn a_follower_refuses_and_names_the_leader() {
+fn a_follower_refuses_a_write_and_names_the_leader() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect(None);
     let follower = (leader + 1) % 3;
     let term = cluster.status(leader).raft.current_term;
-    let tickets = [cluster.write(follower, &upsert("a", "x")), cluster.read(follower, "a")];
+    let ticket = cluster.write(follower, &upsert("a", "x"));
+    cluster.settle();
+    assert_eq!(cluster.answers_to(ticket), [Answer::NotLeader { leader: Some(node_id(leader)), term }]);
+}
+
+#[test]
+fn who_knows_no_leader_takes_neither_writes_nor_reads() {
+    let mut cluster = Cluster::new(3);
+    let tickets = [cluster.write(0, &upsert("a", "x")), cluster.read(0, "a")];
     cluster.settle();
     for ticket in tickets {
-        assert_eq!(cluster.answers_to(ticket), [Answer::NotLeader { leader: Some(node_id(leader)), term }]);
+        assert!(matches!(cluster.answers_to(ticket), [Answer::NotLeader { leader: None, .. }]));
     }
 }
 

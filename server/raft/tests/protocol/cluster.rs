@@ -116,6 +116,11 @@ impl Cluster {
         self.cut.extend([(id(one), id(other)), (id(other), id(one))]);
     }
 
+    /// Loses what `from` says to `to`.
+    pub(crate) fn cut_one_way(&mut self, from: u64, to: u64) {
+        self.cut.insert((id(from), id(to)));
+    }
+
     pub(crate) fn isolate(&mut self, number: u64) {
         let others: Vec<u64> = self.nodes.keys().map(|other| other.get()).filter(|&other| other != number).collect();
         others.into_iter().for_each(|other| self.cut(number, other));

@@ -2,11 +2,12 @@
 
 use crate::node::*;
 use proptest::prelude::*;
-use raft::{AppendResult, Body, Configuration, Entry, Message, NodeId, Payload, Refused, Role};
+use raft::{AppendResult, Body, Configuration, Entry, Message, NodeId, Payload, Question, Refused, Role};
 
 #[test]
 fn each_kind_of_nonsense_is_refused_without_effect() {
     let huge = u64::MAX;
+    let question = Question { process: 1, number: 1 };
     let gap = vec![entry(2, 3), entry(2, 5)];
     let cases = [
         (2, 0, heartbeat(0, 0), Refused::TermZero),
@@ -43,6 +44,11 @@ fn each_kind_of_nonsense_is_refused_without_effect() {
         (2, 2, Body::HeartbeatResponse { round: 0 }, Refused::UnexpectedKind),
         (2, 2, vote(true), Refused::UnexpectedKind),
         (2, 3, pre_vote(true), Refused::UnexpectedKind),
+        (2, 2, Body::ReadIndex { question }, Refused::UnexpectedKind),
+        (2, 1, Body::ReadIndex { question }, Refused::StaleTerm),
+        (2, 3, Body::ReadIndex { question }, Refused::UnexpectedKind),
+        (2, 2, Body::ReadIndexResponse { question, index: index(huge) }, Refused::NotOurLeader),
+        (2, 1, Body::ReadIndexResponse { question, index: index(1) }, Refused::StaleTerm),
         (2, 2, Body::TimeoutNow, Refused::NotOurLeader),
         (2, 3, Body::TimeoutNow, Refused::NotOurLeader),
     ];
@@ -102,7 +108,15 @@ fn any_body() -> impl Strategy<Value = Body> {
         (number(), number()).prop_map(|(commit, round)| heartbeat(commit, round)),
         number().prop_map(|round| Body::HeartbeatResponse { round }),
         Just(Body::TimeoutNow),
+        any_question().prop_map(|question| Body::ReadIndex { question }),
+        (any_question(), number()).prop_map(|(question, at)| Body::ReadIndexResponse { question, index: index(at) }),
     ]
+}
+
+/// Of the node's first process, or of another.
+fn any_question() -> impl Strategy<Value = Question> {
+    let process = prop_oneof![3 => Just(1), 1 => number()];
+    (process, number()).prop_map(|(process, number)| Question { process, number })
 }
 
 /// What happens to the node: mostly messages, with a little life in between.

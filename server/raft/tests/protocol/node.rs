@@ -12,6 +12,9 @@ pub(crate) const ELECTION_TICKS_MIN: u32 = 10;
 pub(crate) const ELECTION_TICKS_MAX: u32 = 20;
 pub(crate) const HEARTBEAT_TICKS: u32 = 2;
 
+/// Each start of a node has a seed of its own.
+pub(crate) const SEED_STEP: u64 = 1_000;
+
 pub(crate) fn id(number: u64) -> NodeId {
     NodeId::new(number).expect("tests number nodes from 1")
 }
@@ -303,7 +306,8 @@ impl Node {
         let mut disk = std::mem::take(&mut self.disk);
         self.unsynced.iter().take(survivors).for_each(|batch| disk.write(batch));
         let (disk_is_fast, reads_fail) = (self.disk_is_fast, self.reads_fail);
-        *self = Node::new(self.options.clone(), self.configuration.clone(), disk);
+        let options = Options { seed: self.options.seed + SEED_STEP, ..self.options.clone() };
+        *self = Node::new(options, self.configuration.clone(), disk);
         (self.disk_is_fast, self.reads_fail) = (disk_is_fast, reads_fail);
     }
 

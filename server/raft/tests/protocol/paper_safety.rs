@@ -92,7 +92,7 @@ fn a_read_waits_for_a_majority_of_heartbeats() {
     assert_eq!(leader.reads, [(ReadId::new(7), index(1))]);
 
     let mut follower = Node::first_of(3);
-    assert_eq!(follower.raft.read(ReadId::new(1)), Err(ReadError::NotLeader { leader: None }));
+    assert_eq!(follower.raft.read(ReadId::new(1)), Err(ReadError::NoLeader));
 }
 
 /// §8: "a leader must have the latest information on which entries are committed", which it has not "at the start of

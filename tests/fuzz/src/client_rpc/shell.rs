@@ -130,7 +130,7 @@ impl Node for Alone {
         let mut led = self.lock();
         match led.answer(|engine, ticket| match get.consistency {
             Consistency::Linearizable => engine.read(ticket, get.key),
-            Consistency::Quorum => engine.quorum_read(ticket, get.key),
+            Consistency::Quorum => engine.quorum_read(ticket, get.key, kv::Revision::new(0)),
         }) {
             Answer::Read(result) => Ok(ReadResult {
                 kv: result.kv,

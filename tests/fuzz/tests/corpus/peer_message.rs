@@ -1,9 +1,9 @@
 //! What peers can say, right and wrong, to nodes in every role.
 
 use fuzz::peer_message::{
-    APPLY, COMPACT, FETCH, FORGET, INSTALL, JOINT, LATE, OFFER, PROPOSE, PUMP, READ, RESTART, ROOT_CANDIDATE,
-    ROOT_EMPTY, ROOT_FOLLOWER, ROOT_FOLLOWING, ROOT_LEADER, ROOT_OLD_LEADER, ROOT_PRE_CANDIDATE, ROOT_TRANSFERRING,
-    SYNC, TICKS, TRANSFER, UNREACHABLE,
+    APPLY, COMPACT, FETCH, FORGET, INSTALL, JOINT, LATE, OFFER, PROPOSE, PUMP, READ, READ_INDEX, READ_INDEX_RESPONSE,
+    RESTART, ROOT_CANDIDATE, ROOT_EMPTY, ROOT_FOLLOWER, ROOT_FOLLOWING, ROOT_LEADER, ROOT_OLD_LEADER,
+    ROOT_PRE_CANDIDATE, ROOT_TRANSFERRING, SYNC, TICKS, TRANSFER, UNREACHABLE,
 };
 
 use super::Seed;
@@ -25,6 +25,8 @@ pub(crate) const MARKS: &[&str] = &[
     "HeartbeatResponse",
     "InstallSnapshot",
     "TimeoutNow",
+    "ReadIndex",
+    "ReadIndexResponse",
     "not_for_us",
     "from_self",
     "unknown_sender",
@@ -251,6 +253,24 @@ fn leader() -> Vec<Seed> {
                 ROOT_OLD_LEADER,
                 &[&[READ, PUMP, HEARTBEAT_RESPONSE, TWO, current(), 1], &REST, &[READ, PUMP, HEARTBEAT_RESPONSE, TWO]],
             ),
+        ),
+        (
+            "asked_for_a_read",
+            story(ROOT_OLD_LEADER, &[&[READ_INDEX, TWO, current(), 7, 1, READ_INDEX, FIVE, current()]]),
+        ),
+        ("asked_before_it_knows", story(ROOT_LEADER, &[&[READ_INDEX, TWO, current(), 7, 1], &REST, &[PUMP]])),
+        (
+            "asks_for_a_read",
+            story(ROOT_FOLLOWING, &[&[READ, PUMP, READ_INDEX_RESPONSE, TWO, current(), 7, 1, last()], &REST]),
+        ),
+        ("asks_again", story(ROOT_FOLLOWING, &[&[READ, PUMP, TICKS, 3, PUMP, READ, TICKS, 31, PUMP], &REST])),
+        (
+            "answered_for_another_process",
+            story(ROOT_FOLLOWING, &[&[READ, PUMP, READ_INDEX_RESPONSE, TWO, current(), 8, 1, last()]]),
+        ),
+        (
+            "answered_by_another",
+            story(ROOT_FOLLOWING, &[&[READ, PUMP, READ_INDEX_RESPONSE, THREE, current(), 7, 1, 0]]),
         ),
         ("round_from_nowhere", story(ROOT_OLD_LEADER, &[&[HEARTBEAT_RESPONSE, TWO, current(), MAX]])),
         ("deposed", story(ROOT_OLD_LEADER, &[&[READ, PROPOSE, 9], &heartbeat(THREE, next_term(), 0), &REST])),

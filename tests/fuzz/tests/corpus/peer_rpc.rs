@@ -1,7 +1,8 @@
 //! Frames of peers: whole, damaged, and made up.
 
 use fuzz::peer_message::{
-    JOINT, PUMP, ROOT_CANDIDATE, ROOT_FOLLOWER, ROOT_FOLLOWING, ROOT_LEADER, ROOT_OLD_LEADER, SYNC,
+    JOINT, PUMP, READ, READ_INDEX, READ_INDEX_RESPONSE, ROOT_CANDIDATE, ROOT_FOLLOWER, ROOT_FOLLOWING, ROOT_LEADER,
+    ROOT_OLD_LEADER, SYNC,
 };
 use fuzz::peer_rpc::{
     APPEND_REQUEST, APPEND_RESPONSE, CONTROL_REQUEST, CONTROL_RESPONSE, DAMAGED, INTRODUCED, INTRODUCTION, RAW, STEP,
@@ -27,6 +28,8 @@ pub(crate) const MARKS: &[&str] = &[
     "Heartbeat",
     "HeartbeatResponse",
     "TimeoutNow",
+    "ReadIndex",
+    "ReadIndexResponse",
     "term_too_far_ahead",
     "malformed_entries",
     "introduced",
@@ -60,6 +63,14 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("whole_vote_response", story(ROOT_CANDIDATE, &[&[WHOLE, VOTE_RESPONSE, TWO, current, 0, 0], &rest])),
         ("whole_answers", story(ROOT_LEADER, &[&[WHOLE, ACCEPTED, TWO, current, last], &rest])),
         ("whole_rejection", story(ROOT_LEADER | JOINT, &[&[WHOLE, REJECTED, TWO, current, near(0, -1), 1, 1], &rest])),
+        ("whole_question", story(ROOT_OLD_LEADER, &[&[WHOLE, READ_INDEX, TWO, current, 7, 1], &rest])),
+        (
+            "whole_index",
+            story(
+                ROOT_FOLLOWING,
+                &[&[STEP, READ, STEP, PUMP, WHOLE, READ_INDEX_RESPONSE, TWO, current, 7, 1, last], &rest],
+            ),
+        ),
         ("whole_heartbeat_response", story(ROOT_OLD_LEADER, &[&[WHOLE, HEARTBEAT_RESPONSE, TWO, current, 0]])),
         ("term_max", story(ROOT_FOLLOWER, &[&[WHOLE, HEARTBEAT, TWO, MAX, 0, 0, WHOLE, APPEND, TWO, MAX, 1, last]])),
         ("raw_append", story(ROOT_FOLLOWER, &[&raw(APPEND_REQUEST, &frame), &rest])),

@@ -20,7 +20,7 @@ use raft::{Index, NodeId, Poll, Raft, Witness};
 
 use super::Outbox;
 use super::answer::{Answer, ReadResult, Ticket};
-use crate::kv::{KeyValue, Store};
+use crate::kv::{KeyValue, Revision, Store};
 use crate::leaderless::{ANSWER_BYTES_MAX, Ask, Known, QUESTIONS_MAX, ReplicaBody, ReplicaMessage, Tell, Told};
 use pending_keys::PendingKeys;
 
@@ -43,6 +43,8 @@ pub(super) struct QuorumReads {
     waiting: BTreeMap<Ticket, Waiting>,
     /// Those of which it is known which index a state must have applied, and none has.
     found: BTreeSet<(Index, Ticket)>,
+    /// Those for which this node's state has applied enough, but has not come to the revision that they ask for.
+    behind: BTreeSet<(Revision, Ticket)>,
     /// The tick at which each is asked about again, in order.
     ask_again: VecDeque<(u64, Ticket)>,
     /// To be asked about at the end of this turn.
@@ -57,6 +59,8 @@ pub(super) struct QuorumReads {
 #[derive(Debug)]
 struct Waiting {
     key: Bytes,
+    /// The least revision of a state that it may be answered from.
+    min_revision: Revision,
     poll: Poll,
     /// A state that has applied this may be read from.
     needed: Option<Index>,
@@ -113,6 +117,7 @@ impl QuorumReads {
             process,
             waiting: BTreeMap::new(),
             found: BTreeSet::new(),
+            behind: BTreeSet::new(),
             ask_again: VecDeque::new(),
             to_ask: Vec::new(),
             kept_bytes: 0,
@@ -126,14 +131,20 @@ impl QuorumReads {
         self.waiting.len()
     }
 
-    /// A read begins.
-    pub(super) fn begin(&mut self, ticket: Ticket, key: Bytes, own: Own<'_>, answers: &mut Vec<(Ticket, Answer)>) {
+    /// A read begins, which is not to be answered from a state of an earlier revision than `min_revision`.
+    pub(super) fn begin(
+        &mut self,
+        (ticket, key): (Ticket, Bytes),
+        min_revision: Revision,
+        own: Own<'_>,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) {
         if self.waiting.len() >= QUORUM_READS_MAX {
             answers.push((ticket, Answer::Overloaded));
             return;
         }
         let poll = Poll::new(own.raft.configuration_id());
-        self.waiting.insert(ticket, Waiting { key, poll, needed: None, furthest: None });
+        self.waiting.insert(ticket, Waiting { key, min_revision, poll, needed: None, furthest: None });
         self.to_ask.push(ticket);
     }
 
@@ -217,7 +228,8 @@ impl QuorumReads {
         }
         for (number, known) in &tell.answers {
             let ticket = Ticket::new(*number);
-            let result = ReadResult { kv: None, revision: tell.revision, replica: from, time_ms: tell.time_ms };
+            let Tell { revision, time_ms, .. } = *tell;
+            let result = ReadResult { kv: None, revision, replica: from, time_ms, age_ms: None };
             if self.note(ticket, tell.witness(known), &known.value, result, own) {
                 self.judge(ticket, own, answers);
             }
@@ -247,9 +259,11 @@ impl QuorumReads {
     fn judge(&mut self, ticket: Ticket, own: Own<'_>, answers: &mut Vec<(Ticket, Answer)>) {
         let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
         let Some(needed) = waiting.poll.needed(own.raft.configuration()) else { return };
-        let is_far_enough = |furthest: &Furthest| furthest.applied >= needed;
-        if own.raft.applied_index() >= needed {
-            self.answer(ticket, own, answers);
+        let min_revision = waiting.min_revision;
+        let is_far_enough =
+            |furthest: &Furthest| furthest.applied >= needed && furthest.result.revision >= min_revision;
+        if own.raft.applied_index() >= needed && own.store.revision() >= min_revision {
+            self.answer_or_wait(ticket, own, answers);
         } else if waiting.furthest.as_ref().is_some_and(is_far_enough) {
             let Some(Waiting { key, furthest: Some(furthest), .. }) = self.remove(ticket) else { return };
             answers.push((ticket, Answer::Read(furthest.read(key, own))));
@@ -258,6 +272,9 @@ impl QuorumReads {
             let before = waiting.needed.replace(needed);
             before.map(|before| self.found.remove(&(before, ticket)));
             self.found.insert((needed, ticket));
+            if own.raft.applied_index() >= needed {
+                self.answer_or_wait(ticket, own, answers);
+            }
         }
     }
 
@@ -267,14 +284,28 @@ impl QuorumReads {
             if needed > own.raft.applied_index() {
                 break;
             }
-            self.answer(ticket, own, answers);
+            self.answer_or_wait(ticket, own, answers);
+        }
+        while let Some((min_revision, ticket)) = self.behind.first().copied() {
+            if min_revision > own.store.revision() {
+                break;
+            }
+            self.answer_or_wait(ticket, own, answers);
         }
     }
 
-    /// Answers a read from this node's own state, which has applied what is needed.
-    fn answer(&mut self, ticket: Ticket, own: Own<'_>, answers: &mut Vec<(Ticket, Answer)>) {
-        let Some(waiting) = self.remove(ticket) else { return };
-        answers.push((ticket, Answer::Read(own.read(&waiting.key))));
+    /// Answers a read from this node's own state, which has applied what is needed, or lets it wait for the revision
+    /// that it asks for.
+    fn answer_or_wait(&mut self, ticket: Ticket, own: Own<'_>, answers: &mut Vec<(Ticket, Answer)>) {
+        let Some(waiting) = self.waiting.get_mut(&ticket) else { return };
+        if waiting.min_revision > own.store.revision() {
+            if let Some(needed) = waiting.needed.take() {
+                self.found.remove(&(needed, ticket));
+            }
+            self.behind.insert((waiting.min_revision, ticket));
+        } else if let Some(waiting) = self.remove(ticket) {
+            answers.push((ticket, Answer::Read(own.read(&waiting.key))));
+        }
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Waiting> {
@@ -282,6 +313,7 @@ impl QuorumReads {
         if let Some(needed) = waiting.needed {
             self.found.remove(&(needed, ticket));
         }
+        self.behind.remove(&(waiting.min_revision, ticket));
         self.kept_bytes -= waiting.furthest.as_ref().map_or(0, Furthest::kept_bytes);
         Some(waiting)
     }
