@@ -24,7 +24,8 @@ pub trait Forwarder: Send + Sync + 'static {
 /// Runs a request that another node forwarded.
 #[tonic::async_trait]
 pub trait ForwardTarget: Send + Sync + 'static {
-    /// Runs `request` on this node, which must lead; it is not forwarded again.
+    /// Runs `request` on this node: a write only if it leads, a linearizable read also if it follows. It is not
+    /// forwarded again.
     async fn run_forwarded(
         &self,
         request: ForwardRequest,

@@ -4,6 +4,7 @@ use proto::kv::v1::{DeleteRequest, PutMode, PutRequest, kv_service_client::KvSer
 use tests::{
     cluster::Cluster,
     rpc::{self, Failure, Outcome, failure},
+    wait::wait_for,
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -107,6 +108,22 @@ async fn a_delete_compares_the_revision_and_returns_what_it_removed() {
     let deleted = rpc::bounded(client.delete(request(put.revision))).await.expect("the revision is the current one");
     let previous = deleted.previous.expect("it was asked for");
     assert_eq!((previous.value.as_ref(), previous.mod_revision), (b"v".as_slice(), put.revision));
+}
+
+#[tokio::test]
+async fn every_node_answers_gets_from_its_own_state() {
+    let cluster = Cluster::of_three().await;
+    let leader = cluster.leader().await;
+    for node in &cluster.nodes {
+        let key = node.name();
+        cluster.put(leader, key, "v").await.expect("the key is new");
+        wait_for("it serves the get itself", async || {
+            // Whoever serves it: what was acknowledged is there at once.
+            let found = rpc::get(&node.channel(), key).await.expect("the key is there");
+            (found.served_by == node.name()).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::deadline::{self, Arrival};
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
-use super::limits::{Arriving, InFlight, in_flight_units};
+use super::limits::{Arriving, InFlight, Permit, in_flight_units};
 use super::node::Node;
 use super::operation::{Answer, Operation, Request};
 use super::pipeline::{self, Pipelines};
@@ -60,10 +60,7 @@ impl<N: Node> KvApi<N> {
                 Ok(response)
             }
             Err(failure) => {
-                let mut status = match failure {
-                    Failure::Own(error) => error.to_status_of(kind, id.as_ref()),
-                    Failure::Passed(status) => *status,
-                };
+                let mut status = failure.into_status(|error| error.to_status_of(kind, id.as_ref()));
                 span.end(status.code());
                 self.leader.add_to(status.metadata_mut());
                 Err(status)
@@ -84,11 +81,7 @@ impl<N: Node> KvApi<N> {
         }
         let mut permit = self.in_flight.admit(self.arriving(&operation, Instant::now(), deadline))?;
         let result = self.router.run(operation, deadline, span).await;
-        match &result {
-            Ok(_) => permit.note_answer(),
-            Err(Failure::Own(error)) if error.is_of_the_store() => permit.note_answer(),
-            Err(_) => {}
-        }
+        note_answer(&mut permit, &result);
         result
     }
 
@@ -97,27 +90,35 @@ impl<N: Node> KvApi<N> {
         request: Request,
         deadline: Instant,
         span: &RequestSpan,
-    ) -> Result<Answer, ApiError> {
-        let operation = Operation::new(request)?;
+    ) -> Result<Answer, Failure> {
+        let operation = Operation::new(request).map_err(ApiError::Invalid)?;
         if self.drain.is_draining() {
-            return Err(ApiError::Draining);
+            return Err(ApiError::Draining.into());
         }
         let now = Instant::now();
         if now >= deadline {
-            return Err(ApiError::DeadlineExceeded);
+            return Err(ApiError::DeadlineExceeded.into());
         }
         let mut permit = self.in_flight.admit(self.arriving(&operation, now, deadline))?;
         let result = self.router.run_only_here(operation, deadline::answer_by(now, deadline), span).await;
-        if result.as_ref().err().is_none_or(ApiError::is_of_the_store) {
-            permit.note_answer();
-        }
+        let result = result.map_err(Failure::Own);
+        note_answer(&mut permit, &result);
         result
     }
 
     fn arriving(&self, operation: &Operation, now: Instant, deadline: Instant) -> Arriving {
         // What another node runs is judged there.
-        let queue = self.router.leads_here().then(|| operation.queue()).flatten();
+        let queue = self.router.runs().includes(operation).then(|| operation.queue()).flatten();
         Arriving { units: in_flight_units(operation.value_bytes()), held: 0, queue, now, deadline }
+    }
+}
+
+/// Tells the queue of a request whether it was run and answered by this node.
+fn note_answer(permit: &mut Permit<'_>, result: &Result<Answer, Failure>) {
+    match result {
+        Ok(_) => permit.note_answer(),
+        Err(Failure::Own(error)) if error.is_of_the_store() => permit.note_answer(),
+        Err(_) => {}
     }
 }
 
@@ -215,15 +216,15 @@ impl<N: Node> ForwardTarget for KvApi<N> {
         let (kind, result) = match request.request {
             Some(request) => (kind(&request), self.admit_and_run_forwarded(request, deadline, &span).await),
             // Whatever was meant, it was not run.
-            None => (CallKind::Write, Err(Violation::RequestMissing.into())),
+            None => (CallKind::Write, Err(ApiError::from(Violation::RequestMissing).into())),
         };
         match result {
             Ok(answer) => {
                 span.end(Code::Ok);
                 Ok(ForwardResponse { response: Some(answer) })
             }
-            Err(error) => {
-                let mut status = error.to_status_of(kind, id.as_ref());
+            Err(failure) => {
+                let mut status = failure.into_status(|error| error.to_status_of(kind, id.as_ref()));
                 span.end(status.code());
                 self.leader.add_to(status.metadata_mut());
                 Err(status)

@@ -53,6 +53,16 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How often a request is tried: as often as the pauses fit into [`LEADER_WAIT_MAX`].
 pub const ATTEMPTS_MAX: usize = 20;
 
+/// How long a node that follows may take to answer a linearizable read from its own state; then the leader is asked. It
+/// is far above the round trips and the sync that such a read waits for, so a follower that keeps up is never given up;
+/// and far below an election, so that one that is behind costs its clients little. Of a shorter deadline it is half.
+pub const READ_HERE_MAX: Duration = Duration::from_millis(250);
+
+/// How long after a read that had no answer so soon all others go to the leader at once. Whoever is behind may be for
+/// long, as while it fetches a snapshot, and each time that its own state is tried again, the reads of a
+/// [`READ_HERE_MAX`] are late. Whoever was only held up once loses nothing by it but the leader's time.
+pub const READS_ELSEWHERE_FOR: Duration = Duration::from_secs(5);
+
 /// How much memory the requests under way may hold, counted in [`IN_FLIGHT_UNIT_BYTES`].
 pub const IN_FLIGHT_UNITS_MAX: usize = 16_384;
 

@@ -1,9 +1,9 @@
 //! What clients and operators reach: the kv.v1 and admin.v1 services, health and reflection.
 //!
 //! The life of a request: its deadline is read and its fields are checked ([`limits`] has every bound), a place among
-//! the requests under way is taken or refused, then it is run by this node if it leads and forwarded to the leader
-//! otherwise. What goes wrong is one case of one enum, which a single match turns into a status. A value is the slice
-//! of the frame that it arrived in, passed on and never copied here.
+//! the requests under way is taken or refused, then it is run by this node or forwarded; the head of `router` says
+//! which. What goes wrong is one case of one enum, which a single match turns into a status. A value is the slice of
+//! the frame that it arrived in, passed on and never copied here.
 //!
 //! Nothing here knows Raft or the log, and nothing below here knows a gRPC status.
 
@@ -105,7 +105,7 @@ fn services_of<N: Node + Clone>(
     let status = node.subscribe();
     let request_timeout = options.request_timeout;
     let probes = Probes::new(status.clone(), drain.clone(), vitals);
-    let router = Arc::new(Router { node: node.clone(), name: options.name.clone(), status: status.clone(), forwarder });
+    let router = Arc::new(Router::new(node.clone(), options.name.clone(), forwarder));
     let in_flight = Arc::new(InFlight::new());
     let kv = Arc::new(KvApi {
         router,

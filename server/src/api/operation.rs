@@ -62,6 +62,11 @@ impl Operation {
         matches!(self, Self::Read(Get { consistency: engine::Consistency::Quorum, .. }))
     }
 
+    /// Whether a node that follows runs it for itself, once its leader has told it how far a state must be.
+    pub(super) fn is_run_by_followers(&self) -> bool {
+        matches!(self, Self::Read(Get { consistency: engine::Consistency::Linearizable, .. }))
+    }
+
     /// What it waits for on the node that runs it; nothing in common with others if that is a majority's word.
     pub(super) fn queue(&self) -> Option<Queue> {
         match self {

@@ -1,9 +1,16 @@
-//! Where a request is run: here if this node leads, at the leader otherwise.
+//! Where a request is run: here if this node leads, at the leader otherwise; most reads here in any case.
 //!
-//! A request is tried again only when it is certain that it was not run: the leader could not be reached, or the node
-//! that was taken for the leader said that it is none. Then better knowledge is waited for, within bounds. Once a
-//! command may have been proposed there is no second attempt: whatever follows, its outcome is what the one attempt
-//! says. To settle what became of a write is such a command; whoever asked may ask again.
+//! **Again.** A request is tried again only when it is certain that it was not run: the leader could not be reached, or
+//! whoever was asked said so. Then better knowledge is waited for, within bounds. Once a command may have been proposed
+//! there is no second attempt: whatever follows, its outcome is what the one attempt says. To settle what became of a
+//! write is such a command; whoever asked may ask again. A read changes nothing, so it may be run twice.
+//!
+//! **Reads.** A node that follows runs a linearizable read itself: it asks its leader how far a state must be, and
+//! reads from its own when that is. It may hear of the leader and be behind all the same: its log does not arrive, or
+//! it needs a snapshot first. So a read that has no answer here [in time](super::limits::READ_HERE_MAX) goes to the
+//! leader, and for a while the others [go there at once](own_reads).
+
+mod own_reads;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +30,9 @@ use super::operation::{Answer, Operation};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{NodeStatus, RequestContext, Role};
 use crate::telemetry::{RequestSpan, SpanKind};
+use own_reads::OwnReads;
+
+pub(super) use own_reads::read_here_until;
 
 /// The call that carries a forwarded request.
 pub(super) const FORWARD_METHOD: &str = "raft.v1.RaftService/Forward";
@@ -34,9 +44,10 @@ const NO_MAJORITY: &str = "no majority of the members answered, or a write to th
 pub(super) struct Router<N> {
     pub(super) node: N,
     /// The node's own name.
-    pub(super) name: String,
-    pub(super) status: watch::Receiver<NodeStatus>,
-    pub(super) forwarder: Arc<dyn Forwarder>,
+    name: String,
+    status: watch::Receiver<NodeStatus>,
+    forwarder: Arc<dyn Forwarder>,
+    own_reads: OwnReads,
 }
 
 /// Why a request has no answer.
@@ -66,6 +77,27 @@ enum Target {
     Outside(String),
 }
 
+/// What this node runs itself, as far as it knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Runs {
+    /// It leads.
+    Everything,
+    /// It follows.
+    Reads,
+    /// Nothing but what needs no leader.
+    Nothing,
+}
+
+impl Runs {
+    pub(super) fn includes(self, operation: &Operation) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Reads => operation.is_run_by_followers(),
+            Self::Nothing => false,
+        }
+    }
+}
+
 impl Target {
     fn of(status: &NodeStatus) -> Self {
         match &status.leader {
@@ -78,9 +110,30 @@ impl Target {
 }
 
 impl<N: Node> Router<N> {
-    /// Whether this node leads, as far as it knows.
-    pub(super) fn leads_here(&self) -> bool {
-        self.status.borrow().leader.as_ref().is_some_and(|leader| leader.is_self)
+    /// Of the node of this name.
+    pub(super) fn new(node: N, name: String, forwarder: Arc<dyn Forwarder>) -> Self {
+        let status = node.subscribe();
+        Self { node, name, status, forwarder, own_reads: OwnReads::default() }
+    }
+
+    /// What this node runs itself now.
+    pub(super) fn runs(&self) -> Runs {
+        let status = self.status.borrow();
+        match &status.leader {
+            Some(leader) if leader.is_self => Runs::Everything,
+            Some(leader)
+                if reaches(&status, &leader.name) && self.own_reads.are_answered(status.term, Instant::now()) =>
+            {
+                Runs::Reads
+            }
+            Some(_) | None => Runs::Nothing,
+        }
+    }
+
+    /// A read that this node, which follows, began to run at `begun` is given to the leader.
+    pub(super) fn note_silence(&self, begun: Instant) {
+        let term = self.status.borrow().term;
+        self.own_reads.note_silence(term, begun, Instant::now());
     }
 
     /// Runs `operation`, and answers by `deadline`.
@@ -100,10 +153,10 @@ impl<N: Node> Router<N> {
         }
         let mut cause = String::new();
         for _ in 0..ATTEMPTS_MAX {
-            let target = Target::of(&self.status.borrow());
+            let target = self.target();
             let attempt = match &target {
                 Target::Here => self.run_here(operation.clone(), deadline, span).await,
-                Target::Peer(leader) => self.forward(leader, &operation, deadline, span).await,
+                Target::Peer(leader) => self.run_by_leader(leader, &operation, deadline, span).await,
                 Target::Outside(reason) => return Err(ApiError::NotReady { cause: reason.clone() }.into()),
                 Target::Nobody => {
                     // This is no attempt, only a wait; it ends early if anything is learnt.
@@ -155,7 +208,42 @@ impl<N: Node> Router<N> {
         }
     }
 
+    /// Runs `operation` at `leader`, or here if that is as good.
+    async fn run_by_leader(
+        &self,
+        leader: &str,
+        operation: &Operation,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Attempt {
+        if self.runs() == Runs::Reads && Runs::Reads.includes(operation) {
+            let begun = Instant::now();
+            match self.run_here(operation.clone(), read_here_until(begun, deadline), span).await {
+                Attempt::Done(Err(Failure::Own(ApiError::DeadlineExceeded))) => self.note_silence(begun),
+                attempt => return attempt,
+            }
+        }
+        self.forward(leader, operation, deadline, span).await
+    }
+
+    /// Sends `operation` to `leader`. A read is not waited for any more once another leads, or nobody.
     async fn forward(&self, leader: &str, operation: &Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
+        let mut status = self.status.clone();
+        let target = Target::of(&status.borrow());
+        let sent = self.send(leader, operation, deadline, span);
+        if operation.is_command() {
+            return sent.await;
+        }
+        tokio::select! {
+            biased;
+            attempt = sent => attempt,
+            Ok(_) = status.wait_for(|status| Target::of(status) != target) => {
+                Attempt::NotRun(format!("{leader} was asked, and then there was another leader or none"))
+            }
+        }
+    }
+
+    async fn send(&self, leader: &str, operation: &Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
         let span =
             span.child("kv.forward", SpanKind::Client).with_method(FORWARD_METHOD).with_text("server.address", leader);
         let request = ForwardRequest { from: self.name.clone(), request: Some(operation.to_request()) };
@@ -180,6 +268,10 @@ impl<N: Node> Router<N> {
         attempt
     }
 
+    fn target(&self) -> Target {
+        Target::of(&self.status.borrow())
+    }
+
     /// Waits until the leader is another than `target`, no longer than `until`.
     async fn other_than(&self, target: &Target, until: Instant) {
         let mut status = self.status.clone();
@@ -193,6 +285,10 @@ impl<N: Node> Router<N> {
         let reachable = voters.clone().filter(|member| member.reachable).count();
         ApiError::NoQuorum { cause, voters: voters.count(), reachable, term: status.term }
     }
+}
+
+fn reaches(status: &NodeStatus, member: &str) -> bool {
+    status.members.iter().any(|other| other.reachable && other.name == member)
 }
 
 /// What the leader's own error means here.
@@ -232,6 +328,16 @@ fn passed_on(status: &Status) -> Status {
     }
     let details = status.details().to_vec().into();
     Status::with_details_and_metadata(status.code(), status.message(), details, trailers)
+}
+
+impl Failure {
+    /// The status that the client is told; this node's own error is made into one by `own`.
+    pub(super) fn into_status(self, own: impl FnOnce(ApiError) -> Status) -> Status {
+        match self {
+            Self::Own(error) => own(error),
+            Self::Passed(status) => *status,
+        }
+    }
 }
 
 impl From<ApiError> for Failure {

@@ -36,7 +36,7 @@ pub(super) const LEADER: Topic = Topic(
 );
 
 pub(super) const FOLLOWER: Topic =
-    Topic("A follower accepts the leader's entries, and passes on to it what its own clients ask.");
+    Topic("A follower accepts the leader's entries, and passes on to it what its own clients write.");
 
 pub(super) const QUORUM_LOST: Topic =
     Topic("A leader that hears of no majority steps down: the others may have elected another one.");
@@ -85,7 +85,7 @@ pub(super) const PUT: Topic = Topic(
 );
 
 pub(super) const GET: Topic = Topic(
-    "A get writes nothing to the log. Before the leader answers, a majority confirms that it still leads, so that the \
+    "A get writes nothing to the log. Before it is answered, a majority confirms that the leader still leads, so that the \
      answer is never stale (linearizable).",
 );
 

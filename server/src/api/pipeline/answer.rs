@@ -6,7 +6,6 @@ use proto::kv::v1::{PipelinedError, PipelinedResponse};
 use tonic::{Code, Status};
 
 use crate::api::operation::Answer;
-use crate::api::router::Failure;
 
 /// What a response holds besides keys and values, in bytes, or a little less: its numbers and their tags.
 const RESPONSE_BYTES: usize = 64;
@@ -72,14 +71,6 @@ impl SameRefusal {
 /// The code that an answer ends its request's span with.
 pub(super) fn code(result: &Result<Answer, Status>) -> Code {
     result.as_ref().map_or_else(Status::code, |_| Code::Ok)
-}
-
-/// The status of a failed request whose own error is made into a status by `own`.
-pub(super) fn status(failure: Failure, own: impl FnOnce(super::ApiError) -> Status) -> Status {
-    match failure {
-        Failure::Own(error) => own(error),
-        Failure::Passed(status) => *status,
-    }
 }
 
 /// A status as one answer of many. What a call says in its trailers is in the details too.

@@ -5,8 +5,9 @@
 //! node's loop as one [batch](crate::node::Batch), the answers of a turn of the loop come back together, and as many
 //! as are there make one frame.
 //!
-//! Only the leader's own requests go this road. One that the node cannot run because it does not lead, or that comes
-//! back because it does not any more, gets a task that runs it as a call of its own is run.
+//! Only what the node runs itself goes this road: everything if it leads, linearizable reads if it follows. What it
+//! cannot run, what comes back because leadership has moved, and what has no answer in time because the node is behind
+//! its leader gets a task that runs it as a call of its own is run.
 //!
 //! Nothing in here grows with what a client does. While a stream has as many requests under way, or answered and not
 //! taken, as the [limits](super::limits) allow, nothing is read from it, and then HTTP/2 stops the client. One of which
@@ -14,6 +15,7 @@
 //! soon as there is an answer, however slowly it is read.
 
 mod answer;
+mod late;
 mod restraint;
 mod window;
 
@@ -41,16 +43,15 @@ use super::limits::{
 };
 use super::node::Node;
 use super::operation::{self, Answer, Operation, Request};
-use super::router::{Failure, Router};
+use super::router::{Failure, Router, Runs, read_here_until};
 use super::validate::Violation;
 use crate::node::{
-    Action, ActionResult, Answered, Answers, BATCH_OPERATIONS_MAX, Batch, BatchedOperation, Mark, Pending, ReadError,
-    Unavailable, WriteError,
+    Action, ActionResult, Answered, Answers, BATCH_OPERATIONS_MAX, Batch, BatchedOperation, Mark, Pending, Unavailable,
 };
 use crate::telemetry::{self, RequestSpan};
 use answer::{Ready, SameRefusal};
 use restraint::Restraint;
-use window::{Identity, Road, UnderWay, Window};
+use window::{Detour, Identity, Road, UnderWay, Window};
 
 /// What the streams of a node share.
 pub(super) struct Pipelines<N> {
@@ -61,9 +62,6 @@ pub(super) struct Pipelines<N> {
     /// How long a request may take for which the client sets no time.
     pub(super) request_timeout: Duration,
 }
-
-/// After so many sweeps with nothing under way, a second, a stream gives up the memory that it has used.
-const IDLE_SWEEPS: u32 = 100;
 
 type Responses = mpsc::Sender<Result<PipelineResponse, Status>>;
 
@@ -138,7 +136,11 @@ struct Queue {
 struct Circumstances {
     now: Instant,
     draining: bool,
-    /// Of their batch, if this node leads.
+    /// What this node runs itself.
+    runs: Runs,
+    /// How many they are at most.
+    count: usize,
+    /// Of their batch, once there is something in it.
     pending: Option<Arc<Pending>>,
     /// What those are told for whom there is no room.
     refusal: Option<SameRefusal>,
@@ -204,14 +206,15 @@ impl<N: Node> Pipeline<N> {
             if count == 0 {
                 return Ok(());
             }
-            let leads = self.shared.router.leads_here();
             let mut circumstances = Circumstances {
                 now: Instant::now(),
                 draining: self.shared.drain.is_draining(),
-                pending: leads.then(|| Arc::new(Pending::new(count, &self.answers))),
+                runs: self.shared.router.runs(),
+                count,
+                pending: None,
                 refusal: None,
             };
-            let mut operations = Vec::with_capacity(if leads { count } else { 0 });
+            let mut operations = Vec::with_capacity(if circumstances.runs == Runs::Nothing { 0 } else { count });
             for _ in 0..count {
                 // The one before may have been so large that no other has room beside it.
                 if self.window.room(self.ready.len()) == 0 {
@@ -220,7 +223,7 @@ impl<N: Node> Pipeline<N> {
                 let Some(request) = self.queue.requests.next() else { break };
                 operations.extend(self.begin(request, &mut circumstances, operations.len())?);
             }
-            if let Some(pending) = circumstances.pending.filter(|_| !operations.is_empty()) {
+            if let Some(pending) = circumstances.pending {
                 self.submit(Batch::new(operations, pending));
             }
             if self.queue.requests.len() == 0 {
@@ -263,8 +266,9 @@ impl<N: Node> Pipeline<N> {
         };
         let deadline = self.deadline(timeout_ms, circumstances.now);
         let units = in_flight_units(operation.value_bytes());
+        let runs_here = circumstances.runs.includes(&operation);
         // What another node runs is judged there.
-        let queue = circumstances.pending.as_ref().and_then(|_| operation.queue());
+        let queue = runs_here.then(|| operation.queue()).flatten();
         let arriving = Arriving { units, held: self.window.units(), queue, now: circumstances.now, deadline };
         if let Err(error) = self.admit(circumstances, &arriving) {
             self.queue.refused += usize::from(matches!(error, ApiError::Overloaded { .. }));
@@ -275,14 +279,27 @@ impl<N: Node> Pipeline<N> {
             return Ok(None);
         }
         let identity = Identity::of(&operation);
-        let Some(pending) = &circumstances.pending else {
+        if !runs_here {
             let mark = self.window.begin(tag, UnderWay { units, queue, identity, deadline, road: Road::Task, span });
             self.run_in_task(mark, operation, &mut GivenBack::default());
             return Ok(None);
+        }
+        let new_batch = || Arc::new(Pending::new(circumstances.count, &self.answers));
+        let pending = Arc::clone(circumstances.pending.get_or_insert_with(new_batch));
+        let action = Action::from(operation);
+        // Who leads waits for nobody else's log.
+        let detour = match &action {
+            Action::Read(get) if circumstances.runs == Runs::Reads => {
+                let begun = circumstances.now;
+                Some(Box::new(Detour { begun, after: read_here_until(begun, deadline), get: get.clone() }))
+            }
+            Action::Read(_) | Action::Write(_) => None,
         };
-        let (trace, road) = (span.context(), Road::Batch { pending: Arc::clone(pending), place });
-        let mark = self.window.begin(tag, UnderWay { units, queue, identity, deadline, road, span });
-        Ok(Some(BatchedOperation { mark, action: operation.into(), deadline, trace }))
+        let (trace, road) = (span.context(), Road::Batch { pending, place, detour });
+        let request = UnderWay { units, queue, identity, deadline, road, span };
+        let due = request.due();
+        let mark = self.window.begin(tag, request);
+        Ok(Some(BatchedOperation { mark, action, deadline: due, trace }))
     }
 
     /// When work on a request of the frame that was read last ends.
@@ -327,7 +344,7 @@ impl<N: Node> Pipeline<N> {
     /// Gives a request a task of its own, which runs it where it belongs.
     fn run_in_task(&mut self, mark: Mark, operation: Operation, given_back: &mut GivenBack) {
         // It may have ended: its deadline passed before it came back.
-        let Some(request) = self.window.turn_off(mark, given_back) else { return };
+        let Some((mark, request)) = self.window.turn_off(mark, given_back) else { return };
         let (deadline, span) = (request.deadline, std::mem::replace(&mut request.span, RequestSpan::NONE));
         let router = Arc::clone(&self.shared.router);
         self.tasks.spawn(async move {
@@ -345,7 +362,7 @@ impl<N: Node> Pipeline<N> {
         let mut given_back = GivenBack::default();
         if let Some(request) = self.window.end(mark, None, &mut given_back) {
             let own = |error: ApiError| request.identity.status(&error);
-            let result = result.map_err(|failure| answer::status(failure, own));
+            let result = result.map_err(|failure| failure.into_status(own));
             span.end(answer::code(&result));
             self.ready.push_back(Ready::new(mark.tag, result));
         }
@@ -396,40 +413,6 @@ impl<N: Node> Pipeline<N> {
         let result = result.map_err(|error| request.identity.status(&error));
         request.span.end(answer::code(&result));
         self.ready.push_back(Ready::new(mark.tag, result));
-    }
-
-    /// Answers the requests whose deadline has passed.
-    fn sweep(&mut self) {
-        // What has an answer already gets it.
-        self.take_answers();
-        self.idle_sweeps = if self.window.is_empty() { self.idle_sweeps + 1 } else { 0 };
-        if self.idle_sweeps == IDLE_SWEEPS {
-            // A stream that is idle costs little, whatever it was used for; one that is empty between two frames keeps
-            // what it will use again.
-            self.idle_sweeps = 0;
-            self.window.shrink();
-            self.answers.shrink();
-            self.answered = Vec::new();
-            self.ready.shrink_to_fit();
-        }
-        let now = Instant::now();
-        let mut given_back = GivenBack::default();
-        for mark in self.window.late(now) {
-            let Some(UnderWay { road: Road::Batch { pending, place }, identity, .. }) = self.window.get_mut(mark)
-            else {
-                continue;
-            };
-            let error = if pending.abandon(now) {
-                ApiError::DeadlineExceeded
-            } else if identity.is_read() {
-                ReadError::DeadlineExceeded.into()
-            } else {
-                let (term, index) = pending.position(*place);
-                WriteError::DeadlineExceeded { term, index }.into()
-            };
-            self.end(mark, Err(error), None, &mut given_back);
-        }
-        self.window.settle(given_back);
     }
 
     /// Sends what is ready, as much of it as one frame holds.

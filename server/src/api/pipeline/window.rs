@@ -13,7 +13,7 @@ use crate::api::error::{ApiError, CallKind};
 use crate::api::limits::{Arriving, GivenBack, InFlight, STREAM_REQUESTS_MAX, STREAM_UNITS_MAX};
 use crate::api::operation::{self, Operation};
 use crate::api::validate::Violation;
-use crate::node::{Mark, Pending};
+use crate::node::{Get, Mark, Pending};
 use crate::number_hash::NumberHash;
 use crate::telemetry::RequestSpan;
 
@@ -50,10 +50,20 @@ pub(super) struct Identity {
 /// Who watches a request's deadline.
 #[derive(Debug)]
 pub(super) enum Road {
-    /// The stream: it is at this place of a batch.
-    Batch { pending: Arc<Pending>, place: usize },
+    /// The stream: it is at this place of a batch. A node that follows has another road ready for its reads.
+    Batch { pending: Arc<Pending>, place: usize, detour: Option<Box<Detour>> },
     /// A task of its own, which answers in time.
     Task,
+}
+
+/// How a read goes on that has no answer from this node in time.
+#[derive(Debug)]
+pub(super) struct Detour {
+    /// When it was begun here.
+    pub(super) begun: Instant,
+    /// When it is not waited for any more.
+    pub(super) after: Instant,
+    pub(super) get: Get,
 }
 
 /// The requests under way on one stream. Whatever room they hold is given back when it is dropped.
@@ -63,8 +73,18 @@ pub(super) struct Window {
     units: usize,
     requests: HashMap<u64, Numbered, NumberHash>,
     sequence: u64,
-    /// No deadline is before this.
-    next_deadline: Option<Instant>,
+    /// Nothing is due before this.
+    next_due: Option<Instant>,
+}
+
+impl UnderWay {
+    /// When it has to be looked after, if it has no answer by then.
+    pub(super) fn due(&self) -> Instant {
+        match &self.road {
+            Road::Batch { detour: Some(detour), .. } => detour.after.min(self.deadline),
+            Road::Batch { detour: None, .. } | Road::Task => self.deadline,
+        }
+    }
 }
 
 impl Identity {
@@ -92,7 +112,7 @@ impl Identity {
 
 impl Window {
     pub(super) fn new(in_flight: Arc<InFlight>) -> Self {
-        Self { in_flight, units: 0, requests: HashMap::default(), sequence: 0, next_deadline: None }
+        Self { in_flight, units: 0, requests: HashMap::default(), sequence: 0, next_due: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -130,8 +150,8 @@ impl Window {
     /// A request for which there is [room](Self::take) begins: how its answer is known.
     pub(super) fn begin(&mut self, tag: u64, request: UnderWay) -> Mark {
         self.sequence += 1;
-        let (sequence, deadline) = (self.sequence, request.deadline);
-        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+        let (sequence, due) = (self.sequence, request.due());
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         self.requests.insert(tag, Numbered { sequence, request });
         Mark { tag, sequence }
     }
@@ -184,31 +204,36 @@ impl Window {
         self.requests.shrink_to_fit();
     }
 
-    /// The request of this mark waits for this node no more, but goes another road.
-    pub(super) fn turn_off(&mut self, mark: Mark, given_back: &mut GivenBack) -> Option<&mut UnderWay> {
-        let request = self.get_mut(mark)?;
+    /// The request of this mark waits for this node no more, but goes another road. What the node may still say of it
+    /// is not its answer: from here on it has another mark.
+    pub(super) fn turn_off(&mut self, mark: Mark, given_back: &mut GivenBack) -> Option<(Mark, &mut UnderWay)> {
+        let numbered = self.requests.get_mut(&mark.tag).filter(|numbered| numbered.sequence == mark.sequence)?;
+        self.sequence += 1;
+        numbered.sequence = self.sequence;
+        let request = &mut numbered.request;
         request.road = Road::Task;
         if let Some(queue) = request.queue.take() {
             given_back.leave(queue, request.units, None);
         }
-        Some(request)
+        Some((Mark { tag: mark.tag, sequence: self.sequence }, request))
     }
 
-    /// The requests whose deadline has passed and is the stream's to watch.
-    pub(super) fn late(&mut self, now: Instant) -> Vec<Mark> {
-        if self.next_deadline.is_none_or(|next| now < next) {
+    /// The requests that are the stream's to look after now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Mark> {
+        if self.next_due.is_none_or(|next| now < next) {
             return Vec::new();
         }
-        let (mut late, mut next) = (Vec::new(), None::<Instant>);
+        let (mut all, mut next) = (Vec::new(), None::<Instant>);
         for (&tag, Numbered { sequence, request }) in &self.requests {
+            let due = request.due();
             match &request.road {
-                Road::Batch { .. } if request.deadline <= now => late.push(Mark { tag, sequence: *sequence }),
-                Road::Batch { .. } => next = Some(next.map_or(request.deadline, |next| next.min(request.deadline))),
+                Road::Batch { .. } if due <= now => all.push(Mark { tag, sequence: *sequence }),
+                Road::Batch { .. } => next = Some(next.map_or(due, |next| next.min(due))),
                 Road::Task => {}
             }
         }
-        self.next_deadline = next;
-        late
+        self.next_due = next;
+        all
     }
 }
 

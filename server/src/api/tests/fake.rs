@@ -32,10 +32,20 @@ pub(super) enum Write {
     Wait,
 }
 
+/// What a node does with a read.
+pub(super) enum Read {
+    /// It answers.
+    Answer(Result<ReadResult, ReadError>),
+    /// It answers, having learnt of another leader.
+    AnswerAndLearn(Result<ReadResult, ReadError>, Box<NodeStatus>),
+    /// It waits for what its leader has and does not get it.
+    Wait,
+}
+
 pub(super) struct State {
     pub(super) status: watch::Sender<NodeStatus>,
     pub(super) writes: Mutex<VecDeque<Write>>,
-    pub(super) reads: Mutex<VecDeque<Result<ReadResult, ReadError>>>,
+    pub(super) reads: Mutex<VecDeque<Read>>,
     pub(super) transfers: Mutex<VecDeque<Result<(Leader, u64), TransferError>>>,
     /// The batches that the node was handed and that a test has not taken up.
     pub(super) batches: Mutex<VecDeque<Batch>>,
@@ -71,7 +81,7 @@ impl FakeNode {
         self.0.writes.lock().expect("no panic").push_back(write);
     }
 
-    pub(super) fn will_read(&self, read: Result<ReadResult, ReadError>) {
+    pub(super) fn will_read(&self, read: Read) {
         self.0.reads.lock().expect("no panic").push_back(read);
     }
 
@@ -105,9 +115,20 @@ impl Node for FakeNode {
         }
     }
 
-    async fn read(&self, get: Get, _context: RequestContext) -> Result<ReadResult, ReadError> {
+    async fn read(&self, get: Get, context: RequestContext) -> Result<ReadResult, ReadError> {
         self.0.gets.lock().expect("no panic").push(get);
-        self.0.reads.lock().expect("no panic").pop_front().expect("no read was expected")
+        let read = self.0.reads.lock().expect("no panic").pop_front();
+        match read.expect("no read was expected") {
+            Read::Answer(answer) => answer,
+            Read::AnswerAndLearn(answer, status) => {
+                self.learns(*status);
+                answer
+            }
+            Read::Wait => {
+                tokio::time::sleep_until(context.deadline.into()).await;
+                Err(ReadError::DeadlineExceeded)
+            }
+        }
     }
 
     fn submit_batch(&self, batch: Batch) -> Result<(), (Unavailable, Batch)> {
@@ -138,7 +159,8 @@ pub(super) type Forwarding = Box<dyn FnOnce(&FakeNode) -> Result<ForwardResponse
 /// A forwarder that answers from a list.
 pub(super) struct FakeForwarder {
     node: FakeNode,
-    pub(super) answers: Mutex<VecDeque<Forwarding>>,
+    /// None: there is no answer before the deadline.
+    pub(super) answers: Mutex<VecDeque<Option<Forwarding>>>,
     /// To whom it was to forward what.
     pub(super) forwarded: Mutex<Vec<(String, ForwardRequest, Option<TraceContext>)>>,
 }
@@ -149,12 +171,17 @@ impl Forwarder for FakeForwarder {
         &self,
         leader: &str,
         request: ForwardRequest,
-        _deadline: Instant,
+        deadline: Instant,
         trace: Option<&TraceContext>,
     ) -> Result<ForwardResponse, ForwardError> {
         self.forwarded.lock().expect("no panic").push((leader.to_owned(), request, trace.cloned()));
-        let answer = self.answers.lock().expect("no panic").pop_front();
-        answer.expect("nothing was to be forwarded")(&self.node)
+        let answer = self.answers.lock().expect("no panic").pop_front().expect("nothing was to be forwarded");
+        if let Some(answer) = answer.filter(|_| Instant::now() < deadline) {
+            return answer(&self.node);
+        }
+        tokio::time::sleep_until(deadline.into()).await;
+        let (leader, cause) = (leader.to_owned(), "no answer before the deadline".to_owned());
+        Err(ForwardError::Lost { leader, cause, deadline_exceeded: true })
     }
 }
 
@@ -181,7 +208,12 @@ impl Harness {
     where
         F: FnOnce(&FakeNode) -> Result<ForwardResponse, ForwardError> + Send + 'static,
     {
-        self.forwarder.answers.lock().expect("no panic").push_back(Box::new(answer));
+        self.forwarder.answers.lock().expect("no panic").push_back(Some(Box::new(answer)));
+    }
+
+    /// Something is forwarded and has no answer.
+    pub(super) fn will_hang(&self) {
+        self.forwarder.answers.lock().expect("no panic").push_back(None);
     }
 
     /// To whom was forwarded.

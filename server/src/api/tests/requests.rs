@@ -12,7 +12,7 @@ use proto::kv::v1::{
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::fake::{Harness, TIME_MS, Write, led_by, reason, written};
+use super::fake::{Harness, Read, TIME_MS, Write, led_by, reason, written};
 use crate::api::admission::Queue;
 use crate::api::error::{ApiError, CallKind};
 use crate::api::limits::{Arriving, InFlight};
@@ -60,7 +60,7 @@ async fn each_request_is_answered_with_the_leader_in_the_metadata() {
     assert_eq!(headers["quorate-leader-address"], "n1:7000");
 
     let result = ReadResult { kv: Some(key_value()), revision: 9, served_by: "n1".to_owned(), time_ms: TIME_MS };
-    harness.node.will_read(Ok(result));
+    harness.node.will_read(Read::Answer(Ok(result)));
     let (response, headers) = harness.call::<_, GetResponse>(GET, &get()).await.expect("found");
     assert_eq!((response.revision, response.served_by.as_str(), response.time_ms), (9, "n1", TIME_MS));
     let kv = response.kv.expect("found");
@@ -180,7 +180,12 @@ async fn rejections_have_the_exact_texts() {
     assert_eq!((status.code(), status.message()), (Code::NotFound, "key not found: a"));
     assert_eq!(reason(&status), ("KEY_NOT_FOUND".to_owned(), "NOT_APPLIED".to_owned()));
 
-    harness.node.will_read(Ok(ReadResult { kv: None, revision: 1, served_by: "n1".to_owned(), time_ms: TIME_MS }));
+    harness.node.will_read(Read::Answer(Ok(ReadResult {
+        kv: None,
+        revision: 1,
+        served_by: "n1".to_owned(),
+        time_ms: TIME_MS,
+    })));
     let status = harness.call::<_, GetResponse>(GET, &get()).await.expect_err("missing");
     assert_eq!((status.code(), status.message()), (Code::NotFound, "key not found: a"));
     assert_eq!(reason(&status), ("KEY_NOT_FOUND".to_owned(), String::new()));
@@ -235,7 +240,7 @@ async fn what_stops_the_node_is_passed_to_the_client() {
         assert_eq!(status.code(), code);
         assert_eq!(reason(&status), (expected.0.to_owned(), expected.1.to_owned()));
     }
-    harness.node.will_read(Err(ReadError::DeadlineExceeded));
+    harness.node.will_read(Read::Answer(Err(ReadError::DeadlineExceeded)));
     let status = harness.call::<_, GetResponse>(GET, &get()).await.expect_err("stopped");
     assert_eq!(status.code(), Code::DeadlineExceeded);
 }

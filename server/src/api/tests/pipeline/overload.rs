@@ -13,7 +13,7 @@ use tonic::Code;
 use super::{Stream, expect, get, put, succeed, take, taken};
 use crate::api::admission::{ALWAYS_ADMITTED_UNITS, INTERVAL};
 use crate::api::limits::RETRY_SOON;
-use crate::api::tests::fake::{Harness, Write, led_by, reason, written};
+use crate::api::tests::fake::{Harness, Read, Write, led_by, reason, written};
 use crate::node::{ActionResult, BatchedOperation, Pending};
 
 /// More than are taken in in any case.
@@ -133,7 +133,7 @@ async fn calls_and_what_other_nodes_forward_are_refused_at_the_same_queue() {
         assert!(status.metadata().contains_key("grpc-retry-pushback-ms"));
     }
     assert!(harness.node.requests().is_empty(), "nothing reaches the node");
-    harness.node.will_read(Err(crate::node::ReadError::DeadlineExceeded));
+    harness.node.will_read(Read::Answer(Err(crate::node::ReadError::DeadlineExceeded)));
     let get = GetRequest { key: "a".to_owned(), consistency: 0 };
     let read = harness.call::<_, GetResponse>("kv.v1.KvService/Get", &get).await;
     assert_eq!(read.expect_err("the node says so").code(), Code::DeadlineExceeded);

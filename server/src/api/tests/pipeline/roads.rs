@@ -1,5 +1,6 @@
 //! Where the requests of a stream are run, and how a stream ends.
 
+use engine::kv;
 use proto::kv::v1::pipelined_response::Response;
 use proto::kv::v1::{GetResponse, PipelineRequest, PipelinedRequest, PipelinedResponse, PutResponse};
 use proto::raft::v1::ForwardResponse;
@@ -7,20 +8,20 @@ use proto::raft::v1::forward_response::Response as Forwarded;
 use tonic::Code;
 use tonic::transport::Server;
 
-use super::{Stream, expect, get, put, succeed, take, until};
+use super::{Stream, expect, get, put, succeed, take, taken, until};
 use crate::api::error::{ApiError, CallKind};
 use crate::api::limits;
-use crate::api::tests::fake::{Harness, led_by, reason};
+use crate::api::tests::fake::{Harness, Read, TIME_MS, led_by, reason};
 use crate::api::tests::services::{serve, serve_by};
 use crate::forward::ForwardError;
-use crate::node::{ActionResult, Unavailable};
+use crate::node::{ActionResult, NodeStatus, ReadError, ReadResult, Unavailable};
 
 fn forwarded(response: Forwarded) -> Result<ForwardResponse, ForwardError> {
     Ok(ForwardResponse { response: Some(response) })
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_lead_forwards_each_request_and_names_the_leader() {
+async fn a_node_that_does_not_lead_forwards_each_write_and_names_the_leader() {
     let harness = Harness::new(led_by(Some("n2")));
     let mut stream = Stream::open(&harness).await;
     assert_eq!(stream.headers.get("quorate-leader-name").map(|name| name.as_bytes()), Some(&b"n2"[..]));
@@ -31,12 +32,12 @@ async fn a_node_that_does_not_lead_forwards_each_request_and_names_the_leader() 
     assert!(matches!(&frame.responses[0].response, Some(Response::Put(response)) if response.revision == 5));
 
     // The leader's own error is passed on as it is.
-    let error = ApiError::KeyNotFound { key: "b".to_owned() };
-    harness.will_forward(move |_| Err(ForwardError::Answered(Box::new(error.to_status(CallKind::Other)))));
-    stream.send([get(2, "b")]).await;
+    let error = ApiError::KeyExists { key: "b".to_owned(), mod_revision: 3 };
+    harness.will_forward(move |_| Err(ForwardError::Answered(Box::new(error.to_status(CallKind::Write)))));
+    stream.send([put(2, "b")]).await;
     let (tag, error) = stream.error().await;
-    assert_eq!((tag, error.message.as_str()), (2, "key not found: b"));
-    expect(&error, Code::NotFound, "KEY_NOT_FOUND", "");
+    assert_eq!((tag, error.message.as_str()), (2, "key already exists: b"));
+    expect(&error, Code::AlreadyExists, "KEY_EXISTS", "NOT_APPLIED");
 
     harness.will_forward(|_| {
         let (leader, cause) = ("n2".to_owned(), "reset".to_owned());
@@ -49,13 +50,84 @@ async fn a_node_that_does_not_lead_forwards_each_request_and_names_the_leader() 
 }
 
 #[tokio::test]
+async fn a_node_that_follows_reads_in_batches_and_forwards_what_is_beside() {
+    let harness = Harness::new(led_by(Some("n2")));
+    let mut stream = Stream::open(&harness).await;
+    harness.will_forward(|_| forwarded(Forwarded::Put(PutResponse { revision: 5, ..PutResponse::default() })));
+    stream.send([get(1, "a"), put(2, "b"), get(3, "c")]).await;
+    let (pending, operations) = taken(&harness).await;
+    assert!(matches!(stream.answers(1).await[0], PipelinedResponse { tag: 2, response: Some(Response::Put(_)) }));
+    assert_eq!(operations.len(), 2, "it is one batch");
+    for operation in operations {
+        succeed((pending.clone(), operation));
+    }
+    let mut tags: Vec<_> = stream.answers(2).await.iter().map(|answer| answer.tag).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, [1, 3]);
+    assert_eq!(harness.forwarded_to(), ["n2"]);
+    assert!(harness.api.in_flight.is_empty());
+}
+
+#[tokio::test]
+async fn reads_that_a_node_which_follows_does_not_answer_in_time_go_to_the_leader() {
+    let harness = Harness::new(led_by(Some("n2")));
+    let mut stream = Stream::open(&harness).await;
+    let value = || GetResponse { served_by: "n2".to_owned(), ..GetResponse::default() };
+    harness.will_hang();
+    stream.send([get(1, "a")]).await;
+    let (pending, operation) = take(&harness, 1).await.remove(0);
+    until("it is forwarded", || !harness.forwarded_to().is_empty()).await;
+    // What the node says of it now is too late, and is not its answer: neither that it was not run nor what it found.
+    pending.answer(operation.mark, ActionResult::NotRun(operation.action.clone()));
+    succeed((pending, operation));
+    // The others go there at once.
+    harness.will_forward(move |_| forwarded(Forwarded::Get(value())));
+    stream.send([get(2, "a")]).await;
+    let other = stream.answers(1).await.remove(0);
+    assert!(matches!(&other, PipelinedResponse { tag: 2, response: Some(Response::Get(found)) } if *found == value()));
+    // And the first one goes on under the next leader, in whose term this node may answer again.
+    harness.node.will_read(Read::Answer(Err(ReadError::DeadlineExceeded)));
+    harness.will_forward(move |_| forwarded(Forwarded::Get(value())));
+    harness.node.learns(NodeStatus { term: 3, ..led_by(Some("n3")) });
+    let first = stream.answers(1).await.remove(0);
+    assert!(matches!(&first, PipelinedResponse { tag: 1, response: Some(Response::Get(found)) } if *found == value()));
+    assert_eq!(harness.forwarded_to(), ["n2", "n2", "n3"]);
+    assert!(harness.api.in_flight.is_empty());
+    assert!(harness.node.0.batches.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test]
+async fn a_read_whose_deadline_passes_is_answered_however_it_goes_on() {
+    let harness = Harness::new(led_by(Some("n2")));
+    let mut stream = Stream::open(&harness).await;
+    harness.node.will_read(Read::Wait);
+    harness.will_forward(|_| {
+        let (leader, cause) = ("n2".to_owned(), "no answer before the deadline".to_owned());
+        Err(ForwardError::Lost { leader, cause, deadline_exceeded: true })
+    });
+    stream.send([PipelinedRequest { timeout_ms: 100, ..get(1, "a") }]).await;
+    let _held = take(&harness, 1).await;
+    expect(&stream.error().await.1, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "");
+    assert!(harness.api.in_flight.is_empty());
+}
+
+#[tokio::test]
 async fn what_comes_back_from_a_leader_that_leads_no_more_goes_to_the_next() {
     let harness = Harness::new(led_by(Some("n1")));
     let mut stream = Stream::open(&harness).await;
     stream.send([get(1, "a"), put(2, "b")]).await;
     let operations = take(&harness, 2).await;
     harness.node.learns(led_by(Some("n3")));
-    harness.will_forward(|_| forwarded(Forwarded::Get(GetResponse::default())));
+    // Of a read that is this node itself.
+    let kv = kv::KeyValue {
+        key: "a".into(),
+        value: "v".into(),
+        create_revision: kv::Revision::new(2),
+        mod_revision: kv::Revision::new(2),
+        version: 1,
+    };
+    let found = ReadResult { kv: Some(kv), revision: 2, served_by: "n1".to_owned(), time_ms: TIME_MS };
+    harness.node.will_read(Read::Answer(Ok(found)));
     let [read, write] = <[_; 2]>::try_from(operations).expect("two");
     let (pending, operation) = read;
     assert!(pending.answer(operation.mark, ActionResult::NotRun(operation.action)));
@@ -67,7 +139,7 @@ async fn what_comes_back_from_a_leader_that_leads_no_more_goes_to_the_next() {
     pending.answer(operation.mark, ActionResult::NotRun(operation.action));
     pending.wake();
     assert!(matches!(stream.answers(1).await[0], PipelinedResponse { tag: 2, response: Some(Response::Put(_)) }));
-    assert_eq!(harness.forwarded_to(), ["n3", "n3"]);
+    assert_eq!(harness.forwarded_to(), ["n3"]);
 }
 
 #[tokio::test]

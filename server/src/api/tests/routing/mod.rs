@@ -1,5 +1,7 @@
 //! Requests on a node that does not lead.
 
+mod reads;
+
 use bytes::Bytes;
 use engine::{Consistency, kv};
 use proto::kv::v1::{
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::fake::{Harness, TIME_MS, Write, led_by, not_leader, reason, written};
+use super::fake::{Harness, Read, TIME_MS, Write, led_by, not_leader, reason, written};
 use crate::api::error::{ApiError, CallKind};
 use crate::forward::ForwardError;
 use crate::node::{Get, MemberStatus, NodeStatus, ReadError, ReadResult, Role, WriteError};
@@ -38,6 +40,18 @@ fn get_answer() -> Result<ForwardResponse, ForwardError> {
     Ok(ForwardResponse {
         response: Some(Answer::Get(GetResponse { kv: Some(kv), revision: 8, served_by: "n2".to_owned(), time_ms: 99 })),
     })
+}
+
+/// What a node finds that reads from the state of `served_by`.
+fn found(served_by: &str) -> Result<ReadResult, ReadError> {
+    let kv = kv::KeyValue {
+        key: Bytes::from_static(b"a"),
+        value: Bytes::from_static(b"v"),
+        create_revision: kv::Revision::new(2),
+        mod_revision: kv::Revision::new(2),
+        version: 1,
+    };
+    Ok(ReadResult { kv: Some(kv), revision: 2, served_by: served_by.to_owned(), time_ms: 5 })
 }
 
 fn answered(error: &ApiError) -> Result<ForwardResponse, ForwardError> {
@@ -75,10 +89,10 @@ async fn a_follower_forwards_the_request_as_it_came() {
 #[tokio::test]
 async fn a_sampled_request_is_forwarded_with_its_trace() {
     let harness = Harness::new(led_by(Some("n2")));
-    harness.will_forward(|_| get_answer());
+    harness.will_forward(|_| put_answer());
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = [("traceparent", trace)];
-    harness.call_with::<_, GetResponse>(GET, &get(), &headers).await.expect("forwarded");
+    harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect("forwarded");
     let forwarded = harness.forwarder.forwarded.lock().expect("no panic");
     // Nothing is exported here, so the caller's span stays the parent.
     assert_eq!(forwarded[0].2.as_ref().map(|trace| trace.as_str()), Some(trace));
@@ -182,14 +196,7 @@ async fn a_read_from_a_majority_is_run_here_whoever_leads() {
     let request = GetRequest { consistency: 2, ..get() };
     for leader in [Some("n1"), Some("n2"), None] {
         let harness = Harness::new(led_by(leader));
-        let kv = kv::KeyValue {
-            key: Bytes::from_static(b"a"),
-            value: Bytes::from_static(b"v"),
-            create_revision: kv::Revision::new(2),
-            mod_revision: kv::Revision::new(2),
-            version: 1,
-        };
-        harness.node.will_read(Ok(ReadResult { kv: Some(kv), revision: 2, served_by: "n3".to_owned(), time_ms: 5 }));
+        harness.node.will_read(Read::Answer(found("n3")));
         let (response, _) = harness.call::<_, GetResponse>(GET, &request).await.expect("a majority answered");
         assert_eq!(response.served_by, "n3");
         assert!(harness.forwarded_to().is_empty());
@@ -201,7 +208,7 @@ async fn a_read_from_a_majority_is_run_here_whoever_leads() {
 #[tokio::test]
 async fn a_read_that_no_majority_answers_says_so() {
     let harness = Harness::new(led_by(Some("n1")));
-    harness.node.will_read(Err(ReadError::DeadlineExceeded));
+    harness.node.will_read(Read::Answer(Err(ReadError::DeadlineExceeded)));
     let request = GetRequest { consistency: 2, ..get() };
     let status = harness.call::<_, GetResponse>(GET, &request).await.expect_err("nobody answered");
     assert_eq!(status.code(), Code::Unavailable);
@@ -276,22 +283,6 @@ async fn a_settlement_without_an_answer_leaves_the_write_unknown_at_a_follower_a
         leader.node.will_write(if deadline_exceeded { Write::Wait } else { Write::Answer(Err(WriteError::Stopped)) });
         assert_eq!(ask(&leader).await, code);
     }
-}
-
-#[tokio::test]
-async fn a_read_whose_answer_was_lost_is_read_again() {
-    let harness = Harness::new(led_by(Some("n2")));
-    harness.will_forward(|node| {
-        node.learns(led_by(Some("n3")));
-        lost(false)
-    });
-    harness.will_forward(|_| get_answer());
-    harness.call::<_, GetResponse>(GET, &get()).await.expect("read");
-    assert_eq!(harness.forwarded_to(), ["n2", "n3"]);
-
-    harness.will_forward(|_| lost(true));
-    let status = harness.call::<_, GetResponse>(GET, &get()).await.expect_err("too late");
-    assert_eq!(status.code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]
