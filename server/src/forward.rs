@@ -8,13 +8,13 @@ use tonic::Status;
 
 use crate::telemetry::TraceContext;
 
-/// Carries a client's request to the leader.
+/// Carries a client's request to another node: to the leader, or to a member that passes it on.
 #[tonic::async_trait]
 pub trait Forwarder: Send + Sync + 'static {
-    /// Sends `request` to the member named `leader` and waits for its answer, no longer than until `deadline`.
+    /// Sends `request` to the member of this name and waits for its answer, no longer than until `deadline`.
     async fn forward(
         &self,
-        leader: &str,
+        member: &str,
         request: ForwardRequest,
         deadline: Instant,
         trace: Option<&TraceContext>,
@@ -24,8 +24,9 @@ pub trait Forwarder: Send + Sync + 'static {
 /// Runs a request that another node forwarded.
 #[tonic::async_trait]
 pub trait ForwardTarget: Send + Sync + 'static {
-    /// Runs `request` on this node: a write only if it leads, a linearizable read also if it follows. It is not
-    /// forwarded again.
+    /// Runs `request` on this node: a write only if it leads, a linearizable read also if it follows. Only if the
+    /// request bears the mark `relay` and another node leads is it passed on, to that one and without the mark. A
+    /// question is answered and nothing is run.
     async fn run_forwarded(
         &self,
         request: ForwardRequest,
@@ -38,21 +39,21 @@ pub trait ForwardTarget: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
     /// Nothing was sent: the request was certainly not run.
-    #[error("{leader} could not be reached: {cause}")]
+    #[error("{member} could not be reached: {cause}")]
     NotSent {
-        /// The leader's name.
-        leader: String,
+        /// The name of whom it was for.
+        member: String,
         /// What failed.
         cause: String,
     },
-    /// The leader answered with an error of its own, to be passed on as it is.
-    #[error("the leader answered {0}")]
+    /// An error was answered, to be passed on as it is.
+    #[error("it was answered with {0}")]
     Answered(Box<Status>),
     /// The connection or the deadline ended before the answer: the request may have been run.
-    #[error("the answer of {leader} was lost: {cause}")]
+    #[error("the answer of {member} was lost: {cause}")]
     Lost {
-        /// The leader's name.
-        leader: String,
+        /// The name of whom it was sent to.
+        member: String,
         /// What failed.
         cause: String,
         /// Whether it was the deadline.

@@ -226,6 +226,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         options: ApiOptions {
             name: config.name.clone(),
             request_timeout: Duration::from_millis(config.request_timeout_ms),
+            election_timeout: Duration::from_millis(config.election_timeout_ms),
             serves_peers: config.peer_listen.is_none(),
         },
     });

@@ -18,7 +18,7 @@ const LATE_ELECTIONS: [&str; 4] = ["--election-timeout-ms", "3000", "--request-t
 
 const REQUEST_TIMEOUT: [&str; 2] = ["--request-timeout-ms", "2000"];
 
-async fn quorum_get(cluster: &Cluster, node: usize, key: &str) -> Result<GetResponse, Status> {
+pub(crate) async fn quorum_get(cluster: &Cluster, node: usize, key: &str) -> Result<GetResponse, Status> {
     let request = GetRequest { key: key.to_owned(), consistency: Consistency::Quorum.into() };
     rpc::bounded(rpc::kv(&cluster.nodes[node].channel()).get(request)).await
 }

@@ -18,6 +18,7 @@ mod load;
 mod operator;
 mod overload;
 mod own_writes;
+mod partial;
 mod pipeline;
 mod probes;
 mod quorum;

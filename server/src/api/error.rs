@@ -39,9 +39,11 @@ const NOT_LEADER: &str = "NOT_LEADER";
 const NOT_READY: &str = "NOT_READY";
 const TRANSFERRING: &str = "LEADERSHIP_TRANSFERRING";
 const DRAINING: &str = "DRAINING";
+const NO_QUORUM: &str = "NO_QUORUM";
 
-/// The reasons with which a node says that it did not run a request and never will, while another may.
-pub(super) const RUN_ELSEWHERE: [&str; 4] = [NOT_LEADER, NOT_READY, TRANSFERRING, DRAINING];
+/// The reasons with which a node says that it did not run a request and never will, while another may. The last is what
+/// a node says that was to pass it on and reached no leader.
+pub(super) const RUN_ELSEWHERE: [&str; 5] = [NOT_LEADER, NOT_READY, TRANSFERRING, DRAINING, NO_QUORUM];
 
 /// How long to wait before trying again when there is no leader: about the time of an election.
 const RETRY_WITHOUT_LEADER: Duration = Duration::from_millis(500);
@@ -171,7 +173,7 @@ impl ApiError {
             Self::NotLeader { leader, term } => {
                 shape(Code::Unavailable, NOT_LEADER).leader(leader.as_ref()).with("term", term).pushback(0)
             }
-            Self::NoQuorum { cause, voters, reachable, term } => shape(Code::Unavailable, "NO_QUORUM")
+            Self::NoQuorum { cause, voters, reachable, term } => shape(Code::Unavailable, NO_QUORUM)
                 .with("cause", cause)
                 .with("reachable", reachable)
                 .with("needed", &(voters / 2 + 1))

@@ -88,6 +88,7 @@ impl<N: Node> KvApi<N> {
     async fn admit_and_run_forwarded(
         &self,
         request: Request,
+        relay: bool,
         deadline: Instant,
         span: &RequestSpan,
     ) -> Result<Answer, Failure> {
@@ -100,8 +101,7 @@ impl<N: Node> KvApi<N> {
             return Err(ApiError::DeadlineExceeded.into());
         }
         let mut permit = self.in_flight.admit(self.arriving(&operation, now, deadline))?;
-        let result = self.router.run_only_here(operation, deadline::answer_by(now, deadline), span).await;
-        let result = result.map_err(Failure::Own);
+        let result = self.router.run_forwarded(operation, relay, deadline::answer_by(now, deadline), span).await;
         note_answer(&mut permit, &result);
         result
     }
@@ -212,9 +212,15 @@ impl<N: Node> ForwardTarget for KvApi<N> {
             Some(trace) => telemetry::child_span(trace, FORWARD_METHOD, SpanKind::Server).with_method(FORWARD_METHOD),
             None => RequestSpan::NONE,
         };
-        let id = request.request.as_ref().and_then(request_id);
-        let (kind, result) = match request.request {
-            Some(request) => (kind(&request), self.admit_and_run_forwarded(request, deadline, &span).await),
+        let ForwardRequest { relay, question, request, .. } = request;
+        if question {
+            let answer = if self.drain.is_draining() { Err(ApiError::Draining) } else { self.router.would_relay() };
+            let answer = answer.map(|()| ForwardResponse { response: None });
+            return answer.map_err(|error| error.to_status(CallKind::Other));
+        }
+        let id = request.as_ref().and_then(request_id);
+        let (kind, result) = match request {
+            Some(request) => (kind(&request), self.admit_and_run_forwarded(request, relay, deadline, &span).await),
             // Whatever was meant, it was not run.
             None => (CallKind::Write, Err(ApiError::from(Violation::RequestMissing).into())),
         };

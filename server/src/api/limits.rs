@@ -63,6 +63,10 @@ pub const READ_HERE_MAX: Duration = Duration::from_millis(250);
 /// [`READ_HERE_MAX`] are late. Whoever was only held up once loses nothing by it but the leader's time.
 pub const READS_ELSEWHERE_FOR: Duration = Duration::from_secs(5);
 
+/// How long a member may take to say whether it would pass requests on: some round trips and a connection. One that is
+/// cut off says nothing, and whoever asks has others to ask.
+pub const RELAY_ANSWER_MAX: Duration = Duration::from_millis(250);
+
 /// How much memory the requests under way may hold, counted in [`IN_FLIGHT_UNIT_BYTES`].
 pub const IN_FLIGHT_UNITS_MAX: usize = 16_384;
 

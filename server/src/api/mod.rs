@@ -72,6 +72,8 @@ pub struct ApiOptions {
     pub name: String,
     /// How long a request may take whose client sets no deadline.
     pub request_timeout: Duration,
+    /// The shortest election timeout of the cluster's nodes.
+    pub election_timeout: Duration,
     /// Whether the peers' service is on the same port, so that reflection lists it.
     pub serves_peers: bool,
 }
@@ -105,7 +107,7 @@ fn services_of<N: Node + Clone>(
     let status = node.subscribe();
     let request_timeout = options.request_timeout;
     let probes = Probes::new(status.clone(), drain.clone(), vitals);
-    let router = Arc::new(Router::new(node.clone(), options.name.clone(), forwarder));
+    let router = Arc::new(Router::new(node.clone(), options.name.clone(), forwarder, options.election_timeout));
     let in_flight = Arc::new(InFlight::new());
     let kv = Arc::new(KvApi {
         router,

@@ -9,11 +9,20 @@
 //! reads from its own when that is. It may hear of the leader and be behind all the same: its log does not arrive, or
 //! it needs a snapshot first. So a read that has no answer here [in time](super::limits::READ_HERE_MAX) goes to the
 //! leader, and for a while the others [go there at once](own_reads).
+//!
+//! **Relays.** A node may be cut off from the leader and not from those who follow it. Two ways: it knows the leader
+//! and cannot send it anything, or it hears of no leader, and the others, who do, do not let it campaign. It then has
+//! another member pass its requests on: a [relay](relays). There is one hop and not two: what is passed on bears no
+//! mark, and who receives a request without the mark runs it or refuses it. So nothing goes in circles, whatever the
+//! members believe of each other, and a request costs three nodes at most. For the relay a relayed request is like one
+//! of its own clients', but that it has one attempt and waits for no leader: it is the origin who tries again, maybe at
+//! another member. An answer that is lost between any two of the three leaves a write unknown.
 
 mod own_reads;
+mod relays;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::raft::v1::ForwardRequest;
 use tokio::sync::watch;
@@ -24,13 +33,14 @@ use tonic_types::StatusExt as _;
 
 use super::error::{ApiError, DOMAIN, OUTCOME_TRAILER, PUSHBACK_TRAILER, RUN_ELSEWHERE};
 use super::leader::{LEADER_ADDRESS, LEADER_NAME};
-use super::limits::{ATTEMPTS_MAX, LEADER_WAIT_MAX, RETRY_PAUSE};
+use super::limits::{ATTEMPTS_MAX, LEADER_WAIT_MAX, RELAY_ANSWER_MAX, RETRY_PAUSE};
 use super::node::Node;
 use super::operation::{Answer, Operation};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{NodeStatus, RequestContext, Role};
 use crate::telemetry::{RequestSpan, SpanKind};
 use own_reads::OwnReads;
+use relays::{Choice, Relays};
 
 pub(super) use own_reads::read_here_until;
 
@@ -48,6 +58,7 @@ pub(super) struct Router<N> {
     status: watch::Receiver<NodeStatus>,
     forwarder: Arc<dyn Forwarder>,
     own_reads: OwnReads,
+    relays: Arc<Relays>,
 }
 
 /// Why a request has no answer.
@@ -55,7 +66,7 @@ pub(super) struct Router<N> {
 pub(super) enum Failure {
     /// This node says so.
     Own(ApiError),
-    /// The leader says so, and this node passes it on.
+    /// Another node says so, and this one passes it on.
     Passed(Box<Status>),
 }
 
@@ -65,6 +76,17 @@ enum Attempt {
     Done(Result<Answer, Failure>),
     /// To the knowledge that the request was not run, and why.
     NotRun(String),
+    /// The same, because whoever was to be asked cannot be reached from here.
+    NotReached(String),
+}
+
+/// Whom a request is sent to.
+#[derive(Clone, Copy)]
+enum Receiver<'a> {
+    /// The leader, to run it.
+    Leader(&'a str),
+    /// A member, to pass it on.
+    Relay(&'a str),
 }
 
 /// Who leads, as far as this node knows.
@@ -110,10 +132,13 @@ impl Target {
 }
 
 impl<N: Node> Router<N> {
-    /// Of the node of this name.
-    pub(super) fn new(node: N, name: String, forwarder: Arc<dyn Forwarder>) -> Self {
-        let status = node.subscribe();
-        Self { node, name, status, forwarder, own_reads: OwnReads::default() }
+    /// Of the node of this name, in a cluster whose shortest election timeout is `election_timeout`. It is called in
+    /// the runtime: a task that ends with the node follows who leads.
+    pub(super) fn new(node: N, name: String, forwarder: Arc<dyn Forwarder>, election_timeout: Duration) -> Self {
+        let (status, relays) = (node.subscribe(), Arc::new(Relays::new(election_timeout)));
+        let (following, followed) = (Arc::clone(&relays), status.clone());
+        tokio::spawn(async move { following.follow(followed).await });
+        Self { node, name, status, forwarder, own_reads: OwnReads::default(), relays }
     }
 
     /// What this node runs itself now.
@@ -151,31 +176,56 @@ impl<N: Node> Router<N> {
         if operation.needs_no_leader() {
             return self.run_leaderless(operation, patience, span).await;
         }
-        let mut cause = String::new();
+        let mut cause = "no leader is known".to_owned();
         for _ in 0..ATTEMPTS_MAX {
             let target = self.target();
             let attempt = match &target {
-                Target::Here => self.run_here(operation.clone(), deadline, span).await,
-                Target::Peer(leader) => self.run_by_leader(leader, &operation, deadline, span).await,
+                Target::Here => Some(self.run_here(operation.clone(), deadline, span).await),
+                Target::Peer(leader) => Some(self.run_under(leader, &operation, deadline, span).await),
                 Target::Outside(reason) => return Err(ApiError::NotReady { cause: reason.clone() }.into()),
-                Target::Nobody => {
-                    // This is no attempt, only a wait; it ends early if anything is learnt.
-                    self.other_than(&target, patience).await;
-                    Attempt::NotRun("no leader is known".to_owned())
-                }
+                Target::Nobody => self.run_through_a_relay(None, &operation, deadline, span).await,
             };
+            let wants_relay = matches!(attempt, None | Some(Attempt::NotReached(_)));
             match attempt {
-                Attempt::Done(result) => return result,
-                Attempt::NotRun(reason) => cause = reason,
+                Some(Attempt::Done(result)) => return result,
+                Some(Attempt::NotRun(reason) | Attempt::NotReached(reason)) => cause = reason,
+                None => {}
             }
-            if target != Target::Nobody {
-                self.other_than(&target, patience.min(Instant::now() + RETRY_PAUSE)).await;
-            }
+            self.better_knowledge(&target, wants_relay, patience.min(Instant::now() + RETRY_PAUSE)).await;
             if Instant::now() >= patience {
                 break;
             }
         }
         Err(self.no_quorum(cause).into())
+    }
+
+    /// Whether this node would pass on what another asks it to relay.
+    pub(super) fn would_relay(&self) -> Result<(), ApiError> {
+        let status = self.status.borrow();
+        match &status.leader {
+            Some(leader) if leader.is_self || reaches(&status, &leader.name) => Ok(()),
+            Some(_) | None => Err(ApiError::NotLeader { leader: status.leader.clone(), term: status.term }),
+        }
+    }
+
+    /// Runs what another node forwarded: here, or where it belongs if this node is asked to `relay` it.
+    pub(super) async fn run_forwarded(
+        &self,
+        operation: Operation,
+        relay: bool,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Result<Answer, Failure> {
+        match self.target() {
+            Target::Peer(leader) if relay => match self.run_by_leader(&leader, &operation, deadline, span).await {
+                Attempt::Done(result) => result,
+                Attempt::NotRun(cause) | Attempt::NotReached(cause) => Err(self.no_quorum(cause).into()),
+            },
+            // Who knows no leader says so, in its own words.
+            Target::Peer(_) | Target::Here | Target::Nobody | Target::Outside(_) => {
+                self.run_only_here(operation, deadline, span).await.map_err(Failure::Own)
+            }
+        }
     }
 
     /// Runs a read that asks a majority of the members, from here.
@@ -192,7 +242,7 @@ impl<N: Node> Router<N> {
     }
 
     /// Runs `operation` on this node and nowhere else.
-    pub(super) async fn run_only_here(
+    async fn run_only_here(
         &self,
         operation: Operation,
         deadline: Instant,
@@ -206,6 +256,19 @@ impl<N: Node> Router<N> {
             Err(error @ (ApiError::NotLeader { .. } | ApiError::Transferring)) => Attempt::NotRun(error.to_string()),
             result => Attempt::Done(result.map_err(Failure::Own)),
         }
+    }
+
+    /// Runs `operation` for a client of this node, which follows `leader`.
+    async fn run_under(&self, leader: &str, operation: &Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
+        let relayed = || Box::pin(self.run_through_a_relay(Some(leader), operation, deadline, span));
+        let is_reached = reaches(&self.status.borrow(), leader);
+        if !is_reached && let Some(attempt @ Attempt::Done(_)) = relayed().await {
+            return attempt;
+        }
+        let attempt = self.run_by_leader(leader, operation, deadline, span).await;
+        // To find that out may have taken so long that there is another leader, who is not to be missed.
+        let is_in_need = matches!(attempt, Attempt::NotReached(_)) && self.target() == Target::Peer(leader.to_owned());
+        if is_in_need { relayed().await.unwrap_or(attempt) } else { attempt }
     }
 
     /// Runs `operation` at `leader`, or here if that is as good.
@@ -223,14 +286,62 @@ impl<N: Node> Router<N> {
                 attempt => return attempt,
             }
         }
-        self.forward(leader, operation, deadline, span).await
+        self.forward(Receiver::Leader(leader), operation, deadline, span).await
     }
 
-    /// Sends `operation` to `leader`. A read is not waited for any more once another leads, or nobody.
-    async fn forward(&self, leader: &str, operation: &Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
+    /// Asks a member to pass `operation` on to the leader, which is not known, or is this one and is not reached. None:
+    /// there is nobody to be asked now.
+    async fn run_through_a_relay(
+        &self,
+        leader: Option<&str>,
+        operation: &Operation,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Option<Attempt> {
+        let members = {
+            let status = self.status.borrow();
+            let others = status.members.iter().filter(|member| member.reachable && member.name != self.name);
+            others.map(|member| member.name.clone()).filter(|name| Some(name.as_str()) != leader).collect()
+        };
+        let relay = match self.relays.next(leader, members, Instant::now())? {
+            Choice::Willing(relay) => relay,
+            Choice::Unasked(member) => {
+                if let Err(cause) = self.ask(&member, deadline).await {
+                    return Some(Attempt::NotReached(cause));
+                }
+                self.relays.note(&member, true);
+                member
+            }
+        };
+        let attempt = self.forward(Receiver::Relay(&relay), operation, deadline, span).await;
+        if !attempt.has_reached_a_leader() {
+            self.relays.note(&relay, false);
+        }
+        Some(attempt)
+    }
+
+    /// Asks `member` whether it would pass requests on; if it would not, why.
+    async fn ask(&self, member: &str, deadline: Instant) -> Result<(), String> {
+        let question = ForwardRequest { from: self.name.clone(), relay: true, question: true, request: None };
+        let until = deadline.min(Instant::now() + RELAY_ANSWER_MAX);
+        match self.forwarder.forward(member, question, until, None).await {
+            Ok(_) => Ok(()),
+            Err(ForwardError::Answered(status)) => Err(format!("{member} answered: {}", status.message())),
+            Err(error @ (ForwardError::NotSent { .. } | ForwardError::Lost { .. })) => Err(error.to_string()),
+        }
+    }
+
+    /// Sends `operation` to another node. A read is not waited for any more once who leads is another.
+    async fn forward(
+        &self,
+        receiver: Receiver<'_>,
+        operation: &Operation,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Attempt {
         let mut status = self.status.clone();
         let target = Target::of(&status.borrow());
-        let sent = self.send(leader, operation, deadline, span);
+        let sent = self.send(receiver, operation, deadline, span);
         if operation.is_command() {
             return sent.await;
         }
@@ -238,30 +349,39 @@ impl<N: Node> Router<N> {
             biased;
             attempt = sent => attempt,
             Ok(_) = status.wait_for(|status| Target::of(status) != target) => {
-                Attempt::NotRun(format!("{leader} was asked, and then there was another leader or none"))
+                Attempt::NotRun(format!("{} was asked, and then there was another leader or none", receiver.name()))
             }
         }
     }
 
-    async fn send(&self, leader: &str, operation: &Operation, deadline: Instant, span: &RequestSpan) -> Attempt {
+    async fn send(
+        &self,
+        receiver: Receiver<'_>,
+        operation: &Operation,
+        deadline: Instant,
+        span: &RequestSpan,
+    ) -> Attempt {
+        let name = receiver.name();
         let span =
-            span.child("kv.forward", SpanKind::Client).with_method(FORWARD_METHOD).with_text("server.address", leader);
-        let request = ForwardRequest { from: self.name.clone(), request: Some(operation.to_request()) };
-        let result = self.forwarder.forward(leader, request, deadline, span.context().as_ref()).await;
+            span.child("kv.forward", SpanKind::Client).with_method(FORWARD_METHOD).with_text("server.address", name);
+        let relay = matches!(receiver, Receiver::Relay(_));
+        let request =
+            ForwardRequest { from: self.name.clone(), relay, question: false, request: Some(operation.to_request()) };
+        let result = self.forwarder.forward(name, request, deadline, span.context().as_ref()).await;
         let (code, attempt) = match result {
             Ok(response) => match response.response.filter(|answer| operation.is_answered_by(answer)) {
                 Some(answer) => (Code::Ok, Attempt::Done(Ok(answer))),
-                None => (Code::Internal, lost(operation, format!("{leader} answered something else"), false)),
+                None => (Code::Internal, lost(operation, format!("{name} answered something else"), false)),
             },
-            Err(ForwardError::NotSent { leader, cause }) => {
-                (Code::Unavailable, Attempt::NotRun(format!("{leader} could not be reached: {cause}")))
+            Err(ForwardError::NotSent { member, cause }) => {
+                (Code::Unavailable, Attempt::NotReached(format!("{member} could not be reached: {cause}")))
             }
-            Err(ForwardError::Answered(status)) => (status.code(), answered(operation, leader, status)),
-            Err(ForwardError::Lost { leader, cause, deadline_exceeded }) => {
+            Err(ForwardError::Answered(status)) => (status.code(), answered(operation, name, status)),
+            Err(ForwardError::Lost { member, cause, deadline_exceeded }) => {
                 // The library reports a deadline in more than one way.
                 let deadline_exceeded = deadline_exceeded || Instant::now() >= deadline;
                 let code = if deadline_exceeded { Code::DeadlineExceeded } else { Code::Unknown };
-                (code, lost(operation, format!("the answer of {leader} was lost: {cause}"), deadline_exceeded))
+                (code, lost(operation, format!("the answer of {member} was lost: {cause}"), deadline_exceeded))
             }
         };
         span.end(code);
@@ -272,11 +392,18 @@ impl<N: Node> Router<N> {
         Target::of(&self.status.borrow())
     }
 
-    /// Waits until the leader is another than `target`, no longer than `until`.
-    async fn other_than(&self, target: &Target, until: Instant) {
+    /// Waits until the leader is another than `target`, or, if one is wanted, a relay is known, no longer than `until`.
+    async fn better_knowledge(&self, target: &Target, wants_relay: bool, until: Instant) {
         let mut status = self.status.clone();
-        // An error means that the time is over or that the node has stopped; the next attempt will say which.
-        let _ = timeout_at(until.into(), status.wait_for(|status| Target::of(status) != *target)).await;
+        let learnt = async {
+            tokio::select! {
+                // An error means that the node has stopped; the next attempt will say so.
+                _ = status.wait_for(|status| Target::of(status) != *target) => {}
+                () = self.relays.found(), if wants_relay => {}
+            }
+        };
+        // An error means that the time is over.
+        let _ = timeout_at(until.into(), learnt).await;
     }
 
     fn no_quorum(&self, cause: String) -> ApiError {
@@ -287,23 +414,45 @@ impl<N: Node> Router<N> {
     }
 }
 
+impl Attempt {
+    /// Whether the member that was asked has passed the request on to a leader.
+    fn has_reached_a_leader(&self) -> bool {
+        match self {
+            Self::Done(Ok(_)) => true,
+            // Somewhere on the way the answer was not there in time, or got lost.
+            Self::Done(Err(Failure::Passed(status))) => {
+                !matches!(status.code(), Code::DeadlineExceeded | Code::Unknown)
+            }
+            Self::Done(Err(Failure::Own(_))) | Self::NotRun(_) | Self::NotReached(_) => false,
+        }
+    }
+}
+
+impl<'a> Receiver<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Self::Leader(name) | Self::Relay(name) => name,
+        }
+    }
+}
+
 fn reaches(status: &NodeStatus, member: &str) -> bool {
     status.members.iter().any(|other| other.reachable && other.name == member)
 }
 
-/// What the leader's own error means here.
-fn answered(operation: &Operation, leader: &str, status: Box<Status>) -> Attempt {
+/// What another node's own error means here.
+fn answered(operation: &Operation, member: &str, status: Box<Status>) -> Attempt {
     match status.get_details_error_info() {
         Some(info) if info.domain == DOMAIN => {
             if RUN_ELSEWHERE.contains(&info.reason.as_str()) {
-                Attempt::NotRun(format!("{leader} answered: {}", status.message()))
+                Attempt::NotRun(format!("{member} answered: {}", status.message()))
             } else {
                 Attempt::Done(Err(Failure::Passed(Box::new(passed_on(&status)))))
             }
         }
-        // A library's word, not the leader's: nothing is known of the request.
+        // A library's word, not a node's: nothing is known of the request.
         Some(_) | None => {
-            lost(operation, format!("{leader} answered {:?}: {}", status.code(), status.message()), false)
+            lost(operation, format!("{member} answered {:?}: {}", status.code(), status.message()), false)
         }
     }
 }
@@ -318,7 +467,7 @@ fn lost(operation: &Operation, cause: String, deadline_exceeded: bool) -> Attemp
     }
 }
 
-/// The leader's status without what belongs to the call between the nodes.
+/// Another node's status without what belongs to the call between the nodes.
 fn passed_on(status: &Status) -> Status {
     let mut trailers = MetadataMap::new();
     for key in [OUTCOME_TRAILER, PUSHBACK_TRAILER, LEADER_NAME, LEADER_ADDRESS] {

@@ -1,4 +1,4 @@
-//! Carries clients' requests to the leader, on a connection of their own.
+//! Carries clients' requests to other members, on a connection of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::forward::{ForwardError, Forwarder};
 use crate::telemetry::{self, TraceContext};
 
 /// How long a request waits for a connection: longer than making one may take, and no longer, because a leader that
-/// cannot be reached is soon replaced by another.
+/// cannot be reached is soon replaced by another, or asked by way of another member.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_millis(1_200);
 
 /// A connection to a peer, made when it is first needed and again when it was found broken.
@@ -71,14 +71,14 @@ impl PeerForwarder {
 impl Forwarder for PeerForwarder {
     async fn forward(
         &self,
-        leader: &str,
+        member: &str,
         request: ForwardRequest,
         deadline: Instant,
         trace: Option<&TraceContext>,
     ) -> Result<ForwardResponse, ForwardError> {
-        let not_sent = |cause: String| ForwardError::NotSent { leader: leader.to_owned(), cause };
+        let not_sent = |cause: String| ForwardError::NotSent { member: member.to_owned(), cause };
         let members = self.members.get().ok_or_else(|| not_sent("this node is not a member yet".to_owned()))?;
-        let (peer, connection) = members.peers.get(leader).ok_or_else(|| not_sent("it is not a peer".to_owned()))?;
+        let (peer, connection) = members.peers.get(member).ok_or_else(|| not_sent("it is not a peer".to_owned()))?;
         let until = deadline.min(Instant::now() + CONNECTION_WAIT_MAX);
         let connected = tokio::time::timeout_at(until.into(), connection.get(peer)).await;
         let (channel, number) =
@@ -88,14 +88,14 @@ impl Forwarder for PeerForwarder {
         match tokio::time::timeout_at(deadline.into(), client.forward(request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => {
-                let error = classify(leader, status);
+                let error = classify(member, status);
                 if !matches!(error, ForwardError::Answered(_)) {
                     connection.forget(number);
                 }
                 Err(error)
             }
             Err(_) => Err(ForwardError::Lost {
-                leader: leader.to_owned(),
+                member: member.to_owned(),
                 cause: "no answer before the deadline".to_owned(),
                 deadline_exceeded: true,
             }),
@@ -150,21 +150,21 @@ impl Connection {
     }
 }
 
-/// Tells a status that the leader sent from one that was made on this side.
+/// Tells a status that the member sent from one that was made on this side.
 ///
 /// Answers of ours always carry details (`ErrorInfo`), and refusals a mark. A status made by the library on this side
 /// carries its cause instead; if that is a connection that could not be made, then nothing was sent.
-fn classify(leader: &str, status: Status) -> ForwardError {
+fn classify(member: &str, status: Status) -> ForwardError {
     if !status.details().is_empty() {
         return ForwardError::Answered(Box::new(status));
     }
-    let (leader, cause) = (leader.to_owned(), status_cause(&status));
+    let (member, cause) = (member.to_owned(), status_cause(&status));
     if status.metadata().contains_key(REFUSED_KEY) || failed_to_connect(&status) {
-        return ForwardError::NotSent { leader, cause };
+        return ForwardError::NotSent { member, cause };
     }
     // The client's own timer, which fires at the same moment as ours, answers CANCELLED.
     let deadline_exceeded = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
-    ForwardError::Lost { leader, cause, deadline_exceeded }
+    ForwardError::Lost { member, cause, deadline_exceeded }
 }
 
 fn failed_to_connect(status: &Status) -> bool {

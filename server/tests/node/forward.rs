@@ -41,7 +41,7 @@ impl ForwardTarget for Target {
 }
 
 fn ask(what: &str) -> ForwardRequest {
-    ForwardRequest { from: what.to_owned(), request: None }
+    ForwardRequest { from: what.to_owned(), relay: false, question: false, request: None }
 }
 
 /// Forwards a request with a deadline that is not meant to pass.

@@ -93,7 +93,7 @@ fn claims(truth: &Claim) -> Vec<Case> {
 /// A peer that passes on what it should have refused.
 fn forwarded(truth: &Claim) -> Vec<Case> {
     let of = |name: &str, request: Option<Request>, expected| {
-        let request = ForwardRequest { from: "n1".to_owned(), request };
+        let request = ForwardRequest { from: "n1".to_owned(), relay: false, question: false, request };
         Case::new(name, FORWARD, &encoded(&request), expected).with_claim(truth)
     };
     let id = rpc::request_id(8, 0);

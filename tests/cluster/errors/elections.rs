@@ -30,7 +30,7 @@ async fn forward(
     to: usize,
     request: Option<forward_request::Request>,
 ) -> Result<ForwardResponse, Status> {
-    let mut request = Request::new(ForwardRequest { from: "peer".to_owned(), request });
+    let mut request = Request::new(ForwardRequest { from: "peer".to_owned(), relay: false, question: false, request });
     claim.insert(request.metadata_mut());
     rpc::bounded(RaftServiceClient::new(cluster.nodes[to].channel()).forward(request)).await
 }

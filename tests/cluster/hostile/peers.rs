@@ -266,7 +266,8 @@ async fn bytes_that_are_no_message_end_the_stream_and_nothing_else() {
 #[tokio::test]
 async fn a_forwarded_request_without_a_request_is_refused() {
     let victim = Victim::start().await;
-    let request = proto::raft::v1::ForwardRequest { from: "n1".to_owned(), request: None };
+    let request =
+        proto::raft::v1::ForwardRequest { from: "n1".to_owned(), relay: false, question: false, request: None };
     let failure = failure(rpc::bounded(RaftServiceClient::new(victim.channel()).forward(request)).await);
     assert_ne!(failure.code, Code::Ok, "{failure:?}");
     victim.goes_on().await;

@@ -161,6 +161,10 @@ pub(super) struct FakeForwarder {
     node: FakeNode,
     /// None: there is no answer before the deadline.
     pub(super) answers: Mutex<VecDeque<Option<Forwarding>>>,
+    /// To the question whether a member would pass requests on; when there are no more, every member would.
+    pub(super) refusals: Mutex<VecDeque<Option<Forwarding>>>,
+    /// Whom it was to ask that.
+    pub(super) asked: Mutex<Vec<String>>,
     /// To whom it was to forward what.
     pub(super) forwarded: Mutex<Vec<(String, ForwardRequest, Option<TraceContext>)>>,
 }
@@ -169,19 +173,27 @@ pub(super) struct FakeForwarder {
 impl Forwarder for FakeForwarder {
     async fn forward(
         &self,
-        leader: &str,
+        member: &str,
         request: ForwardRequest,
         deadline: Instant,
         trace: Option<&TraceContext>,
     ) -> Result<ForwardResponse, ForwardError> {
-        self.forwarded.lock().expect("no panic").push((leader.to_owned(), request, trace.cloned()));
-        let answer = self.answers.lock().expect("no panic").pop_front().expect("nothing was to be forwarded");
+        let answer = if request.question {
+            self.asked.lock().expect("no panic").push(member.to_owned());
+            let Some(refusal) = self.refusals.lock().expect("no panic").pop_front() else {
+                return Ok(ForwardResponse::default());
+            };
+            refusal
+        } else {
+            self.forwarded.lock().expect("no panic").push((member.to_owned(), request, trace.cloned()));
+            self.answers.lock().expect("no panic").pop_front().expect("nothing was to be forwarded")
+        };
         if let Some(answer) = answer.filter(|_| Instant::now() < deadline) {
             return answer(&self.node);
         }
         tokio::time::sleep_until(deadline.into()).await;
-        let (leader, cause) = (leader.to_owned(), "no answer before the deadline".to_owned());
-        Err(ForwardError::Lost { leader, cause, deadline_exceeded: true })
+        let (member, cause) = (member.to_owned(), "no answer before the deadline".to_owned());
+        Err(ForwardError::Lost { member, cause, deadline_exceeded: true })
     }
 }
 
@@ -194,12 +206,27 @@ pub(super) struct Harness {
 }
 
 impl Harness {
+    /// Of a node that asks nobody else however long it knows no leader: an election takes for ever.
     pub(super) fn new(status: NodeStatus) -> Self {
+        Self::with_election_timeout(status, Duration::MAX)
+    }
+
+    pub(super) fn with_election_timeout(status: NodeStatus, election_timeout: Duration) -> Self {
         let node = FakeNode::new(status);
-        let forwarder =
-            Arc::new(FakeForwarder { node: node.clone(), answers: Mutex::default(), forwarded: Mutex::default() });
+        let forwarder = Arc::new(FakeForwarder {
+            node: node.clone(),
+            answers: Mutex::default(),
+            refusals: Mutex::default(),
+            asked: Mutex::default(),
+            forwarded: Mutex::default(),
+        });
         let drain = Drain::new();
-        let options = ApiOptions { name: "n1".to_owned(), request_timeout: Duration::from_secs(5), serves_peers: true };
+        let options = ApiOptions {
+            name: "n1".to_owned(),
+            request_timeout: Duration::from_secs(5),
+            election_timeout,
+            serves_peers: true,
+        };
         let api = services_of(node.clone(), forwarder.clone(), drain.clone(), Vec::new(), &options);
         Self { node, forwarder, drain, api }
     }
@@ -216,9 +243,25 @@ impl Harness {
         self.forwarder.answers.lock().expect("no panic").push_back(None);
     }
 
+    /// A member does not say that it would pass requests on; without an answer it says nothing.
+    pub(super) fn will_refuse(&self, answer: Option<Forwarding>) {
+        self.forwarder.refusals.lock().expect("no panic").push_back(answer);
+    }
+
+    /// Who was asked whether it would pass requests on.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.forwarder.asked.lock().expect("no panic").clone()
+    }
+
     /// To whom was forwarded.
     pub(super) fn forwarded_to(&self) -> Vec<String> {
-        self.forwarder.forwarded.lock().expect("no panic").iter().map(|(leader, ..)| leader.clone()).collect()
+        self.forwarder.forwarded.lock().expect("no panic").iter().map(|(member, ..)| member.clone()).collect()
+    }
+
+    /// To whom was forwarded, and whether it was to be passed on.
+    pub(super) fn sent(&self) -> Vec<(String, bool)> {
+        let forwarded = self.forwarder.forwarded.lock().expect("no panic");
+        forwarded.iter().map(|(member, request, _)| (member.clone(), request.relay)).collect()
     }
 
     /// Calls `method` with a message.
@@ -311,6 +354,14 @@ pub(super) fn led_by(leader: Option<&str>) -> NodeStatus {
         members: ["n1", "n2", "n3"].map(member).into(),
         ..NodeStatus::default()
     }
+}
+
+/// The same, which reaches these members and itself.
+pub(super) fn reaching(members: &[&str], mut status: NodeStatus) -> NodeStatus {
+    for member in &mut status.members {
+        member.reachable = member.name == "n1" || members.contains(&&*member.name);
+    }
+    status
 }
 
 /// The replicated time of every answer.

@@ -156,6 +156,12 @@ fn forward(shell: &Shell, model: &mut Model, body: &Bytes, outcome: &mut Outcome
         outcome.refuse("forwarded_and_malformed");
         return;
     };
+    if request.question {
+        let response = shell.forwarded(request).expect("whoever leads passes everything on");
+        assert_eq!(response.response, None, "a question is answered with something else");
+        outcome.accept("question");
+        return;
+    }
     let promised = match &request.request {
         Some(request) => promise(request, Patience::Long, model),
         None => Promise::Refused(Code::InvalidArgument, "REQUEST_MISSING"),

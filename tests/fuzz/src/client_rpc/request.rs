@@ -90,7 +90,7 @@ fn build(kind: u8, model: &Model, input: &mut Input<'_>) -> Vec<u8> {
                 3 => None,
                 _ => Some(Request::GetOutcome(get_outcome(model, input))),
             };
-            ForwardRequest { from: key(input.u8()), request }.encode_to_vec()
+            ForwardRequest { from: key(input.u8()), relay: false, question: false, request }.encode_to_vec()
         }
         TRANSFER => {
             let target = match input.u8() {

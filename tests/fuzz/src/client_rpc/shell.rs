@@ -205,7 +205,12 @@ impl Shell {
             forwarder: Arc::new(Nowhere),
             drain: Drain::new(),
             vitals: Vec::new(),
-            options: ApiOptions { name: NAME.to_owned(), request_timeout: FORWARD_TIMEOUT, serves_peers: false },
+            options: ApiOptions {
+                name: NAME.to_owned(),
+                request_timeout: FORWARD_TIMEOUT,
+                election_timeout: FORWARD_TIMEOUT,
+                serves_peers: false,
+            },
         };
         let api = runtime.block_on(async { services(parts) });
         Shell { runtime, api, node }

@@ -124,7 +124,8 @@ async fn calls_and_what_other_nodes_forward_are_refused_at_the_same_queue() {
 
     let request = PutRequest { key: "a".to_owned(), ..PutRequest::default() };
     let call = harness.call::<_, PutResponse>("kv.v1.KvService/Put", &request).await;
-    let forwarded = ForwardRequest { from: "n2".to_owned(), request: Some(Forwarded::Put(request)) };
+    let forwarded =
+        ForwardRequest { from: "n2".to_owned(), relay: false, question: false, request: Some(Forwarded::Put(request)) };
     let deadline = Instant::now() + Duration::from_secs(5);
     let forwarded = harness.api.forward_target.run_forwarded(forwarded, deadline, None).await;
     for status in [call.expect_err("refused"), forwarded.expect_err("refused")] {

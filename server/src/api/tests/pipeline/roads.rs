@@ -40,8 +40,8 @@ async fn a_node_that_does_not_lead_forwards_each_write_and_names_the_leader() {
     expect(&error, Code::AlreadyExists, "KEY_EXISTS", "NOT_APPLIED");
 
     harness.will_forward(|_| {
-        let (leader, cause) = ("n2".to_owned(), "reset".to_owned());
-        Err(ForwardError::Lost { leader, cause, deadline_exceeded: false })
+        let (member, cause) = ("n2".to_owned(), "reset".to_owned());
+        Err(ForwardError::Lost { member, cause, deadline_exceeded: false })
     });
     stream.send([put(3, "c")]).await;
     expect(&stream.error().await.1, Code::Unknown, "OUTCOME_UNKNOWN", "UNKNOWN");
@@ -102,8 +102,8 @@ async fn a_read_whose_deadline_passes_is_answered_however_it_goes_on() {
     let mut stream = Stream::open(&harness).await;
     harness.node.will_read(Read::Wait);
     harness.will_forward(|_| {
-        let (leader, cause) = ("n2".to_owned(), "no answer before the deadline".to_owned());
-        Err(ForwardError::Lost { leader, cause, deadline_exceeded: true })
+        let (member, cause) = ("n2".to_owned(), "no answer before the deadline".to_owned());
+        Err(ForwardError::Lost { member, cause, deadline_exceeded: true })
     });
     stream.send([PipelinedRequest { timeout_ms: 100, ..get(1, "a") }]).await;
     let _held = take(&harness, 1).await;
@@ -205,7 +205,7 @@ async fn a_stream_whose_client_goes_away_leaves_nothing_behind() {
         } else {
             // It is tried again and again, as long as it may take.
             for _ in 0..limits::ATTEMPTS_MAX {
-                let not_sent = || ForwardError::NotSent { leader: "n2".to_owned(), cause: "gone".to_owned() };
+                let not_sent = || ForwardError::NotSent { member: "n2".to_owned(), cause: "gone".to_owned() };
                 harness.will_forward(move |_| Err(not_sent()));
             }
             stream.send([put(1, "a")]).await;

@@ -1,6 +1,7 @@
 //! Requests on a node that does not lead.
 
 mod reads;
+mod relays;
 
 use bytes::Bytes;
 use engine::{Consistency, kv};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::fake::{Harness, Read, TIME_MS, Write, led_by, not_leader, reason, written};
+use super::fake::{Harness, Read, TIME_MS, Write, led_by, not_leader, reaching, reason, written};
 use crate::api::error::{ApiError, CallKind};
 use crate::forward::ForwardError;
 use crate::node::{Get, MemberStatus, NodeStatus, ReadError, ReadResult, Role, WriteError};
@@ -59,11 +60,11 @@ fn answered(error: &ApiError) -> Result<ForwardResponse, ForwardError> {
 }
 
 fn not_sent() -> Result<ForwardResponse, ForwardError> {
-    Err(ForwardError::NotSent { leader: "n2".to_owned(), cause: "connection refused".to_owned() })
+    Err(ForwardError::NotSent { member: "n2".to_owned(), cause: "connection refused".to_owned() })
 }
 
 fn lost(deadline_exceeded: bool) -> Result<ForwardResponse, ForwardError> {
-    Err(ForwardError::Lost { leader: "n2".to_owned(), cause: "reset".to_owned(), deadline_exceeded })
+    Err(ForwardError::Lost { member: "n2".to_owned(), cause: "reset".to_owned(), deadline_exceeded })
 }
 
 /// How many voters an error says that the node reaches, and how many it needs.
@@ -143,7 +144,7 @@ async fn a_leader_that_has_moved_is_followed() {
 
 #[tokio::test]
 async fn a_leader_that_cannot_be_reached_is_tried_again_and_its_successor_too() {
-    let harness = Harness::new(led_by(Some("n2")));
+    let harness = Harness::new(reaching(&["n2"], led_by(Some("n2"))));
     harness.will_forward(|_| not_sent());
     harness.will_forward(|node| {
         node.learns(led_by(Some("n1")));
@@ -230,7 +231,7 @@ async fn only_voters_count_for_a_quorum() {
 
 #[tokio::test]
 async fn a_leader_that_stays_out_of_reach_is_no_quorum_with_the_cause() {
-    let harness = Harness::new(led_by(Some("n2")));
+    let harness = Harness::new(reaching(&["n2"], led_by(Some("n2"))));
     for _ in 0..20 {
         harness.will_forward(|_| not_sent());
     }
@@ -319,7 +320,7 @@ async fn a_node_outside_of_a_cluster_says_why_at_once() {
 }
 
 fn forward_request(request: Option<Request>) -> ForwardRequest {
-    ForwardRequest { from: "n2".to_owned(), request }
+    ForwardRequest { from: "n2".to_owned(), relay: false, question: false, request }
 }
 
 #[tokio::test]
@@ -332,7 +333,7 @@ async fn a_forwarded_request_is_run_here_or_not_at_all() {
     let response = target.run_forwarded(request.clone(), soon(), None).await.expect("written");
     assert_eq!(response.response, Some(Answer::Put(PutResponse { revision: 4, version: 1, time_ms: TIME_MS })));
 
-    // The node that forwarded was wrong about the leader. This one knows a better, and still does not forward.
+    // The node that forwarded was wrong about the leader. This one knows a better, and was not asked to pass it on.
     harness.node.learns(led_by(Some("n3")));
     harness.node.will_write(Write::Answer(Err(not_leader().into())));
     let status = target.run_forwarded(request.clone(), soon(), None).await.expect_err("it does not lead");
