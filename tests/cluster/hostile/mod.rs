@@ -2,6 +2,7 @@
 //! node goes on.
 
 mod peers;
+mod reads;
 mod requests;
 mod transport;
 

@@ -17,12 +17,12 @@ const MESSAGES_MAX: usize = 16;
 
 impl Victim {
     /// What the stream of one member to the attacked node says truthfully.
-    async fn claim_of(&self, member: usize) -> Claim {
+    pub(super) async fn claim_of(&self, member: usize) -> Claim {
         Claim::of(&self.cluster, member, self.number).await
     }
 
     /// The member that neither leads nor is attacked.
-    fn third(&self) -> usize {
+    pub(super) fn third(&self) -> usize {
         3 - self.leader - self.number
     }
 
@@ -39,7 +39,7 @@ impl Victim {
     }
 
     /// The same for a Control stream.
-    async fn control(&self, claim: &Claim, messages: Vec<ControlRequest>) {
+    pub(super) async fn control(&self, claim: &Claim, messages: Vec<ControlRequest>) {
         let count = u64::try_from(messages.len()).expect("a test sends few messages");
         let before = self.dropped().await;
         let (sender, requests) = stream_of(claim, messages).await;
@@ -48,7 +48,7 @@ impl Victim {
         drop(sender);
     }
 
-    async fn refused_or_counted<T>(&self, goal: u64, mut answers: Streaming<T>) {
+    pub(super) async fn refused_or_counted<T>(&self, goal: u64, mut answers: Streaming<T>) {
         let counted = tests::wait::wait_for("each message is dropped and counted", async || {
             (self.dropped().await >= goal).then_some(())
         });
@@ -69,7 +69,7 @@ impl Victim {
 }
 
 /// A request stream that stays open until the sender is dropped.
-async fn stream_of<T>(claim: &Claim, messages: Vec<T>) -> (mpsc::Sender<T>, Request<ReceiverStream<T>>) {
+pub(super) async fn stream_of<T>(claim: &Claim, messages: Vec<T>) -> (mpsc::Sender<T>, Request<ReceiverStream<T>>) {
     let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
     for message in messages {
         sender.send(message).await.expect("the receiver is here");
@@ -250,7 +250,9 @@ async fn entries_from_a_member_that_does_not_lead_the_term_are_dropped_and_count
 async fn bytes_that_are_no_message_end_the_stream_and_nothing_else() {
     let victim = Victim::start().await;
     let claim = victim.claim_of(victim.third()).await;
-    for path in ["/raft.v1.RaftService/AppendEntries", "/raft.v1.RaftService/Control"] {
+    for path in
+        ["/raft.v1.RaftService/AppendEntries", "/raft.v1.RaftService/Control", "/raft.v1.RaftService/ReadReplica"]
+    {
         let before = victim.dropped().await;
         let garbage = Bytes::from(vec![0xFF; 1000]);
         let (_sender, requests) = stream_of(&claim, vec![garbage]).await;
