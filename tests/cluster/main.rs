@@ -19,6 +19,7 @@ mod operator;
 mod overload;
 mod own_writes;
 mod partial;
+mod partial_elections;
 mod pipeline;
 mod probes;
 mod quorum;
