@@ -19,7 +19,7 @@ const LATE_ELECTIONS: [&str; 4] = ["--election-timeout-ms", "3000", "--request-t
 const REQUEST_TIMEOUT: [&str; 2] = ["--request-timeout-ms", "2000"];
 
 pub(crate) async fn quorum_get(cluster: &Cluster, node: usize, key: &str) -> Result<GetResponse, Status> {
-    let request = GetRequest { key: key.to_owned(), consistency: Consistency::Quorum.into() };
+    let request = GetRequest { consistency: Consistency::Quorum.into(), ..rpc::get_request(key) };
     rpc::bounded(rpc::kv(&cluster.nodes[node].channel()).get(request)).await
 }
 

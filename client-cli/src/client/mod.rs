@@ -253,7 +253,8 @@ impl Client {
             Consistency::Linearizable => kv::Consistency::Linearizable,
             Consistency::Quorum => kv::Consistency::Quorum,
         };
-        let request = kv::GetRequest { key: key.into(), consistency: consistency.into() };
+        let (key, consistency) = (key.into(), consistency.into());
+        let request = kv::GetRequest { key, consistency, ..kv::GetRequest::default() };
         let response = request::run(self, "get", request).await?;
         match response.kv {
             Some(found) => Ok(Found {

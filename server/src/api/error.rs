@@ -9,6 +9,7 @@
 #![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use engine::kv::Refusal;
@@ -54,7 +55,7 @@ pub(super) enum ApiError {
     #[error("key already exists: {key}")]
     KeyExists { key: String, mod_revision: u64 },
     #[error("key not found: {key}")]
-    KeyNotFound { key: String },
+    KeyNotFound { key: String, store_revision: u64, staleness_ms: Option<u64> },
     #[error("the key has revision {actual} and not the expected {expected}: {key}")]
     RevisionMismatch { key: String, expected: u64, actual: u64 },
     #[error("{0}")]
@@ -73,6 +74,12 @@ pub(super) enum ApiError {
     NoQuorum { cause: String, voters: usize, reachable: usize, term: u64 },
     #[error("this node is not ready: {cause}")]
     NotReady { cause: String },
+    #[error("this node's own state is not good enough: {}", state(*.revision, *.age_ms))]
+    TooStale { age_ms: Option<u64>, revision: Option<u64> },
+    #[error(
+        "the store has revision {revision} and never gave out {min_revision}: it is another cluster's, or was set back"
+    )]
+    RevisionAhead { revision: u64, min_revision: u64 },
     #[error("leadership is being handed over")]
     Transferring,
     #[error("the node is shutting down")]
@@ -147,7 +154,13 @@ impl ApiError {
 
     /// Whether it is the store's answer to a request that was run.
     pub(super) fn is_of_the_store(&self) -> bool {
-        matches!(self, Self::KeyExists { .. } | Self::KeyNotFound { .. } | Self::RevisionMismatch { .. })
+        matches!(
+            self,
+            Self::KeyExists { .. }
+                | Self::KeyNotFound { .. }
+                | Self::RevisionMismatch { .. }
+                | Self::RevisionAhead { .. }
+        )
     }
 
     /// The table of errors.
@@ -157,7 +170,9 @@ impl ApiError {
             Self::KeyExists { key, mod_revision } => {
                 shape(Code::AlreadyExists, KEY_EXISTS).with("revision", mod_revision).resource(key)
             }
-            Self::KeyNotFound { key } => shape(Code::NotFound, KEY_NOT_FOUND).resource(key),
+            Self::KeyNotFound { key, store_revision, staleness_ms } => {
+                key_not_found(key, *store_revision, *staleness_ms)
+            }
             Self::RevisionMismatch { key, expected, actual } => shape(Code::FailedPrecondition, REVISION_MISMATCH)
                 .with("key", key)
                 .with("expectedRevision", expected)
@@ -180,6 +195,8 @@ impl ApiError {
                 .with("term", term)
                 .retry(RETRY_WITHOUT_LEADER),
             Self::NotReady { cause } => shape(Code::Unavailable, NOT_READY).with("cause", cause),
+            Self::TooStale { age_ms, revision } => too_stale(*age_ms, *revision),
+            Self::RevisionAhead { revision, min_revision } => revision_ahead(*revision, *min_revision),
             Self::Transferring => shape(Code::Unavailable, TRANSFERRING).retry(RETRY_SOON),
             Self::Draining => shape(Code::Unavailable, DRAINING),
             Self::Overloaded { retry_after } => shape(Code::ResourceExhausted, "OVERLOADED").pushed_back(*retry_after),
@@ -242,6 +259,13 @@ impl Shape {
     pub(super) fn with(mut self, key: &str, value: &(impl ToString + ?Sized)) -> Self {
         self.metadata.insert(key.to_owned(), value.to_string());
         self
+    }
+
+    fn with_known(self, key: &str, value: Option<u64>) -> Self {
+        match value {
+            Some(value) => self.with(key, &value),
+            None => self,
+        }
     }
 
     pub(super) fn field(mut self, field: &str, description: String) -> Self {
@@ -325,6 +349,32 @@ impl Shape {
     }
 }
 
+fn key_not_found(key: &str, store_revision: u64, staleness_ms: Option<u64>) -> Shape {
+    let shape = Shape::new(Code::NotFound, KEY_NOT_FOUND).resource(key).with("storeRevision", &store_revision);
+    shape.with_known("stalenessMs", staleness_ms)
+}
+
+fn too_stale(age_ms: Option<u64>, revision: Option<u64>) -> Shape {
+    // No time is told after which it would be worth trying: another node may have what is asked for now.
+    let shape = Shape::new(Code::Unavailable, "STALENESS_BOUND_EXCEEDED");
+    shape.with_known("revision", revision).with_known("lagMs", age_ms)
+}
+
+fn revision_ahead(revision: u64, min_revision: u64) -> Shape {
+    let shape = Shape::new(Code::OutOfRange, "REVISION_AHEAD").with("revision", &revision);
+    let shape = shape.with("minRevision", &min_revision);
+    shape.field("min_revision", format!("the store's revision is {revision}"))
+}
+
+/// What is known of a state that a read did not get, for people.
+fn state(revision: Option<u64>, age_ms: Option<u64>) -> String {
+    match (revision, age_ms) {
+        (Some(revision), Some(age_ms)) => format!("its revision is {revision}, and it may be {age_ms} ms old"),
+        (Some(revision), None) => format!("its revision is {revision}, and how old it is cannot be proven"),
+        (None, _) => "the deadline passed before there was a better one".to_owned(),
+    }
+}
+
 impl From<Unavailable> for ApiError {
     fn from(unavailable: Unavailable) -> Self {
         match unavailable {
@@ -372,6 +422,10 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::Unavailable(unavailable) => unavailable.into(),
             ReadError::DeadlineExceeded => Self::DeadlineExceeded,
+            ReadError::TooStale { age_ms, revision } => {
+                Self::TooStale { age_ms: age_ms.map(NonZeroU64::get), revision: Some(revision) }
+            }
+            ReadError::RevisionAhead { revision, min_revision } => Self::RevisionAhead { revision, min_revision },
         }
     }
 }

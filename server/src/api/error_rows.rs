@@ -26,12 +26,20 @@ fn rejections() -> Vec<Row> {
     vec![
         (exists, Code::AlreadyExists, "KEY_EXISTS", "key already exists: a", false, &[("key", "a"), ("revision", "7")]),
         (
-            ApiError::KeyNotFound { key: key() },
+            ApiError::KeyNotFound { key: key(), store_revision: 9, staleness_ms: None },
             Code::NotFound,
             "KEY_NOT_FOUND",
             "key not found: a",
             false,
-            &[("key", "a")],
+            &[("key", "a"), ("storeRevision", "9")],
+        ),
+        (
+            ApiError::KeyNotFound { key: key(), store_revision: 9, staleness_ms: Some(5) },
+            Code::NotFound,
+            "KEY_NOT_FOUND",
+            "key not found: a",
+            false,
+            &[("key", "a"), ("storeRevision", "9"), ("stalenessMs", "5")],
         ),
         (
             mismatch,
@@ -185,6 +193,43 @@ fn unavailable() -> Vec<Row> {
     ]
 }
 
+fn stale() -> Vec<Row> {
+    vec![
+        (
+            ApiError::TooStale { age_ms: Some(812), revision: Some(7) },
+            Code::Unavailable,
+            "STALENESS_BOUND_EXCEEDED",
+            "this node's own state is not good enough: its revision is 7, and it may be 812 ms old",
+            false,
+            &[("revision", "7"), ("lagMs", "812")],
+        ),
+        (
+            ApiError::TooStale { age_ms: None, revision: None },
+            Code::Unavailable,
+            "STALENESS_BOUND_EXCEEDED",
+            "this node's own state is not good enough: the deadline passed before there was a better one",
+            false,
+            &[],
+        ),
+        (
+            ApiError::TooStale { age_ms: None, revision: Some(7) },
+            Code::Unavailable,
+            "STALENESS_BOUND_EXCEEDED",
+            "this node's own state is not good enough: its revision is 7, and how old it is cannot be proven",
+            false,
+            &[("revision", "7")],
+        ),
+        (
+            ApiError::RevisionAhead { revision: 7, min_revision: 9 },
+            Code::OutOfRange,
+            "REVISION_AHEAD",
+            "the store has revision 7 and never gave out 9: it is another cluster's, or was set back",
+            false,
+            &[("revision", "7"), ("minRevision", "9")],
+        ),
+    ]
+}
+
 fn outcomes() -> Vec<Row> {
     let unknown =
         |position, deadline_exceeded| ApiError::OutcomeUnknown { cause: "why".to_owned(), position, deadline_exceeded };
@@ -303,6 +348,13 @@ fn violations() -> Vec<Row> {
             &[("number", "-1")],
         ),
         row(
+            Violation::MaxStalenessNotAllowed,
+            "MAX_STALENESS_NOT_ALLOWED",
+            "max_staleness_ms is only allowed with CONSISTENCY_STALE",
+            &[],
+        ),
+        row(Violation::MaxStalenessZero, "MAX_STALENESS_ZERO", "max_staleness_ms must be at least 1", &[]),
+        row(
             Violation::RevisionMissing,
             "EXPECTED_REVISION_MISSING",
             "expected_revision is required with PUT_MODE_COMPARE",
@@ -345,5 +397,6 @@ fn violations() -> Vec<Row> {
 }
 
 pub(super) fn rows() -> impl Iterator<Item = Row> {
-    [rejections(), malformed(), transfers(), unavailable(), outcomes(), sessions(), violations()].into_iter().flatten()
+    let refused = [malformed(), transfers(), unavailable(), stale(), violations()];
+    [rejections(), outcomes(), sessions()].into_iter().chain(refused).flatten()
 }

@@ -20,6 +20,8 @@ fn number(error: &ApiError) -> usize {
             Violation::ValueTooLarge { .. } => 5,
             Violation::ModeUnknown { .. } => 6,
             Violation::ConsistencyUnknown { .. } => 7,
+            Violation::MaxStalenessNotAllowed => 41,
+            Violation::MaxStalenessZero => 42,
             Violation::RevisionMissing => 8,
             Violation::RevisionNotAllowed => 9,
             Violation::RevisionZero => 10,
@@ -54,10 +56,12 @@ fn number(error: &ApiError) -> usize {
         ApiError::RequestFenced => 37,
         ApiError::ResultForgotten => 38,
         ApiError::SessionFull => 39,
+        ApiError::TooStale { .. } => 43,
+        ApiError::RevisionAhead { .. } => 44,
     }
 }
 
-const CASES: usize = 41;
+const CASES: usize = 45;
 
 #[test]
 fn every_case_has_a_row() {
@@ -123,6 +127,7 @@ fn details_fit_the_case() {
             }
             ApiError::Invalid(_)
             | ApiError::NotAVoter { .. }
+            | ApiError::RevisionAhead { .. }
             | ApiError::RequestIdAhead { .. }
             | ApiError::RequestIdReused => {
                 let request = details.bad_request().expect("a BadRequest");
@@ -148,6 +153,7 @@ fn details_fit_the_case() {
             | ApiError::Malformed { .. }
             | ApiError::Unsupported { .. }
             | ApiError::NotReady { .. }
+            | ApiError::TooStale { .. }
             | ApiError::Draining
             | ApiError::DeadlineExceeded
             | ApiError::RequestFenced
@@ -174,7 +180,7 @@ fn the_longest_key_fits_the_trailers_of_any_client() {
     let key = "\u{20ac}".repeat(KEY_BYTES_MAX / 3);
     for error in [
         ApiError::KeyExists { key: key.clone(), mod_revision: u64::MAX },
-        ApiError::KeyNotFound { key: key.clone() },
+        ApiError::KeyNotFound { key: key.clone(), store_revision: u64::MAX, staleness_ms: Some(u64::MAX) },
         ApiError::RevisionMismatch { key: key.clone(), expected: u64::MAX, actual: u64::MAX - 1 },
     ] {
         let response = error.to_status(CallKind::Write).into_http::<()>();
@@ -215,5 +221,10 @@ fn what_a_node_says_becomes_the_error_that_it_means() {
         assert_eq!(ApiError::from(refusal), expected);
     }
     assert_eq!(ApiError::from(ReadError::DeadlineExceeded), ApiError::DeadlineExceeded);
+    let (revision, min_revision) = (7, 9);
+    let too_stale = ApiError::from(ReadError::TooStale { age_ms: NonZeroU64::new(3), revision });
+    assert_eq!(too_stale, ApiError::TooStale { age_ms: Some(3), revision: Some(revision) });
+    let ahead = ApiError::from(ReadError::RevisionAhead { revision, min_revision });
+    assert_eq!(ahead, ApiError::RevisionAhead { revision, min_revision });
     assert_eq!(ApiError::from(TransferError::DeadlineExceeded), ApiError::TransferTimedOut);
 }

@@ -1,5 +1,7 @@
 //! A client's request on its way through this node, in the one form from which it is run here or forwarded.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use engine::kv;
 use proto::kv::v1::get_outcome_response::Outcome;
@@ -14,7 +16,7 @@ use super::admission::Queue;
 use super::error::{ApiError, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
-use crate::node::{Action, Get, ReadResult, RequestContext, WriteResult};
+use crate::node::{Action, Get, ReadError, ReadResult, RequestContext, WriteResult};
 
 /// A valid request. A clone shares key and value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,13 +40,7 @@ impl Operation {
     pub(super) fn to_request(&self) -> Request {
         match self {
             Self::Write(kv::Request { id, command }) => write_request(id.as_ref().map(request_id), command),
-            Self::Read(Get { key, consistency }) => {
-                let consistency = match consistency {
-                    engine::Consistency::Linearizable => Consistency::Linearizable,
-                    engine::Consistency::Quorum => Consistency::Quorum,
-                };
-                Request::Get(GetRequest { key: text(key), consistency: consistency.into() })
-            }
+            Self::Read(get) => Request::Get(get_request(get)),
         }
     }
 
@@ -59,7 +55,13 @@ impl Operation {
 
     /// Whether any node runs it for itself, whoever leads.
     pub(super) fn needs_no_leader(&self) -> bool {
-        matches!(self, Self::Read(Get { consistency: engine::Consistency::Quorum, .. }))
+        match self {
+            Self::Write(_) => false,
+            Self::Read(Get { consistency, .. }) => match consistency {
+                engine::Consistency::Linearizable => false,
+                engine::Consistency::Quorum | engine::Consistency::Stale { .. } => true,
+            },
+        }
     }
 
     /// Whether a node that follows runs it for itself, once its leader has told it how far a state must be.
@@ -67,7 +69,8 @@ impl Operation {
         matches!(self, Self::Read(Get { consistency: engine::Consistency::Linearizable, .. }))
     }
 
-    /// What it waits for on the node that runs it; nothing in common with others if that is a majority's word.
+    /// What it waits for on the node that runs it; nothing in common with others if that is a majority's word, or the
+    /// node's own.
     pub(super) fn queue(&self) -> Option<Queue> {
         match self {
             Self::Write(_) => Some(Queue::Commands),
@@ -102,7 +105,16 @@ impl Operation {
                 let key = request.command.key().cloned().unwrap_or_default();
                 written(&key, node.write(request, context).await?)
             }
-            Self::Read(get) => read(&get.key.clone(), node.read(get, context).await?),
+            Self::Read(get) => {
+                let (key, is_stale) = (get.key.clone(), matches!(get.consistency, engine::Consistency::Stale { .. }));
+                match node.read(get, context).await {
+                    // It waited for a better state, and nobody but this node could have given it one.
+                    Err(ReadError::DeadlineExceeded) if is_stale => {
+                        Err(ApiError::TooStale { age_ms: None, revision: None })
+                    }
+                    result => read(&key, result?),
+                }
+            }
         }
     }
 }
@@ -123,6 +135,17 @@ impl From<Action> for Operation {
             Action::Read(get) => Self::Read(get),
         }
     }
+}
+
+/// A read as kv.v1 has it.
+fn get_request(Get { key, consistency, min_revision }: &Get) -> GetRequest {
+    let (consistency, max_staleness_ms) = match *consistency {
+        engine::Consistency::Linearizable => (Consistency::Linearizable, None),
+        engine::Consistency::Quorum => (Consistency::Quorum, None),
+        engine::Consistency::Stale { max_age_ms } => (Consistency::Stale, max_age_ms),
+    };
+    let (consistency, min_revision) = (consistency.into(), min_revision.get());
+    GetRequest { key: text(key), consistency, max_staleness_ms, min_revision }
 }
 
 /// A write as kv.v1 has it.
@@ -156,7 +179,7 @@ pub(super) fn request_id(id: &kv::RequestId) -> RequestId {
 
 /// The answer to a write that was applied, which may have been to reject it.
 pub(super) fn written(key: &Bytes, result: WriteResult) -> Result<Answer, ApiError> {
-    let WriteResult { applied, time_ms } = result;
+    let WriteResult { applied, revision: store_revision, time_ms } = result;
     match applied {
         kv::Applied::Put { revision, version } => {
             Ok(Answer::Put(PutResponse { revision: revision.get(), version, time_ms }))
@@ -171,7 +194,7 @@ pub(super) fn written(key: &Bytes, result: WriteResult) -> Result<Answer, ApiErr
                 kv::Rejection::KeyExists { mod_revision } => {
                     ApiError::KeyExists { key, mod_revision: mod_revision.get() }
                 }
-                kv::Rejection::KeyNotFound => ApiError::KeyNotFound { key },
+                kv::Rejection::KeyNotFound => ApiError::KeyNotFound { key, store_revision, staleness_ms: None },
                 kv::Rejection::RevisionMismatch { expected, actual } => {
                     ApiError::RevisionMismatch { key, expected: expected.get(), actual: actual.get() }
                 }
@@ -187,9 +210,14 @@ pub(super) fn written(key: &Bytes, result: WriteResult) -> Result<Answer, ApiErr
 
 /// The answer to a read.
 pub(super) fn read(key: &Bytes, result: ReadResult) -> Result<Answer, ApiError> {
-    let ReadResult { kv, revision, served_by, time_ms } = result;
-    let Some(kv) = kv else { return Err(ApiError::KeyNotFound { key: text(key) }) };
-    Ok(Answer::Get(GetResponse { kv: Some(key_value(kv)), revision, served_by, time_ms }))
+    let ReadResult { kv, revision, served_by, time_ms, age_ms } = result;
+    let staleness_ms = age_ms.map(NonZeroU64::get);
+    match kv {
+        Some(kv) => {
+            Ok(Answer::Get(GetResponse { kv: Some(key_value(kv)), revision, served_by, time_ms, staleness_ms }))
+        }
+        None => Err(ApiError::KeyNotFound { key: text(key), store_revision: revision, staleness_ms }),
+    }
 }
 
 /// What became of a write, as kv.v1 has it.
@@ -269,16 +297,25 @@ mod tests {
                 assert_eq!(Operation::new(operation.to_request()), Ok(operation.clone()));
             }
         }
-        for consistency in [engine::Consistency::Linearizable, engine::Consistency::Quorum] {
-            let read = Operation::Read(Get { key: key.clone(), consistency });
-            assert_eq!(Operation::new(read.to_request()), Ok(read.clone()));
+        for consistency in [
+            engine::Consistency::Linearizable,
+            engine::Consistency::Quorum,
+            engine::Consistency::Stale { max_age_ms: None },
+            engine::Consistency::Stale { max_age_ms: Some(u64::MAX) },
+        ] {
+            for min_revision in [0, u64::MAX] {
+                let (key, min_revision) = (key.clone(), Revision::new(min_revision));
+                let read = Operation::Read(Get { key, consistency, min_revision });
+                assert_eq!(Operation::new(read.to_request()), Ok(read.clone()));
+            }
         }
     }
 
     #[test]
     fn an_answer_of_another_kind_is_noticed() {
         let key = Bytes::from_static(b"k");
-        let get = Operation::Read(Get { key, consistency: engine::Consistency::default() });
+        let (consistency, min_revision) = (engine::Consistency::default(), Revision::new(0));
+        let get = Operation::Read(Get { key, consistency, min_revision });
         assert!(get.is_answered_by(&Answer::Get(GetResponse::default())));
         assert!(!get.is_answered_by(&Answer::Put(PutResponse::default())));
     }

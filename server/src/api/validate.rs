@@ -26,6 +26,10 @@ pub(super) enum Violation {
     ModeUnknown { number: i32 },
     #[error("consistency {number} is unknown")]
     ConsistencyUnknown { number: i32 },
+    #[error("max_staleness_ms is only allowed with CONSISTENCY_STALE")]
+    MaxStalenessNotAllowed,
+    #[error("max_staleness_ms must be at least 1")]
+    MaxStalenessZero,
     #[error("expected_revision is required with PUT_MODE_COMPARE")]
     RevisionMissing,
     #[error("expected_revision is only allowed with PUT_MODE_COMPARE")]
@@ -65,6 +69,8 @@ impl Violation {
             Self::ValueTooLarge { .. } => ("value", "VALUE_TOO_LARGE"),
             Self::ModeUnknown { .. } => ("mode", "MODE_UNKNOWN"),
             Self::ConsistencyUnknown { .. } => ("consistency", "CONSISTENCY_UNKNOWN"),
+            Self::MaxStalenessNotAllowed => ("max_staleness_ms", "MAX_STALENESS_NOT_ALLOWED"),
+            Self::MaxStalenessZero => ("max_staleness_ms", "MAX_STALENESS_ZERO"),
             Self::RevisionMissing => ("expected_revision", "EXPECTED_REVISION_MISSING"),
             Self::RevisionNotAllowed => ("expected_revision", "EXPECTED_REVISION_NOT_ALLOWED"),
             Self::RevisionZero => ("expected_revision", "EXPECTED_REVISION_ZERO"),
@@ -94,6 +100,8 @@ impl Violation {
             }
             Self::TagReused { tag } => shape.with("tag", tag),
             Self::KeyEmpty
+            | Self::MaxStalenessNotAllowed
+            | Self::MaxStalenessZero
             | Self::RevisionMissing
             | Self::RevisionNotAllowed
             | Self::RevisionZero
@@ -127,14 +135,18 @@ pub(super) fn put(request: PutRequest) -> Result<kv::Request, Violation> {
 
 /// What a get is to read.
 pub(super) fn get(request: GetRequest) -> Result<Get, Violation> {
-    let GetRequest { key, consistency } = request;
+    let GetRequest { key, consistency, max_staleness_ms, min_revision } = request;
     let key = valid_key(key)?;
-    let consistency = match Consistency::try_from(consistency) {
-        Ok(Consistency::Unspecified | Consistency::Linearizable) => engine::Consistency::Linearizable,
-        Ok(Consistency::Quorum) => engine::Consistency::Quorum,
-        Err(_) => return Err(Violation::ConsistencyUnknown { number: consistency }),
+    let unknown = |_| Violation::ConsistencyUnknown { number: consistency };
+    let consistency = match (Consistency::try_from(consistency).map_err(unknown)?, max_staleness_ms) {
+        // No state is proven to be younger than a millisecond.
+        (Consistency::Stale, Some(0)) => return Err(Violation::MaxStalenessZero),
+        (Consistency::Stale, max_age_ms) => engine::Consistency::Stale { max_age_ms },
+        (_, Some(_)) => return Err(Violation::MaxStalenessNotAllowed),
+        (Consistency::Unspecified | Consistency::Linearizable, None) => engine::Consistency::Linearizable,
+        (Consistency::Quorum, None) => engine::Consistency::Quorum,
     };
-    Ok(Get { key, consistency })
+    Ok(Get { key, consistency, min_revision: Revision::new(min_revision) })
 }
 
 /// The request of a delete.
@@ -197,7 +209,7 @@ mod tests {
         ] {
             let key = "k".repeat(bytes);
             let put = put(put_request(&key, 0, 0, None)).map(|request| request.command.key().map(Bytes::len));
-            let get = get(GetRequest { key: key.clone(), consistency: 0 }).map(|get| Some(get.key.len()));
+            let get = get(GetRequest { key: key.clone(), ..GetRequest::default() }).map(|get| Some(get.key.len()));
             let delete = delete(DeleteRequest { key, ..Default::default() });
             assert_eq!((put, get), (expected.clone(), expected.clone()), "{bytes} bytes");
             assert_eq!(delete.map(|request| request.command.key().map(Bytes::len)), expected, "{bytes} bytes");
@@ -264,17 +276,31 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_consistency_is_refused() {
-        let request = |consistency| GetRequest { key: "k".to_owned(), consistency };
-        for (number, known) in [
-            (0, engine::Consistency::Linearizable),
-            (1, engine::Consistency::Linearizable),
-            (2, engine::Consistency::Quorum),
+    fn each_consistency_with_and_without_a_bound_of_staleness() {
+        use engine::Consistency::{Linearizable, Quorum, Stale};
+        for (number, max_staleness_ms, expected) in [
+            (0, None, Ok(Linearizable)),
+            (1, None, Ok(Linearizable)),
+            (2, None, Ok(Quorum)),
+            (3, None, Ok(Stale { max_age_ms: None })),
+            (3, Some(1), Ok(Stale { max_age_ms: Some(1) })),
+            (3, Some(u64::MAX), Ok(Stale { max_age_ms: Some(u64::MAX) })),
+            (3, Some(0), Err(Violation::MaxStalenessZero)),
+            (0, Some(1), Err(Violation::MaxStalenessNotAllowed)),
+            (1, Some(0), Err(Violation::MaxStalenessNotAllowed)),
+            (2, Some(u64::MAX), Err(Violation::MaxStalenessNotAllowed)),
+            (4, None, Err(Violation::ConsistencyUnknown { number: 4 })),
+            (-1, Some(1), Err(Violation::ConsistencyUnknown { number: -1 })),
+            (i32::MAX, None, Err(Violation::ConsistencyUnknown { number: i32::MAX })),
+            (i32::MIN, None, Err(Violation::ConsistencyUnknown { number: i32::MIN })),
         ] {
-            assert_eq!(get(request(number)).map(|get| get.consistency), Ok(known));
-        }
-        for number in [3, -1, i32::MAX, i32::MIN] {
-            assert_eq!(get(request(number)), Err(Violation::ConsistencyUnknown { number }));
+            for min_revision in [0, 1, u64::MAX] {
+                let (key, consistency) = ("k".to_owned(), number);
+                let found = get(GetRequest { key, consistency, max_staleness_ms, min_revision });
+                let found = found.map(|get| (get.consistency, get.min_revision.get()));
+                let expected = expected.clone().map(|consistency| (consistency, min_revision));
+                assert_eq!(found, expected, "consistency {number}, at most {max_staleness_ms:?} ms");
+            }
         }
     }
 

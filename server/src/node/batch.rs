@@ -317,7 +317,8 @@ mod tests {
     use std::time::Duration;
 
     fn operation(sequence: u64, deadline: Instant) -> BatchedOperation {
-        let action = Action::Read(Get { key: Bytes::from_static(b"k"), consistency: Consistency::default() });
+        let (key, consistency) = (Bytes::from_static(b"k"), Consistency::default());
+        let action = Action::Read(Get { key, consistency, min_revision: kv::Revision::new(0) });
         BatchedOperation { mark: Mark { tag: 7, sequence }, action, deadline, trace: None }
     }
 

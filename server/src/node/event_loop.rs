@@ -7,6 +7,7 @@
 
 mod answers;
 mod batches;
+mod reads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -14,9 +15,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::kv::Revision;
 use engine::replica::Ticket;
-use engine::{Consistency, Engine, EngineError, Event};
+use engine::{Engine, EngineError, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 use super::batch::Pending;
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
 use super::handle::{TransferError, Unavailable};
-use super::request::{Get, Request, Write};
+use super::request::{Request, Write};
 use super::roster::Roster;
 use super::status::NodeStatus;
 use super::traces::Traces;
@@ -291,12 +291,7 @@ impl EventLoop {
                 return operations;
             }
             Request::Write(write) => self.take_write(write),
-            Request::Read(read) if !read.answer.is_closed() => {
-                let ticket = self.ticket();
-                self.waiters.insert(ticket, Waiter::Read(read.answer));
-                self.read(ticket, read.get);
-            }
-            Request::Read(_) => {}
+            Request::Read(read) => self.take_read(read),
             Request::Status(answer) => self.asked_for_status.push(answer),
             Request::Transfer { target, answer } => {
                 // A caller that has gone away wants no answer.
@@ -304,13 +299,6 @@ impl EventLoop {
             }
         }
         CALL_OPERATIONS
-    }
-
-    fn read(&mut self, ticket: Ticket, Get { key, consistency }: Get) {
-        match consistency {
-            Consistency::Linearizable => self.parts.engine.read(ticket, key),
-            Consistency::Quorum => self.parts.engine.quorum_read(ticket, key, Revision::new(0)),
-        }
     }
 
     fn take_write(&mut self, write: Write) {

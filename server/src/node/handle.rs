@@ -1,5 +1,6 @@
 //! What the rest of the server holds of a node: a cheap handle with requests, and a status that is always at hand.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,22 @@ pub enum ReadError {
     /// The deadline passed.
     #[error("the deadline passed before the read was confirmed")]
     DeadlineExceeded,
+    /// This node's own state is older than the read allows, or may be, or has not come to the revision that is asked for.
+    #[error("this node's own state, of revision {revision}, is not good enough")]
+    TooStale {
+        /// How old it was at most when the read arrived, in milliseconds; none if nothing is proven.
+        age_ms: Option<NonZeroU64>,
+        /// Its revision.
+        revision: u64,
+    },
+    /// The read was to see everything that was acknowledged, and the revision that it asks for is not among that.
+    #[error("the store has revision {revision}, and a read asks for {min_revision}")]
+    RevisionAhead {
+        /// The store's revision.
+        revision: u64,
+        /// The revision that was asked for.
+        min_revision: u64,
+    },
 }
 
 /// Why leadership was not handed over.
@@ -121,6 +138,8 @@ pub enum TransferError {
 pub struct WriteResult {
     /// What it did, or an earlier copy of it.
     pub applied: kv::Applied,
+    /// The store's revision when it was answered.
+    pub revision: u64,
     /// The replicated time when it was answered, in milliseconds.
     pub time_ms: u64,
 }
@@ -136,6 +155,24 @@ pub struct ReadResult {
     pub served_by: String,
     /// The replicated time of that state, in milliseconds.
     pub time_ms: u64,
+    /// How old that state was at most when the read arrived, in milliseconds, if that was asked and is proven.
+    pub age_ms: Option<NonZeroU64>,
+}
+
+impl ReadResult {
+    /// The result, if it is of a state that has come to `min_revision`.
+    ///
+    /// Reads of the other levels wait for such a state. One that is linearizable sees everything that was acknowledged
+    /// before it began; a revision beyond that was never given out, or was lost when the cluster was set back. It is
+    /// not waited for: it may be reached again some day, by other writes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::RevisionAhead`]: the state has not come to it.
+    pub fn at_least(self, min_revision: kv::Revision) -> Result<Self, ReadError> {
+        let (revision, min_revision) = (self.revision, min_revision.get());
+        if revision < min_revision { Err(ReadError::RevisionAhead { revision, min_revision }) } else { Ok(self) }
+    }
 }
 
 /// A cheap, cloneable way to a node's loop. The loop goes on when no handle is left: it serves its peers.
@@ -172,7 +209,7 @@ impl NodeHandle {
         }
     }
 
-    /// Reads a key, linearizably: the answer reflects every write that was acknowledged before the call.
+    /// Reads a key. Unless `get` says otherwise the answer reflects every write that was acknowledged before the call.
     ///
     /// # Errors
     ///

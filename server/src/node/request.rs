@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use engine::{Consistency, kv};
+use engine::Consistency;
+use engine::kv::{self, Revision};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
@@ -46,6 +47,8 @@ pub struct Get {
     pub key: Bytes,
     /// How fresh the answer has to be.
     pub consistency: Consistency,
+    /// The least revision of a state that it may be answered from.
+    pub min_revision: Revision,
 }
 
 /// A read on its way to the loop.

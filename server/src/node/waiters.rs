@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine::kv;
+use engine::kv::{self, Revision};
 use tokio::sync::oneshot;
 
 use super::batch::{Action, Mark, Pending};
@@ -15,8 +15,15 @@ use crate::telemetry::{RequestSpan, TraceContext};
 /// A caller that waits.
 pub(super) enum Waiter {
     Write(WriteWaiter),
-    Read(oneshot::Sender<Result<ReadResult, ReadError>>),
+    Read(ReadWaiter),
     Batch(BatchWaiter),
+}
+
+/// A caller that waits for a read.
+pub(super) struct ReadWaiter {
+    pub(super) answer: oneshot::Sender<Result<ReadResult, ReadError>>,
+    /// As with [`Get::min_revision`](super::request::Get::min_revision).
+    pub(super) min_revision: Revision,
 }
 
 /// A caller that waits for a write.
@@ -70,7 +77,7 @@ impl Waiter {
     pub(super) fn is_abandoned(&self, now: Instant) -> bool {
         match self {
             Self::Write(waiter) => waiter.answer.is_closed(),
-            Self::Read(answer) => answer.is_closed(),
+            Self::Read(waiter) => waiter.answer.is_closed(),
             Self::Batch(waiter) => waiter.deadline <= now || waiter.pending.is_closed(),
         }
     }

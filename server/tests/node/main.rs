@@ -6,5 +6,6 @@ mod cluster;
 mod disk;
 mod forward;
 mod member;
+mod reads;
 mod side;
 mod streams;

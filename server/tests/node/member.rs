@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine::Consistency;
 use engine::disk::{Disk, LockError, RealDisk};
-use engine::kv::{Command, PutMode, Request};
+use engine::kv::{Command, PutMode, Request, Revision};
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::forward::ForwardTarget;
 use quorate_server::node::{self, Get, NodeError, NodeHandle, NodeStatus, RequestContext, Setup};
@@ -135,7 +135,8 @@ pub(crate) fn soon() -> RequestContext {
 
 /// Asks for `key`, linearizably.
 pub(crate) fn get(key: &str) -> Get {
-    Get { key: Bytes::copy_from_slice(key.as_bytes()), consistency: Consistency::Linearizable }
+    let (key, consistency) = (Bytes::copy_from_slice(key.as_bytes()), Consistency::Linearizable);
+    Get { key, consistency, min_revision: Revision::new(0) }
 }
 
 /// Puts `key`, whether it is there or not, with itself as the value.

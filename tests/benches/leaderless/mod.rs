@@ -144,7 +144,7 @@ impl Calls for Gets {
             Level::Linearizable => Consistency::Linearizable,
             Level::Quorum => Consistency::Quorum,
         };
-        self.client.get(GetRequest { key, consistency: consistency.into() }).await.map(drop)
+        self.client.get(GetRequest { key, consistency: consistency.into(), ..GetRequest::default() }).await.map(drop)
     }
 }
 

@@ -23,7 +23,7 @@ fn with_key(name: &str, key: &str, expected: &Expected) -> [Case; 3] {
     let key = key.to_owned();
     [
         Case::new(name, PUT, &encoded(&PutRequest { key: key.clone(), ..put() }), expected.clone()),
-        Case::new(name, GET, &encoded(&GetRequest { key: key.clone(), consistency: 0 }), expected.clone()),
+        Case::new(name, GET, &encoded(&rpc::get_request(&key)), expected.clone()),
         Case::new(name, DELETE, &encoded(&DeleteRequest { key, ..delete() }), expected.clone()),
     ]
 }
@@ -75,6 +75,27 @@ fn modes_and_revisions() -> Vec<Case> {
         let expected = invalid("CONSISTENCY_UNKNOWN");
         cases.push(Case::new(format!("consistency {number}"), GET, &encoded(&request), expected));
     }
+    for (consistency, max_staleness_ms, reason) in [
+        (0, 0, "MAX_STALENESS_NOT_ALLOWED"),
+        (1, 1, "MAX_STALENESS_NOT_ALLOWED"),
+        (2, u64::MAX, "MAX_STALENESS_NOT_ALLOWED"),
+        (3, 0, "MAX_STALENESS_ZERO"),
+        (4, 1, "CONSISTENCY_UNKNOWN"),
+    ] {
+        let max_staleness_ms = Some(max_staleness_ms);
+        let request = GetRequest { consistency, max_staleness_ms, ..rpc::get_request(KEPT) };
+        let name = format!("consistency {consistency} and staleness {max_staleness_ms:?}");
+        cases.push(Case::new(name, GET, &encoded(&request), invalid(reason)));
+    }
+    for min_revision in [1 << 32, u64::MAX - 1, u64::MAX] {
+        let request = GetRequest { min_revision, ..rpc::get_request(KEPT) };
+        let expected = Expected::Refused(Code::OutOfRange, "REVISION_AHEAD");
+        cases.push(Case::new(format!("revision {min_revision}"), GET, &encoded(&request), expected));
+    }
+    // One is enough: each waits for a moment.
+    let request = GetRequest { consistency: 3, min_revision: u64::MAX, ..rpc::get_request(KEPT) };
+    let expected = Expected::Refused(Code::Unavailable, "STALENESS_BOUND_EXCEEDED");
+    cases.push(Case::new("own state of the last revision", GET, &encoded(&request), expected));
     for mode in 0..=3 {
         for (revision, reason) in [
             (0, "EXPECTED_REVISION_ZERO"),

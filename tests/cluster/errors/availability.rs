@@ -4,7 +4,7 @@ use super::{Call, expect};
 use prost::Message as _;
 use proto::{
     admin::v1::StatusResponse,
-    kv::v1::{PutRequest, PutResponse, kv_service_client::KvServiceClient},
+    kv::v1::{Consistency, GetRequest, PutRequest, PutResponse, kv_service_client::KvServiceClient},
 };
 use std::time::Duration;
 use tests::{
@@ -77,6 +77,35 @@ async fn a_node_without_a_majority_says_so() {
 }
 
 #[tokio::test]
+async fn a_node_without_a_majority_says_how_old_its_state_is() {
+    let mut cluster = Cluster::start(Options::default().with_flags(&REQUEST_TIMEOUT)).await;
+    let leader = cluster.leader().await;
+    let survivor = cluster.others(leader)[0];
+    let mut client = KvServiceClient::new(cluster.nodes[survivor].channel());
+    let bounded = |max_staleness_ms| {
+        let consistency = Consistency::Stale.into();
+        GetRequest { consistency, max_staleness_ms, ..rpc::get_request("k") }
+    };
+    // The leader tells it that its state is good.
+    let answer = rpc::bounded(client.get(bounded(Some(1)))).await;
+    assert_eq!(rpc::failure(answer).metadata["stalenessMs"], "1");
+    for other in cluster.others(survivor) {
+        cluster.nodes[other].kill();
+    }
+    // Until it has noticed, it may still be told.
+    let refused = wait_for("nobody tells it any more", async || {
+        let answer = rpc::bounded(client.get(bounded(Some(1)))).await;
+        let is_missing = answer.as_ref().is_err_and(|status| status.code() == Code::NotFound);
+        (!is_missing).then_some(answer)
+    });
+    let metadata = expect(refused.await, Call::Other, Code::Unavailable, "STALENESS_BOUND_EXCEEDED");
+    assert!(metadata["lagMs"].parse::<u64>().expect("it is a number") > 1, "{metadata:?}");
+    // Whoever takes it as old as it is, is answered all the same.
+    let answer = rpc::failure(rpc::bounded(client.get(bounded(None))).await);
+    answer.expect(Code::NotFound, "KEY_NOT_FOUND");
+}
+
+#[tokio::test]
 async fn a_node_that_waits_for_its_first_cluster_says_so() {
     let mut cluster = Cluster::new(&Options::default());
     cluster.nodes[0].start();
@@ -86,6 +115,10 @@ async fn a_node_that_waits_for_its_first_cluster_says_so() {
     let metadata = expect(rpc::put(&channel, "k", "v").await, Call::Write, Code::Unavailable, "NOT_READY");
     assert!(metadata["cause"].starts_with("waiting for "), "{metadata:?}");
     expect(rpc::get(&channel, "k").await, Call::Other, Code::Unavailable, "NOT_READY");
+    // It has no state either, not even an old one.
+    let stale = GetRequest { consistency: Consistency::Stale.into(), ..rpc::get_request("k") };
+    let answer = rpc::bounded(KvServiceClient::new(channel.clone()).get(stale)).await;
+    expect(answer, Call::Other, Code::Unavailable, "NOT_READY");
     expect(rpc::get_outcome(&channel, rpc::request_id(1, 1)).await, Call::Other, Code::Unavailable, "NOT_READY");
 }
 

@@ -67,16 +67,16 @@ const fn with_pushback(row: Row, pushback_ms: &'static str) -> Row {
     Row { pushback_ms: Some(pushback_ms), ..row }
 }
 
-const ROWS: [Row; 42] = {
+const ROWS: [Row; 46] = {
     use Code::{
-        Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted,
-        Unavailable, Unimplemented, Unknown,
+        Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
+        ResourceExhausted, Unavailable, Unimplemented, Unknown,
     };
     use Detail::{Nothing, Precondition, Quota, Resource, Retry};
     use Outcome::NotApplied;
     [
         row("KEY_EXISTS", AlreadyExists, NotApplied, &["key", "revision"], Resource),
-        row("KEY_NOT_FOUND", NotFound, NotApplied, &["key"], Resource),
+        row("KEY_NOT_FOUND", NotFound, NotApplied, &["key", "storeRevision"], Resource),
         row(
             "REVISION_MISMATCH",
             FailedPrecondition,
@@ -89,6 +89,8 @@ const ROWS: [Row; 42] = {
         invalid("VALUE_TOO_LARGE", "value", &["limitBytes", "actualBytes"]),
         invalid("MODE_UNKNOWN", "mode", &["number"]),
         invalid("CONSISTENCY_UNKNOWN", "consistency", &["number"]),
+        invalid("MAX_STALENESS_NOT_ALLOWED", "max_staleness_ms", &[]),
+        invalid("MAX_STALENESS_ZERO", "max_staleness_ms", &[]),
         invalid("EXPECTED_REVISION_MISSING", "expected_revision", &[]),
         invalid("EXPECTED_REVISION_NOT_ALLOWED", "expected_revision", &[]),
         invalid("EXPECTED_REVISION_ZERO", "expected_revision", &[]),
@@ -112,6 +114,8 @@ const ROWS: [Row; 42] = {
         with_pushback(row("NOT_LEADER", Unavailable, NotApplied, &["leaderId", "leaderAddress", "term"], Nothing), "0"),
         row("NO_QUORUM", Unavailable, NotApplied, &["cause", "reachable", "needed", "term"], Retry),
         row("NOT_READY", Unavailable, NotApplied, &["cause"], Nothing),
+        row("STALENESS_BOUND_EXCEEDED", Unavailable, NotApplied, &["revision", "lagMs"], Nothing),
+        row("REVISION_AHEAD", OutOfRange, NotApplied, &["revision", "minRevision"], Detail::Field("min_revision")),
         row("LEADERSHIP_TRANSFERRING", Unavailable, NotApplied, &[], Retry),
         row("DRAINING", Unavailable, NotApplied, &[], Nothing),
         with_pushback(row("OVERLOADED", ResourceExhausted, NotApplied, &[], Retry), "100"),

@@ -55,7 +55,8 @@ async fn what_the_store_rejects_says_what_is_there() {
         let update = PutRequest { mode: PutMode::Update.into(), ..put("missing") };
         assert_eq!(expect(rpc::put_with(channel, update).await, Call::Write, code, reason)["key"], "missing");
         expect(rpc::delete(channel, "missing").await, Call::Write, code, reason);
-        assert_eq!(expect(rpc::get(channel, "missing").await, Call::Other, code, reason)["key"], "missing");
+        let missing = expect(rpc::get(channel, "missing").await, Call::Other, code, reason);
+        assert_eq!((&missing["key"][..], &missing["storeRevision"]), ("missing", &revision.to_string()));
 
         let (code, reason) = (Code::FailedPrecondition, "REVISION_MISMATCH");
         let expected_revision = Some(revision + 7);
@@ -106,6 +107,29 @@ async fn a_field_out_of_bounds_is_named() {
         let request = GetRequest { consistency: -1, ..rpc::get_request("kept") };
         let metadata = expect(get(channel, request).await, Call::Other, Code::InvalidArgument, "CONSISTENCY_UNKNOWN");
         assert_eq!(metadata["number"], "-1");
+        for (consistency, max_staleness_ms, reason) in [
+            (0, Some(500), "MAX_STALENESS_NOT_ALLOWED"),
+            (2, Some(0), "MAX_STALENESS_NOT_ALLOWED"),
+            (3, Some(0), "MAX_STALENESS_ZERO"),
+        ] {
+            let request = GetRequest { consistency, max_staleness_ms, ..rpc::get_request("kept") };
+            expect(get(channel, request).await, Call::Other, Code::InvalidArgument, reason);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_was_never_given_out_is_told_at_once() {
+    let (_cluster, channels, revision) = cluster_with_a_key().await;
+    for channel in &channels {
+        for (key, min_revision) in [("kept", revision + 1), ("missing", u64::MAX)] {
+            let request = GetRequest { min_revision, ..rpc::get_request(key) };
+            let ahead = expect(get(channel, request).await, Call::Other, Code::OutOfRange, "REVISION_AHEAD");
+            assert_eq!(ahead["revision"], revision.to_string());
+            assert_eq!(ahead["minRevision"], min_revision.to_string());
+        }
+        let there = GetRequest { min_revision: revision, ..rpc::get_request("kept") };
+        get(channel, there).await.expect("the store has come to it");
     }
 }
 

@@ -57,7 +57,7 @@ impl Store {
     pub(super) fn get(&self, key: &str) -> Result<kv::GetResponse, Status> {
         let found = self.map.get(key).cloned().ok_or_else(|| not_found(key))?;
         let (revision, served_by, time_ms) = (self.revision, "fake".to_owned(), self.time_ms);
-        Ok(kv::GetResponse { kv: Some(found), revision, served_by, time_ms })
+        Ok(kv::GetResponse { kv: Some(found), revision, served_by, time_ms, staleness_ms: None })
     }
 
     pub(super) fn put(&mut self, request: kv::PutRequest) -> Result<kv::PutResponse, Status> {

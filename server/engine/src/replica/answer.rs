@@ -81,6 +81,12 @@ pub enum Consistency {
     Linearizable,
     /// The same for its key, from a majority and without a leader.
     Quorum,
+    /// It sees one node's own state as it is, which may be an earlier one, and asks no other node for it: see
+    /// [`StaleBounds`](super::StaleBounds).
+    Stale {
+        /// How old that state may be, in milliseconds; as old as it is, if there is no bound.
+        max_age_ms: Option<u64>,
+    },
 }
 
 /// What a read found.

@@ -364,11 +364,14 @@ pub(super) fn reaching(members: &[&str], mut status: NodeStatus) -> NodeStatus {
     status
 }
 
+/// The store's revision when a write is answered.
+pub(super) const REVISION: u64 = 40;
+
 /// The replicated time of every answer.
 pub(super) const TIME_MS: u64 = 1234;
 
 fn at_time(applied: kv::Applied) -> WriteResult {
-    WriteResult { applied, time_ms: TIME_MS }
+    WriteResult { applied, revision: REVISION, time_ms: TIME_MS }
 }
 
 pub(super) fn not_leader() -> Unavailable {

@@ -5,4 +5,5 @@ mod pipeline;
 mod requests;
 mod routing;
 mod services;
+mod stale;
 mod wire;

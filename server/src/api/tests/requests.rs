@@ -28,7 +28,7 @@ fn put() -> PutRequest {
 }
 
 fn get() -> GetRequest {
-    GetRequest { key: "a".to_owned(), consistency: 0 }
+    GetRequest { key: "a".to_owned(), ..GetRequest::default() }
 }
 
 fn delete() -> DeleteRequest {
@@ -59,10 +59,11 @@ async fn each_request_is_answered_with_the_leader_in_the_metadata() {
     assert_eq!(headers["quorate-leader-name"], "n1");
     assert_eq!(headers["quorate-leader-address"], "n1:7000");
 
-    let result = ReadResult { kv: Some(key_value()), revision: 9, served_by: "n1".to_owned(), time_ms: TIME_MS };
-    harness.node.will_read(Read::Answer(Ok(result)));
+    let (kv, served_by) = (Some(key_value()), "n1".to_owned());
+    harness.node.will_read(Read::Answer(Ok(ReadResult { kv, revision: 9, served_by, time_ms: TIME_MS, age_ms: None })));
     let (response, headers) = harness.call::<_, GetResponse>(GET, &get()).await.expect("found");
     assert_eq!((response.revision, response.served_by.as_str(), response.time_ms), (9, "n1", TIME_MS));
+    assert_eq!(response.staleness_ms, None, "it was not asked");
     let kv = response.kv.expect("found");
     assert_eq!((kv.key.as_str(), &kv.value[..]), ("a", &b"v"[..]));
     assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (2, 4, 3));
@@ -180,12 +181,8 @@ async fn rejections_have_the_exact_texts() {
     assert_eq!((status.code(), status.message()), (Code::NotFound, "key not found: a"));
     assert_eq!(reason(&status), ("KEY_NOT_FOUND".to_owned(), "NOT_APPLIED".to_owned()));
 
-    harness.node.will_read(Read::Answer(Ok(ReadResult {
-        kv: None,
-        revision: 1,
-        served_by: "n1".to_owned(),
-        time_ms: TIME_MS,
-    })));
+    let (kv, served_by) = (None, "n1".to_owned());
+    harness.node.will_read(Read::Answer(Ok(ReadResult { kv, revision: 1, served_by, time_ms: TIME_MS, age_ms: None })));
     let status = harness.call::<_, GetResponse>(GET, &get()).await.expect_err("missing");
     assert_eq!((status.code(), status.message()), (Code::NotFound, "key not found: a"));
     assert_eq!(reason(&status), ("KEY_NOT_FOUND".to_owned(), String::new()));

@@ -55,7 +55,7 @@ async fn fields_out_of_bounds_are_named() {
         assert_eq!(details.field_violations[0].field, field);
     }
     assert!(harness.node.requests().is_empty());
-    let get = GetRequest { key: "a".to_owned(), consistency: 7 };
+    let get = GetRequest { key: "a".to_owned(), consistency: 7, ..GetRequest::default() };
     let status = harness.call::<_, GetResponse>(GET, &get).await.expect_err("out of bounds");
     assert_eq!(reason(&status), ("CONSISTENCY_UNKNOWN".to_owned(), String::new()));
     let delete = DeleteRequest { key: "a".to_owned(), expected_revision: Some(0), ..Default::default() };

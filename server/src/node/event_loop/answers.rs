@@ -4,8 +4,8 @@ use engine::Answer;
 use engine::replica::Ticket;
 
 use super::EventLoop;
-use crate::node::handle::{ReadError, ReadResult, Unavailable, WriteError, WriteResult};
-use crate::node::waiters::Waiter;
+use crate::node::handle::{Unavailable, WriteError, WriteResult};
+use crate::node::waiters::{ReadWaiter, Waiter};
 
 impl EventLoop {
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
@@ -30,7 +30,9 @@ impl EventLoop {
         // No waiter: its caller has gone away.
         match self.waiters.remove(&ticket) {
             Some(Waiter::Write(waiter)) => waiter.answer(self.write_result(answer)),
-            Some(Waiter::Read(sender)) => drop(sender.send(self.read_result(answer))),
+            Some(Waiter::Read(ReadWaiter { answer: sender, min_revision })) => {
+                drop(sender.send(self.read_result(answer, min_revision)));
+            }
             Some(Waiter::Batch(waiter)) => self.answer_batched(waiter, answer),
             None => {}
         }
@@ -38,27 +40,19 @@ impl EventLoop {
 
     pub(super) fn write_result(&self, answer: Answer) -> Result<WriteResult, WriteError> {
         match answer {
-            // The state may be further by now: a time that every later command is stamped with, or a greater one.
-            Answer::Written(applied) => Ok(WriteResult { applied, time_ms: self.parts.engine.store().time_ms() }),
+            Answer::Written(applied) => {
+                // The state may be further by now: a time that every later command is stamped with, or a greater one;
+                // and the revision at which it was written or refused, or a later one.
+                let store = self.parts.engine.store();
+                Ok(WriteResult { applied, revision: store.revision().get(), time_ms: store.time_ms() })
+            }
             Answer::Dropped { term } => Err(WriteError::Dropped { term: term.get() }),
             Answer::Invalid(invalid) => Err(invalid.into()),
             other => Err(self.unavailable(&other).into()),
         }
     }
 
-    pub(super) fn read_result(&self, answer: Answer) -> Result<ReadResult, ReadError> {
-        match answer {
-            Answer::Read(result) => Ok(ReadResult {
-                kv: result.kv,
-                revision: result.revision.get(),
-                served_by: self.parts.roster.name(result.replica),
-                time_ms: result.time_ms,
-            }),
-            other => Err(self.unavailable(&other).into()),
-        }
-    }
-
-    fn unavailable(&self, answer: &Answer) -> Unavailable {
+    pub(super) fn unavailable(&self, answer: &Answer) -> Unavailable {
         match answer {
             Answer::NotLeader { leader, .. } => self.not_leader(*leader),
             Answer::ReadAborted => self.not_leader(self.parts.engine.raft().leader()),

@@ -17,7 +17,7 @@ impl EventLoop {
             let ticket = self.ticket();
             match &action {
                 Action::Write(request) => self.parts.engine.write(ticket, request, now_ms),
-                Action::Read(get) => self.read(ticket, get.clone()),
+                Action::Read(get) => self.read(ticket, get.clone(), now_ms),
             }
             let traced = trace.map(|context| Box::new(Traced { context, proposal: RequestSpan::NONE }));
             let waiter = BatchWaiter { pending: pending.clone(), place, mark, action, deadline, traced };
@@ -36,7 +36,9 @@ impl EventLoop {
             (action @ Action::Write(_), answer) => {
                 ActionResult::Written { key: action.into_key(), result: self.write_result(answer) }
             }
-            (Action::Read(Get { key, .. }), answer) => ActionResult::Read { key, result: self.read_result(answer) },
+            (Action::Read(Get { key, min_revision, .. }), answer) => {
+                ActionResult::Read { key, result: self.read_result(answer, min_revision) }
+            }
         };
         if pending.answer(mark, result) {
             self.to_wake.push(pending);

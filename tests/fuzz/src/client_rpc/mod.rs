@@ -13,6 +13,7 @@ use engine::kv::SessionLimits;
 use prost::Message as _;
 use proto::raft::v1::ForwardRequest;
 use proto::raft::v1::forward_request::Request;
+use proto::raft::v1::forward_response::Response;
 use quorate_server::api::limits::MESSAGE_BYTES_MAX;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -20,7 +21,7 @@ use tonic_types::StatusExt as _;
 use crate::hunting::Outcome;
 use crate::input::Input;
 use crate::model::Model;
-use promise::{Promise, promise, read_answer};
+use promise::{Promise, ageless, promise, read_answer};
 use request::{body, method};
 use shell::{Reply, Shell, frame, with_shell};
 
@@ -176,8 +177,17 @@ fn forward(shell: &Shell, model: &mut Model, body: &Bytes, outcome: &mut Outcome
     outcome.mark("forwarded");
     match (promised, reply) {
         (Promise::Answer(promised), Ok(response)) => {
-            assert_eq!(response.response, Some(promised), "a forwarded request is answered with something else");
+            assert_eq!(response.response, Some(*promised), "a forwarded request is answered with something else");
             outcome.accept("forwarded_and_answered");
+        }
+        (Promise::Aged(promised), Ok(response)) => {
+            let found = response.response.map(ageless);
+            assert_eq!(found, Some(Response::Get(*promised)), "a forwarded get is answered with something else");
+            outcome.accept("forwarded_and_answered");
+        }
+        // Nobody forwards a read that needs no leader; if it were, its asker would say what became of it.
+        (Promise::Refused(_, "NO_QUORUM"), Err(status)) => {
+            check_refusal(kind, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"), &status, outcome);
         }
         (Promise::Refused(code, reason), Err(status)) => check_refusal(kind, (code, reason), &status, outcome),
         (promised, reply) => panic!("{promised:?} was promised, and {reply:?} is the answer"),
@@ -187,7 +197,12 @@ fn forward(shell: &Shell, model: &mut Model, body: &Bytes, outcome: &mut Outcome
 fn check(kind: u8, promised: Promise, reply: &Reply, outcome: &mut Outcome) {
     match (promised, reply) {
         (Promise::Answer(promised), Ok(message)) => {
-            assert_eq!(read_answer(kind, message), promised, "the answer is not what was promised");
+            assert_eq!(read_answer(kind, message), *promised, "the answer is not what was promised");
+            outcome.accept(method(kind));
+        }
+        (Promise::Aged(promised), Ok(message)) => {
+            let found = ageless(read_answer(kind, message));
+            assert_eq!(found, Response::Get(*promised), "the answer is not what was promised");
             outcome.accept(method(kind));
         }
         (Promise::Anything, Ok(_)) => outcome.accept(method(kind)),

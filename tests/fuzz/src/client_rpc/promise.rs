@@ -28,11 +28,19 @@ const TIME_MS: u64 = 0;
 #[derive(Debug)]
 pub(super) enum Promise {
     /// This answer.
-    Answer(Response),
+    Answer(Box<Response>),
+    /// This answer, and perhaps how old the state was: that depends on what was asked before.
+    Aged(Box<GetResponse>),
     /// An answer, whatever it says.
     Anything,
     /// A status of this code and reason, and nothing is done.
     Refused(Code, &'static str),
+}
+
+impl Promise {
+    fn answer(response: Response) -> Promise {
+        Promise::Answer(Box::new(response))
+    }
 }
 
 fn invalid<T>(reason: &'static str) -> Result<T, Promise> {
@@ -49,20 +57,19 @@ fn serve(request: &Request, patience: Patience, model: &mut Model) -> Result<Pro
         return invalid("TIMEOUT_MALFORMED");
     }
     let write = match request {
-        Request::Put(request) => Some(put(request)?),
-        Request::Delete(request) => Some(delete(request)?),
-        Request::GetOutcome(request) => Some(get_outcome(request)?),
+        Request::Put(request) => put(request)?,
+        Request::Delete(request) => delete(request)?,
+        Request::GetOutcome(request) => get_outcome(request)?,
         Request::Get(request) => {
             key(&request.key)?;
             consistency(request)?;
-            None
+            return read(request, model);
         }
     };
-    let Some(write) = write else { return read(request, model) };
     let refused = |code, reason| Err(Promise::Refused(code, reason));
     match model.apply(TIME_MS, &write) {
-        Applied::Put { revision, version } => Ok(Promise::Answer(Response::Put(written(revision, version)))),
-        Applied::Deleted { revision, previous } => Ok(Promise::Answer(Response::Delete(deleted(revision, previous)))),
+        Applied::Put { revision, version } => Ok(Promise::answer(Response::Put(written(revision, version)))),
+        Applied::Deleted { revision, previous } => Ok(Promise::answer(Response::Delete(deleted(revision, previous)))),
         Applied::Rejected(Rejection::KeyExists { .. }) => refused(Code::AlreadyExists, "KEY_EXISTS"),
         Applied::Rejected(Rejection::KeyNotFound) => refused(Code::NotFound, "KEY_NOT_FOUND"),
         Applied::Rejected(Rejection::RevisionMismatch { .. }) => refused(Code::FailedPrecondition, "REVISION_MISMATCH"),
@@ -76,7 +83,7 @@ fn serve(request: &Request, patience: Patience, model: &mut Model) -> Result<Pro
         },
         Applied::Settled(settled) => {
             let response = GetOutcomeResponse { outcome: Some(outcome(settled)), time_ms: TIME_MS };
-            Ok(Promise::Answer(Response::GetOutcome(response)))
+            Ok(Promise::answer(Response::GetOutcome(response)))
         }
     }
 }
@@ -108,13 +115,21 @@ fn outcome(settled: Settled) -> Outcome {
     }
 }
 
-fn read(request: &Request, model: &Model) -> Result<Promise, Promise> {
-    let Request::Get(GetRequest { key, .. }) = request else { return Ok(Promise::Anything) };
-    let Some(found) = model.get(key.as_bytes()) else {
-        return Err(Promise::Refused(Code::NotFound, "KEY_NOT_FOUND"));
-    };
-    let (kv, served_by) = (Some(key_value(found)), NAME.to_owned());
-    Ok(Promise::Answer(Response::Get(GetResponse { kv, revision: model.revision, served_by, time_ms: TIME_MS })))
+fn read(request: &GetRequest, model: &Model) -> Result<Promise, Promise> {
+    let refused = |code, reason| Err(Promise::Refused(code, reason));
+    if model.revision < request.min_revision {
+        return match request.consistency {
+            // A majority would have been waited for.
+            2 => refused(Code::Unavailable, "NO_QUORUM"),
+            3 => refused(Code::Unavailable, "STALENESS_BOUND_EXCEEDED"),
+            _ => refused(Code::OutOfRange, "REVISION_AHEAD"),
+        };
+    }
+    let Some(found) = model.get(request.key.as_bytes()) else { return refused(Code::NotFound, "KEY_NOT_FOUND") };
+    let (kv, served_by, revision) = (Some(key_value(found)), NAME.to_owned(), model.revision);
+    let response = GetResponse { kv, revision, served_by, time_ms: TIME_MS, staleness_ms: None };
+    let is_aged = request.consistency == 3;
+    Ok(if is_aged { Promise::Aged(Box::new(response)) } else { Promise::answer(Response::Get(response)) })
 }
 
 fn key(key: &str) -> Result<Bytes, Promise> {
@@ -181,7 +196,12 @@ fn request_id(id: &wire::RequestId) -> Result<kv::RequestId, Promise> {
 }
 
 fn consistency(request: &GetRequest) -> Result<(), Promise> {
-    if (0..=2).contains(&request.consistency) { Ok(()) } else { invalid("CONSISTENCY_UNKNOWN") }
+    match (request.consistency, request.max_staleness_ms) {
+        (0..=2, None) | (3, None | Some(1..)) => Ok(()),
+        (0..=2, Some(_)) => invalid("MAX_STALENESS_NOT_ALLOWED"),
+        (3, Some(0)) => invalid("MAX_STALENESS_ZERO"),
+        _ => invalid("CONSISTENCY_UNKNOWN"),
+    }
 }
 
 /// What has to come of a request of admin.v1, or of none.
@@ -208,6 +228,14 @@ fn key_value(kv: KeyValue) -> wire::KeyValue {
         create_revision: kv.create_revision.get(),
         mod_revision: kv.mod_revision.get(),
         version: kv.version,
+    }
+}
+
+/// An answer without how old the state was.
+pub(super) fn ageless(answer: Response) -> Response {
+    match answer {
+        Response::Get(response) => Response::Get(GetResponse { staleness_ms: None, ..response }),
+        answer => answer,
     }
 }
 

@@ -79,13 +79,13 @@ pub(super) fn body(kind: u8, form: u8, model: &Model, input: &mut Input<'_>) -> 
 fn build(kind: u8, model: &Model, input: &mut Input<'_>) -> Vec<u8> {
     match kind {
         PUT => put(model, input).encode_to_vec(),
-        GET => get(input).encode_to_vec(),
+        GET => get(model, input).encode_to_vec(),
         DELETE => delete(model, input).encode_to_vec(),
         GET_OUTCOME => get_outcome(model, input).encode_to_vec(),
         FORWARD => {
             let request = match input.u8() % 5 {
                 0 => Some(Request::Put(put(model, input))),
-                1 => Some(Request::Get(get(input))),
+                1 => Some(Request::Get(get(model, input))),
                 2 => Some(Request::Delete(delete(model, input))),
                 3 => None,
                 _ => Some(Request::GetOutcome(get_outcome(model, input))),
@@ -115,8 +115,12 @@ fn put(model: &Model, input: &mut Input<'_>) -> PutRequest {
     PutRequest { key, value: value.into(), mode, expected_revision, request_id }
 }
 
-fn get(input: &mut Input<'_>) -> GetRequest {
-    GetRequest { key: key(input.u8()), consistency: mode(input.u8()) % 4 }
+/// Mostly a get without bounds: one byte says which there are.
+fn get(model: &Model, input: &mut Input<'_>) -> GetRequest {
+    let (key, consistency, asks) = (key(input.u8()), mode(input.u8()), input.u8());
+    let max_staleness_ms = (asks & 1 == 1).then(|| input.number([0, 1, 1000, u64::MAX]));
+    let min_revision = if asks & 2 == 2 { input.number([model.revision, 0, 1, u64::MAX]) } else { 0 };
+    GetRequest { key, consistency, max_staleness_ms, min_revision }
 }
 
 fn delete(model: &Model, input: &mut Input<'_>) -> DeleteRequest {

@@ -8,7 +8,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::disk::{Disk, MemoryDisk};
 use engine::kv;
 use engine::wal::{Executor, WalOptions};
-use engine::{Answer, Consistency, Engine, EngineOptions, Ticket};
+use engine::{Answer, Consistency, Engine, EngineOptions, StaleBounds, Ticket};
 use http::HeaderMap;
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::api::{Api, ApiOptions, ApiParts, Drain, Node, services};
@@ -91,13 +91,18 @@ impl Led {
         Ticket::new(self.ticket_next)
     }
 
-    /// The last answer to what `ask` asks; a write's is preceded by the news that it was proposed.
-    fn answer(&mut self, ask: impl FnOnce(&mut Engine, Ticket)) -> Answer {
+    /// The last answer to what `ask` asks; a write's is preceded by the news that it was proposed. None if it waits for
+    /// something that does not happen; it waits no more then.
+    fn answer(&mut self, ask: impl FnOnce(&mut Engine, Ticket)) -> Option<Answer> {
         let ticket = self.ticket();
         ask(&mut self.engine, ticket);
         let answers = self.settle();
         let ours = answers.into_iter().filter(|(to, _)| *to == ticket);
-        ours.last().expect("whoever leads alone answers at once").1
+        let last = ours.last().map(|(_, answer)| answer);
+        if last.is_none() {
+            self.engine.cancel(ticket);
+        }
+        last
     }
 }
 
@@ -120,23 +125,36 @@ impl Node for Alone {
         let mut led = self.lock();
         // As far as the node knows no time passes after its last tick.
         match led.answer(|engine, ticket| engine.write(ticket, &request, NOW_MS)) {
-            Answer::Written(applied) => Ok(WriteResult { applied, time_ms: led.engine.store().time_ms() }),
-            Answer::Invalid(invalid) => Err(invalid.into()),
+            Some(Answer::Written(applied)) => {
+                let store = led.engine.store();
+                Ok(WriteResult { applied, revision: store.revision().get(), time_ms: store.time_ms() })
+            }
+            Some(Answer::Invalid(invalid)) => Err(invalid.into()),
             other => panic!("a write is answered with {other:?}"),
         }
     }
 
     async fn read(&self, get: Get, _context: RequestContext) -> Result<ReadResult, ReadError> {
         let mut led = self.lock();
-        match led.answer(|engine, ticket| match get.consistency {
-            Consistency::Linearizable => engine.read(ticket, get.key),
-            Consistency::Quorum => engine.quorum_read(ticket, get.key, kv::Revision::new(0)),
+        let Get { key, consistency, min_revision } = get;
+        match led.answer(|engine, ticket| match consistency {
+            Consistency::Linearizable => engine.read(ticket, key),
+            Consistency::Quorum => engine.quorum_read(ticket, key, min_revision),
+            Consistency::Stale { max_age_ms } => {
+                engine.stale_read(ticket, key, StaleBounds { max_age_ms, min_revision }, NOW_MS);
+            }
         }) {
-            Answer::Read(result) => Ok(ReadResult {
-                kv: result.kv,
-                revision: result.revision.get(),
-                served_by: NAME.to_owned(),
-                time_ms: led.engine.store().time_ms(),
+            Some(Answer::Read(result)) => {
+                let (revision, served_by) = (result.revision.get(), NAME.to_owned());
+                let (time_ms, age_ms) = (led.engine.store().time_ms(), result.age_ms);
+                ReadResult { kv: result.kv, revision, served_by, time_ms, age_ms }.at_least(min_revision)
+            }
+            // What waits for a revision is told after a while, and no time passes here.
+            None => Err(match consistency {
+                Consistency::Stale { .. } => {
+                    ReadError::TooStale { age_ms: None, revision: led.engine.store().revision().get() }
+                }
+                Consistency::Linearizable | Consistency::Quorum => ReadError::DeadlineExceeded,
             }),
             other => panic!("a read is answered with {other:?}"),
         }

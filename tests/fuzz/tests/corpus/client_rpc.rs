@@ -32,6 +32,11 @@ pub(crate) const MARKS: &[&str] = &[
     "VALUE_TOO_LARGE",
     "MODE_UNKNOWN",
     "CONSISTENCY_UNKNOWN",
+    "MAX_STALENESS_NOT_ALLOWED",
+    "MAX_STALENESS_ZERO",
+    "STALENESS_BOUND_EXCEEDED",
+    "REVISION_AHEAD",
+    "NO_QUORUM",
     "EXPECTED_REVISION_MISSING",
     "EXPECTED_REVISION_NOT_ALLOWED",
     "EXPECTED_REVISION_ZERO",
@@ -59,6 +64,9 @@ const NONE: u8 = 0;
 const SOME: u8 = 1;
 /// Whether a request id follows.
 const NAMED: u8 = 2;
+/// Whether a get's bounds follow.
+const STALENESS: u8 = 1;
+const REVISION: u8 = 2;
 /// A request id from the future.
 const AHEAD: u8 = 0xff;
 
@@ -85,8 +93,17 @@ fn outcome(name: Name) -> Vec<u8> {
     [&[GET_OUTCOME, BUILT, NAMED], &name[..]].concat()
 }
 
-fn get(key: u8) -> [u8; 4] {
-    [GET, BUILT, key, 0]
+fn get(key: u8) -> [u8; 5] {
+    get_of(key, 0)
+}
+
+fn get_of(key: u8, consistency: u8) -> [u8; 5] {
+    [GET, BUILT, key, consistency, NONE]
+}
+
+/// With a bound of staleness, a least revision, or both, as `asks` says.
+fn bounded_get(consistency: u8, asks: u8, bounds: &[u8]) -> Vec<u8> {
+    [&[GET, BUILT, 0, consistency, asks], bounds].concat()
 }
 
 fn delete(key: u8) -> [u8; 5] {
@@ -100,7 +117,25 @@ fn raw(method: u8, message: &[u8]) -> Vec<u8> {
 
 /// The corpus.
 pub(crate) fn seeds() -> Vec<Seed> {
-    [usual(), named()].concat()
+    [usual(), bounded(), named()].concat()
+}
+
+/// Gets that say how old a state may be and how far it has to be.
+fn bounded() -> Vec<Seed> {
+    let of_each_level = |asks: u8, bounds: &[u8]| -> Vec<u8> {
+        let gets = (0..4).flat_map(|consistency| bounded_get(consistency, asks, bounds));
+        put(0, 9, UPSERT).into_iter().chain(gets).collect()
+    };
+    vec![
+        ("of_this_node", [&put(0, 9, CREATE)[..], &get_of(0, 3), &get_of(1, 3)].concat()),
+        ("staleness_zero", of_each_level(STALENESS, &[0])),
+        ("staleness_of_a_millisecond", of_each_level(STALENESS, &[1])),
+        ("staleness_max", of_each_level(STALENESS, &[MAX])),
+        ("revision_of_the_store", of_each_level(REVISION, &[near(0, 0)])),
+        ("revision_that_comes_next", of_each_level(REVISION, &[near(0, 1)])),
+        ("revision_far_ahead", of_each_level(REVISION, &[MAX])),
+        ("both_bounds", of_each_level(STALENESS | REVISION, &[MAX, near(0, 1)])),
+    ]
 }
 
 /// Requests with names, and what there is to settle.
@@ -170,13 +205,13 @@ fn usual() -> Vec<Seed> {
         ("keys_at_the_limits", (0xe0..0xe7).flat_map(|key| [&put(key, 1, UPSERT)[..], &get(key)].concat()).collect()),
         ("values_at_the_limits", [put(0, 0xfa, UPSERT), put(0, 0xfb, UPSERT), put(0, 0, UPSERT)].concat()),
         ("modes_unknown", [put(0, 1, UNKNOWN_MODE), put(0, 1, 0xf0), put(0, 1, 0xf1), put(0, 1, 0xf2)].concat()),
-        ("consistency_unknown", vec![GET, BUILT, 0, UNKNOWN_MODE, GET, BUILT, 0, 3, GET, BUILT, 0, 0xf0]),
-        ("of_a_majority", [&put(0, 9, CREATE)[..], &[GET, BUILT, 0, 2, GET, BUILT, 1, 2]].concat()),
+        ("consistency_unknown", [get_of(0, UNKNOWN_MODE), get_of(0, 4), get_of(0, 0xf0)].concat()),
+        ("of_a_majority", [&put(0, 9, CREATE)[..], &get_of(0, 2), &get_of(1, 2)].concat()),
         ("revision_missing", put(0, 1, COMPARE).to_vec()),
         ("revision_zero", [&put_expecting(COMPARE, 0)[..], &[DELETE, BUILT, 0, SOME, 0, 0]].concat()),
         ("revision_not_allowed", [put_expecting(CREATE, 1), put_expecting(UPDATE, MAX)].concat()),
         ("revision_max", [&put(0, 1, UPSERT)[..], &put_expecting(COMPARE, MAX)].concat()),
-        ("forwarded", [&[FORWARD, BUILT, 0, 0, 1, CREATE, NONE, 0][..], &[FORWARD, BUILT, 1, 0, 0, 0]].concat()),
+        ("forwarded", [&[FORWARD, BUILT, 0, 0, 1, CREATE, NONE, 0][..], &[FORWARD, BUILT, 1, 0, 0, NONE, 0]].concat()),
         ("forwarded_nothing", vec![FORWARD, BUILT, 3, 0]),
         ("forwarded_noise", raw(FORWARD, &[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("handed_over_to_nobody", vec![TRANSFER, BUILT, 0, TRANSFER, BUILT, 1, TRANSFER, BUILT, 2]),

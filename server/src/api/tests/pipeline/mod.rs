@@ -4,6 +4,7 @@ mod bounds;
 mod overload;
 mod requests;
 mod roads;
+mod stale;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ fn put(tag: u64, key: &str) -> PipelinedRequest {
 }
 
 fn get(tag: u64, key: &str) -> PipelinedRequest {
-    request(tag, Request::Get(GetRequest { key: key.to_owned(), consistency: 0 }))
+    request(tag, Request::Get(GetRequest { key: key.to_owned(), ..GetRequest::default() }))
 }
 
 fn request(tag: u64, request: Request) -> PipelinedRequest {
@@ -160,7 +161,8 @@ fn succeed((pending, operation): (Arc<Pending>, BatchedOperation)) {
             let value = Bytes::from_static(VALUE);
             let kv =
                 kv::KeyValue { key: key.clone(), value, create_revision: revision, mod_revision: revision, version: 1 };
-            let result = ReadResult { kv: Some(kv), revision: 4, served_by: "n1".to_owned(), time_ms: TIME_MS };
+            let (kv, served_by) = (Some(kv), "n1".to_owned());
+            let result = ReadResult { kv, revision: 4, served_by, time_ms: TIME_MS, age_ms: None };
             ActionResult::Read { key, result: Ok(result) }
         }
         crate::node::Action::Write(request) => {
@@ -170,7 +172,7 @@ fn succeed((pending, operation): (Arc<Pending>, BatchedOperation)) {
                 kv::Command::Settle => kv::Applied::Settled(kv::Settled::NeverApplied),
             };
             let key = request.command.key().cloned().unwrap_or_default();
-            ActionResult::Written { key, result: Ok(WriteResult { applied, time_ms: TIME_MS }) }
+            ActionResult::Written { key, result: Ok(WriteResult { applied, revision: 4, time_ms: TIME_MS }) }
         }
     };
     if pending.answer(mark, result) {

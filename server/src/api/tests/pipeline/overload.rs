@@ -135,7 +135,7 @@ async fn calls_and_what_other_nodes_forward_are_refused_at_the_same_queue() {
     }
     assert!(harness.node.requests().is_empty(), "nothing reaches the node");
     harness.node.will_read(Read::Answer(Err(crate::node::ReadError::DeadlineExceeded)));
-    let get = GetRequest { key: "a".to_owned(), consistency: 0 };
+    let get = GetRequest { key: "a".to_owned(), ..GetRequest::default() };
     let read = harness.call::<_, GetResponse>("kv.v1.KvService/Get", &get).await;
     assert_eq!(read.expect_err("the node says so").code(), Code::DeadlineExceeded);
 }

@@ -79,7 +79,7 @@ async fn an_error_ends_its_request_and_not_the_stream() {
     stream.send([put(1, "a")]).await;
     let (pending, operation) = take(&harness, 1).await.remove(0);
     let rejected = kv::Applied::Rejected(kv::Rejection::KeyExists { mod_revision: Revision::new(3) });
-    let result = Ok(WriteResult { applied: rejected, time_ms: TIME_MS });
+    let result = Ok(WriteResult { applied: rejected, revision: 4, time_ms: TIME_MS });
     assert!(pending.answer(operation.mark, ActionResult::Written { key: Bytes::from_static(b"a"), result }));
     pending.wake();
     let (_, error) = stream.error().await;

@@ -126,7 +126,8 @@ async fn what_comes_back_from_a_leader_that_leads_no_more_goes_to_the_next() {
         mod_revision: kv::Revision::new(2),
         version: 1,
     };
-    let found = ReadResult { kv: Some(kv), revision: 2, served_by: "n1".to_owned(), time_ms: TIME_MS };
+    let (kv, served_by) = (Some(kv), "n1".to_owned());
+    let found = ReadResult { kv, revision: 2, served_by, time_ms: TIME_MS, age_ms: None };
     harness.node.will_read(Read::Answer(Ok(found)));
     let [read, write] = <[_; 2]>::try_from(operations).expect("two");
     let (pending, operation) = read;

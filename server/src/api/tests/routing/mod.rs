@@ -29,7 +29,7 @@ fn put() -> PutRequest {
 }
 
 fn get() -> GetRequest {
-    GetRequest { key: "a".to_owned(), consistency: 1 }
+    GetRequest { key: "a".to_owned(), consistency: 1, ..GetRequest::default() }
 }
 
 fn put_answer() -> Result<ForwardResponse, ForwardError> {
@@ -38,9 +38,9 @@ fn put_answer() -> Result<ForwardResponse, ForwardError> {
 
 fn get_answer() -> Result<ForwardResponse, ForwardError> {
     let kv = KeyValue { key: "a".to_owned(), value: Bytes::from_static(b"v"), ..Default::default() };
-    Ok(ForwardResponse {
-        response: Some(Answer::Get(GetResponse { kv: Some(kv), revision: 8, served_by: "n2".to_owned(), time_ms: 99 })),
-    })
+    let response =
+        GetResponse { kv: Some(kv), revision: 8, served_by: "n2".to_owned(), time_ms: 99, ..GetResponse::default() };
+    Ok(ForwardResponse { response: Some(Answer::Get(response)) })
 }
 
 /// What a node finds that reads from the state of `served_by`.
@@ -52,7 +52,7 @@ fn found(served_by: &str) -> Result<ReadResult, ReadError> {
         mod_revision: kv::Revision::new(2),
         version: 1,
     };
-    Ok(ReadResult { kv: Some(kv), revision: 2, served_by: served_by.to_owned(), time_ms: 5 })
+    Ok(ReadResult { kv: Some(kv), revision: 2, served_by: served_by.to_owned(), time_ms: 5, age_ms: None })
 }
 
 fn answered(error: &ApiError) -> Result<ForwardResponse, ForwardError> {
@@ -201,8 +201,8 @@ async fn a_read_from_a_majority_is_run_here_whoever_leads() {
         let (response, _) = harness.call::<_, GetResponse>(GET, &request).await.expect("a majority answered");
         assert_eq!(response.served_by, "n3");
         assert!(harness.forwarded_to().is_empty());
-        let asked = Get { key: Bytes::from_static(b"a"), consistency: Consistency::Quorum };
-        assert_eq!(harness.node.gets(), [asked]);
+        let (key, min_revision) = (Bytes::from_static(b"a"), kv::Revision::new(0));
+        assert_eq!(harness.node.gets(), [Get { key, consistency: Consistency::Quorum, min_revision }]);
     }
 }
 

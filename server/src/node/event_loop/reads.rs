@@ -1,0 +1,46 @@
+//! Reads of each consistency level: what they ask of the engine, and what its answers are to their callers.
+
+use engine::kv::Revision;
+use engine::replica::Ticket;
+use engine::{Answer, Consistency, StaleBounds};
+
+use super::EventLoop;
+use crate::node::handle::{ReadError, ReadResult};
+use crate::node::request::{Get, Read};
+use crate::node::waiters::{ReadWaiter, Waiter};
+
+impl EventLoop {
+    pub(super) fn take_read(&mut self, Read { get, answer }: Read) {
+        if answer.is_closed() {
+            return;
+        }
+        let (ticket, now_ms) = (self.ticket(), self.now_ms());
+        let waiter = ReadWaiter { answer, min_revision: get.min_revision };
+        self.waiters.insert(ticket, Waiter::Read(waiter));
+        self.read(ticket, get, now_ms);
+    }
+
+    /// Begins a read that has arrived by `now_ms`.
+    pub(super) fn read(&mut self, ticket: Ticket, get: Get, now_ms: u64) {
+        let (engine, Get { key, consistency, min_revision }) = (&mut self.parts.engine, get);
+        match consistency {
+            Consistency::Linearizable => engine.read(ticket, key),
+            Consistency::Quorum => engine.quorum_read(ticket, key, min_revision),
+            Consistency::Stale { max_age_ms } => {
+                engine.stale_read(ticket, key, StaleBounds { max_age_ms, min_revision }, now_ms);
+            }
+        }
+    }
+
+    /// What the answer to a read that asks for `min_revision` is to its caller.
+    pub(super) fn read_result(&self, answer: Answer, min_revision: Revision) -> Result<ReadResult, ReadError> {
+        match answer {
+            Answer::Read(engine::ReadResult { kv, revision, replica, time_ms, age_ms }) => {
+                let (revision, served_by) = (revision.get(), self.parts.roster.name(replica));
+                ReadResult { kv, revision, served_by, time_ms, age_ms }.at_least(min_revision)
+            }
+            Answer::TooStale { age_ms, revision } => Err(ReadError::TooStale { age_ms, revision: revision.get() }),
+            other => Err(self.unavailable(&other).into()),
+        }
+    }
+}
