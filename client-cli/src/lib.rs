@@ -71,6 +71,40 @@
 //! forgets a session in which nothing was asked for an hour (or earlier, if there are too many); the client then goes
 //! on in another, and nobody notices, unless an attempt of the very write may have been applied before.
 //!
+//! # Which state a get reads
+//!
+//! [`Client::get`] is linearizable: it sees every write that was acknowledged before. [`Client::get_with`] takes other
+//! levels of [`Consistency`]: from a majority, without a leader; or what one node has, at once, within a bound of its
+//! age if that is wanted.
+//!
+//! ```
+//! # #[path = "../tests/against_nodes/fake/mod.rs"]
+//! # mod fake;
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use client_cli::{Client, Consistency, Options, PutMode};
+//! use std::time::Duration;
+//!
+//! # let node = fake::Node::start();
+//! # let endpoints = [node.endpoint()];
+//! let client = Client::connect(Options::new(endpoints)?);
+//! client.put("greeting", "hello", PutMode::Create).await?;
+//! let stale = Consistency::Stale { max_staleness: Some(Duration::from_millis(500)) };
+//! let found = client.get_with("greeting", stale).await?;
+//! assert_eq!(found.key_value.value.as_ref(), b"hello");
+//! # assert!(found.staleness.is_some());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Whichever nodes answer, a client sees its own writes, and never a state before one that an answer has told it of: it
+//! keeps the highest revision, and its gets ask for a state that has come as far. (Those from a majority do not: they
+//! see every acknowledged write to their key anyway.) What others have seen is none of its knowledge; who tells them
+//! something tells them the revision too, for [`GetOptions::min_revision`].
+//!
+//! A stale get begins at any node, not at the leader: that is what it is for, and what it asks for keeps it from going
+//! back. A node that refuses it is asked last for a while.
+//!
 //! # Many at once
 //!
 //! Requests that are under way at the same time travel together: puts, gets, deletes and questions for outcomes share

@@ -2,7 +2,7 @@
 
 use super::{bench::Bench, duration, exit};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use client_cli::{Consistency, RequestId};
+use client_cli::RequestId;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The endpoints of `quorate-server demo` and of the README's first cluster.
@@ -58,7 +58,10 @@ Consistency:
   linearizable  the default: sees every write acknowledged before; waits for
                 a leader
   quorum        the same for this key from a majority, also without a
-                leader; waits only while a write to the key is undecided";
+                leader; waits only while a write to the key is undecided
+  stale         the state of one node as it is, at once, also if it is cut
+                off: an earlier one, unless --max-staleness or
+                --min-revision forbid it; json shows how old at most";
 
 const OUTCOME_CODES: &str = "\
 A write that was not applied yet never will be, once this has answered: a copy
@@ -111,15 +114,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Freshness {
     Linearizable,
     Quorum,
-}
-
-impl From<Freshness> for Consistency {
-    fn from(freshness: Freshness) -> Consistency {
-        match freshness {
-            Freshness::Linearizable => Consistency::Linearizable,
-            Freshness::Quorum => Consistency::Quorum,
-        }
-    }
+    Stale,
 }
 
 /// What every command takes.
@@ -205,19 +200,7 @@ pub(crate) enum Request {
     Put(Put),
     /// Print the value of a key.
     #[command(after_help = GET_CONSISTENCIES)]
-    Get {
-        /// The key: 1 to 1024 bytes.
-        key: String,
-        /// How fresh the answer has to be.
-        #[arg(
-            long,
-            value_name = "LEVEL",
-            default_value = "linearizable",
-            hide_default_value = true,
-            hide_possible_values = true
-        )]
-        consistency: Freshness,
-    },
+    Get(Get),
     /// Remove a key.
     Delete {
         /// The key: 1 to 1024 bytes.
@@ -267,6 +250,28 @@ pub(crate) struct Put {
     pub(crate) value: OsString,
     #[command(flatten)]
     pub(crate) mode: Mode,
+}
+
+/// The arguments of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The key: 1 to 1024 bytes.
+    pub(crate) key: String,
+    /// How fresh the answer has to be.
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "linearizable",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(crate) consistency: Freshness,
+    /// How old a stale answer may be: 500ms, 5s, 2m.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) max_staleness: Option<Duration>,
+    /// Only from a state that has come to this revision.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) min_revision: Option<u64>,
 }
 
 /// When a put is accepted.

@@ -1,11 +1,11 @@
 //! What is meant: the arguments resolved, with values read and endpoints parsed.
 
 use super::{
-    args::{Common, DEFAULT_ENDPOINTS, Format, Mode, Put, Request},
+    args::{Common, DEFAULT_ENDPOINTS, Format, Freshness, Get, Mode, Put, Request},
     bench::Plan,
 };
 use anyhow::Context as _;
-use client_cli::{Consistency, Options, PutMode, RequestId, VALUE_BYTES_MAX};
+use client_cli::{Consistency, GetOptions, Options, PutMode, RequestId, VALUE_BYTES_MAX};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -29,7 +29,7 @@ pub(crate) struct Invocation {
 #[derive(Debug)]
 pub(crate) enum Action {
     Put { key: String, value: Vec<u8>, mode: PutMode },
-    Get { key: String, consistency: Consistency },
+    Get { key: String, options: GetOptions },
     Delete { key: String, expected_revision: Option<u64> },
     Outcome { id: RequestId },
     Status,
@@ -45,7 +45,7 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// If an endpoint is malformed or a value cannot be read.
+    /// If an endpoint is malformed, a value cannot be read, or options do not go together.
     pub(crate) fn new(common: Common, request: Request) -> anyhow::Result<Invocation> {
         let Common { endpoints, output, timeout, verbose: _ } = common;
         // A stream has to be opened, which a single request does not repay.
@@ -62,7 +62,7 @@ impl Invocation {
             Request::Put(Put { key, value, mode }) => {
                 Action::Put { key, value: read_value(&value)?, mode: put_mode(&mode) }
             }
-            Request::Get { key, consistency } => Action::Get { key, consistency: consistency.into() },
+            Request::Get(get) => Action::Get { options: get_options(&get)?, key: get.key },
             Request::Delete { key, if_revision } => Action::Delete { key, expected_revision: if_revision },
             Request::Outcome { request_id: id } => Action::Outcome { id },
             Request::Status => Action::Status,
@@ -74,6 +74,17 @@ impl Invocation {
         };
         Ok(Invocation { options, format: output, action, prefix })
     }
+}
+
+fn get_options(get: &Get) -> anyhow::Result<GetOptions> {
+    let Get { key: _, consistency, max_staleness, min_revision } = *get;
+    let consistency = match (consistency, max_staleness) {
+        (Freshness::Stale, max_staleness) => Consistency::Stale { max_staleness },
+        (_, Some(_)) => anyhow::bail!("--max-staleness goes with --consistency stale"),
+        (Freshness::Linearizable, None) => Consistency::Linearizable,
+        (Freshness::Quorum, None) => Consistency::Quorum,
+    };
+    Ok(GetOptions { consistency, min_revision: min_revision.unwrap_or(0) })
 }
 
 fn put_mode(mode: &Mode) -> PutMode {
@@ -117,6 +128,23 @@ mod tests {
         }
         let arbitrary = OsStr::from_bytes(b"\xff\x00\xfe");
         assert_eq!(read_value(arbitrary).expect("nothing is read"), b"\xff\x00\xfe");
+    }
+
+    #[test]
+    fn only_a_stale_answer_has_a_bound_of_staleness() {
+        let options = |consistency, max_staleness, min_revision| {
+            get_options(&Get { key: "k".to_owned(), consistency, max_staleness, min_revision }).ok()
+        };
+        let expected = |consistency, min_revision| Some(GetOptions { consistency, min_revision });
+        let bound = Some(Duration::from_millis(500));
+        assert_eq!(options(Freshness::Linearizable, None, None), expected(Consistency::Linearizable, 0));
+        assert_eq!(options(Freshness::Quorum, None, Some(7)), expected(Consistency::Quorum, 7));
+        for max_staleness in [None, bound] {
+            let stale = expected(Consistency::Stale { max_staleness }, 0);
+            assert_eq!(options(Freshness::Stale, max_staleness, None), stale);
+        }
+        assert_eq!(options(Freshness::Linearizable, bound, None), None);
+        assert_eq!(options(Freshness::Quorum, bound, None), None);
     }
 
     #[test]

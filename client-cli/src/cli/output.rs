@@ -98,8 +98,10 @@ pub(crate) fn found(format: Format, found: &Found) -> Vec<u8> {
         version: u64,
         revision: u64,
         served_by: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        staleness_ms: Option<u128>,
     }
-    let Found { key_value, revision, served_by } = found;
+    let Found { key_value, revision, served_by, staleness } = found;
     match format {
         Format::Table => line(printable_bytes(&key_value.value)),
         Format::Json => {
@@ -113,6 +115,7 @@ pub(crate) fn found(format: Format, found: &Found) -> Vec<u8> {
                 version: key_value.version,
                 revision: *revision,
                 served_by,
+                staleness_ms: staleness.map(|staleness| staleness.as_millis()),
             })
         }
         Format::Raw => key_value.value.to_vec(),

@@ -17,6 +17,7 @@ fn answer(value: &'static [u8]) -> Found {
         },
         revision: 4,
         served_by: "n1".to_owned(),
+        staleness: None,
     }
 }
 
@@ -40,6 +41,9 @@ fn a_value_is_text_where_it_can_be() {
         "{\"key\":\"a\",\"value\":\"ü\",\"create_revision\":1,\"mod_revision\":2,\"version\":3,\"revision\":4,\
          \"served_by\":\"n1\"}\n"
     );
+    let stale = Found { staleness: Some(std::time::Duration::from_millis(12)), ..answer(b"1") };
+    assert!(text(found(Format::Json, &stale)).ends_with(",\"served_by\":\"n1\",\"staleness_ms\":12}\n"));
+    assert_eq!(text(found(Format::Table, &stale)), "1\n");
     assert_eq!(found(Format::Raw, &answer(b"ab")), b"ab");
     assert_eq!(found(Format::Raw, &answer(b"")), b"");
 }

@@ -21,7 +21,7 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
             let written = client.put(key, value.clone(), *mode).await?;
             output::written(format, key, written)
         }
-        Action::Get { key, consistency } => output::found(format, &client.get_with(key, *consistency).await?),
+        Action::Get { key, options } => output::found(format, &client.get_with(key, *options).await?),
         Action::Delete { key, expected_revision } => {
             let deleted = client.delete(key, *expected_revision).await?;
             output::deleted(format, key, deleted)

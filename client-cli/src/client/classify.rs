@@ -19,6 +19,10 @@ const REQUEST_ID_AHEAD: &str = "REQUEST_ID_AHEAD";
 const RESULT_FORGOTTEN: &str = "RESULT_FORGOTTEN";
 const REQUEST_FENCED: &str = "REQUEST_FENCED";
 
+/// Reasons of gets: the state of the node that was asked is too old; the store has not come to a revision.
+const STALENESS_BOUND_EXCEEDED: &str = "STALENESS_BOUND_EXCEEDED";
+const REVISION_AHEAD: &str = "REVISION_AHEAD";
+
 /// gRPC's server pushback: milliseconds before the next attempt; a negative number forbids it.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -61,6 +65,31 @@ impl Judged {
     /// Whether the time at which the session was opened is still to come: it was heard of in another cluster.
     pub(crate) fn is_ahead(&self) -> bool {
         self.reason.as_deref() == Some(REQUEST_ID_AHEAD)
+    }
+
+    /// Whether the node reaches no leader, or hears too little of it: another may do better for a while.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(self.reason.as_deref(), Some("NO_QUORUM" | STALENESS_BOUND_EXCEEDED))
+    }
+
+    /// A revision that the store had when the error came of it, or an earlier one.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        let name = match self.reason.as_deref()? {
+            // These two are the key's own, and it has been as it is since.
+            "KEY_EXISTS" => "revision",
+            "REVISION_MISMATCH" => "currentRevision",
+            "KEY_NOT_FOUND" => "storeRevision",
+            _ => return None,
+        };
+        self.details.get(name)?.parse().ok()
+    }
+
+    /// The revision that was asked for and the store's own, if that has not come so far: it was given out by another
+    /// cluster, or before this one was set back.
+    pub(crate) fn ahead(&self) -> Option<(u64, u64)> {
+        let number = |name: &str| self.details.get(name)?.parse().ok();
+        let is_ahead = self.reason.as_deref() == Some(REVISION_AHEAD);
+        is_ahead.then(|| Some((number("minRevision")?, number("revision")?))).flatten()
     }
 
     /// The replicated time that the error tells.

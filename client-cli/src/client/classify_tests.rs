@@ -88,6 +88,27 @@ fn an_error_about_a_session_tells_the_time() {
 }
 
 #[test]
+fn a_get_that_is_too_stale_here_may_be_served_elsewhere_and_a_revision_ahead_nowhere() {
+    let stale = judge(&ours(Code::Unavailable, "STALENESS_BOUND_EXCEEDED", None), true, Freely);
+    assert_eq!((stale.outcome, &stale.verdict, stale.is_cut_off()), (Outcome::NotApplied, &AGAIN, true));
+    let ahead = judge(&ours(Code::OutOfRange, "REVISION_AHEAD", None), true, Freely);
+    assert_eq!((&ahead.verdict, ahead.is_cut_off(), ahead.ahead()), (&Verdict::Refused, false, None));
+    let told = |reason: &str, name: &str| {
+        let mut details = ErrorDetails::new();
+        let metadata = [(name.to_owned(), "5".to_owned()), ("minRevision".to_owned(), "9".to_owned())];
+        details.set_error_info(reason, DOMAIN, metadata);
+        let judged = judge(&Status::with_error_details(Code::OutOfRange, "words", details), true, Freely);
+        (judged.revision(), judged.ahead())
+    };
+    assert_eq!(told("REVISION_AHEAD", "revision"), (None, Some((9, 5))));
+    assert_eq!(told("KEY_EXISTS", "revision"), (Some(5), None));
+    assert_eq!(told("REVISION_MISMATCH", "currentRevision"), (Some(5), None));
+    assert_eq!(told("KEY_NOT_FOUND", "storeRevision"), (Some(5), None));
+    // Nobody has seen anything of such a state.
+    assert_eq!(told("STALENESS_BOUND_EXCEEDED", "revision"), (None, None));
+}
+
+#[test]
 fn a_node_that_names_no_outcome_is_judged_by_its_code() {
     for (code, outcome) in [
         (Code::Unavailable, Outcome::NotApplied),

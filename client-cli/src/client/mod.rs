@@ -7,6 +7,7 @@ mod options;
 mod pipe;
 mod request;
 mod rpc;
+mod seen;
 mod session;
 mod tour;
 
@@ -17,6 +18,7 @@ use proto::{
     admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest},
     kv::v1 as kv,
 };
+use seen::Seen;
 use session::Sessions;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -65,6 +67,14 @@ pub enum Consistency {
     /// The same for its key, from a majority of the members: it needs no leader. A key that is being written while
     /// there is none has to wait for one.
     Quorum,
+    /// It sees the state of one node as it is: perhaps an earlier one, but none that is behind what this client has
+    /// seen. Any node is asked, and it asks no other, so that it answers at once and also while it is cut off.
+    Stale {
+        /// How old that state may be at most, counted back from when the request arrives at the node: whole
+        /// milliseconds, and one at least. None: as old as it is. A node that cannot prove that its state is as young
+        /// refuses, and another is asked.
+        max_staleness: Option<Duration>,
+    },
 }
 
 /// The options of a get.
@@ -72,11 +82,14 @@ pub enum Consistency {
 pub struct GetOptions {
     /// How fresh the answer has to be.
     pub consistency: Consistency,
+    /// The state that is read has at least this revision; 0: any. It is for what somebody else has seen, who told the
+    /// revision: what this client has seen is asked for anyway, but with [`Consistency::Quorum`].
+    pub min_revision: u64,
 }
 
 impl From<Consistency> for GetOptions {
     fn from(consistency: Consistency) -> GetOptions {
-        GetOptions { consistency }
+        GetOptions { consistency, min_revision: 0 }
     }
 }
 
@@ -113,6 +126,8 @@ pub struct Found {
     pub revision: u64,
     /// The node whose state was read.
     pub served_by: String,
+    /// With [`Consistency::Stale`], how old that state was at most when the request arrived, if that can be proven.
+    pub staleness: Option<Duration>,
 }
 
 /// An acknowledged delete: it is durable on a majority.
@@ -151,8 +166,8 @@ pub struct Leader {
     pub endpoint: Endpoint,
 }
 
-/// A client of one cluster. Its clones share connections, sessions and what was learnt; all methods may be called
-/// concurrently, within a tokio runtime.
+/// A client of one cluster. Its clones share connections, sessions and what was learnt, and together never read a state
+/// behind one that an answer to any of them told of; all methods may be called concurrently, within a tokio runtime.
 ///
 /// Dropping a method's future abandons the request, and leaves the client as good as before. What becomes of a write
 /// then: no attempt of it is sent any more; one that was sent before may have been applied, or may still be when it
@@ -163,6 +178,7 @@ pub struct Leader {
 pub struct Client {
     routes: Arc<Routes>,
     sessions: Arc<Sessions>,
+    seen: Arc<Seen>,
     hedges: Arc<HedgeBudget>,
     hedging: bool,
     pipelining: bool,
@@ -177,8 +193,8 @@ impl Client {
         let Options { endpoints, timeout, attempt_timeout, connect_timeout, hedging, pipelining, resolver } = options;
         let names = Names::new(endpoints, resolver, connect_timeout);
         let routes = Arc::new(Routes::new(names, connect_timeout));
-        let (sessions, hedges) = (Arc::default(), Arc::default());
-        Client { routes, sessions, hedges, hedging, pipelining, timeout, attempt_timeout }
+        let (sessions, seen, hedges) = (Arc::default(), Arc::default(), Arc::default());
+        Client { routes, sessions, seen, hedges, hedging, pipelining, timeout, attempt_timeout }
     }
 
     /// The same client with another deadline for its requests, at most an hour.
@@ -247,20 +263,29 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::KeyNotFound`], and those of any request.
+    /// [`Error::KeyNotFound`], and those of any request. [`Error::NotApplied`] with the reason
+    /// `STALENESS_BOUND_EXCEEDED` if no node's state was good enough in time. [`Error::Refused`] with the reason
+    /// `REVISION_AHEAD` if the cluster has not come to a revision that this client has seen: it is another one, or was
+    /// set back. That is told once; then the client goes on with the cluster as it is.
     pub async fn get_with(&self, key: impl Into<String>, options: impl Into<GetOptions>) -> Result<Found, Error> {
-        let consistency = match options.into().consistency {
-            Consistency::Linearizable => kv::Consistency::Linearizable,
-            Consistency::Quorum => kv::Consistency::Quorum,
+        let GetOptions { consistency, min_revision } = options.into();
+        let seen = self.seen.revision();
+        let (consistency, max_staleness_ms, seen) = match consistency {
+            Consistency::Linearizable => (kv::Consistency::Linearizable, None, seen),
+            // It sees all writes to its key that were acknowledged, whatever the state's revision is. To ask for that
+            // of a write to another key would make it wait, right after the leader of that write has died, for another.
+            Consistency::Quorum => (kv::Consistency::Quorum, None, 0),
+            Consistency::Stale { max_staleness } => (kv::Consistency::Stale, max_staleness.map(whole_ms), seen),
         };
-        let (key, consistency) = (key.into(), consistency.into());
-        let request = kv::GetRequest { key, consistency, ..kv::GetRequest::default() };
+        let (key, consistency, min_revision) = (key.into(), consistency.into(), min_revision.max(seen));
+        let request = kv::GetRequest { key, consistency, max_staleness_ms, min_revision };
         let response = request::run(self, "get", request).await?;
         match response.kv {
             Some(found) => Ok(Found {
                 key_value: KeyValue::from(found),
                 revision: response.revision,
                 served_by: response.served_by,
+                staleness: response.staleness_ms.map(Duration::from_millis),
             }),
             None => {
                 let message = format!("{} answered a get without a value", response.served_by);
@@ -358,6 +383,11 @@ impl Client {
         let response = request::run(self, "transfer_leadership", request).await?;
         Ok((response.leader_name, response.term))
     }
+}
+
+/// The milliseconds of a duration; of one that is longer than they can count, as many as they can.
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl From<kv::PutResponse> for Written {

@@ -247,13 +247,16 @@ impl<'a> Journey<'a> {
 
     /// What a call teaches about the endpoint and the leader.
     fn settle<R: Rpc>(&mut self, endpoint: &Endpoint, called: Called<R::Answer>) -> Result<R::Answer, Judged> {
-        let Client { routes, sessions, .. } = self.client;
+        let Client { routes, sessions, seen, .. } = self.client;
         let Called { result, leader, left, took, connection, span } = called;
         let status = match result {
             Ok(answer) => {
                 trace::finish(&span, Code::Ok);
                 if let Some(time_ms) = R::time_ms(&answer) {
                     sessions.hear(time_ms);
+                }
+                if let Some(revision) = R::revision(&answer) {
+                    seen.note(revision);
                 }
                 self.learn(endpoint, connection, leader.as_deref(), None);
                 if R::HEDGED {
@@ -267,8 +270,14 @@ impl<'a> Journey<'a> {
         trace::finish(&span, judged.code);
         if judged.reason.is_some() {
             self.learn(endpoint, connection, leader.as_deref(), Some(&judged));
-            if judged.reason.as_deref() == Some("NO_QUORUM") {
+            if judged.is_cut_off() {
                 routes.cut_off(endpoint);
+            }
+            if let Some(revision) = judged.revision() {
+                seen.note(revision);
+            }
+            if let Some((asked_for, revision)) = judged.ahead() {
+                seen.set_back(asked_for, revision);
             }
         } else {
             routes.failed(endpoint, connection);
@@ -295,10 +304,13 @@ impl<'a> Journey<'a> {
     /// its attempts can have been applied.
     fn begin_anew(&mut self, judged: &Judged) -> bool {
         let Some(ticket) = self.ticket.take() else { return false };
-        let sessions = &self.client.sessions;
+        let Client { sessions, seen, .. } = self.client;
         sessions.leave(&ticket);
         match judged.time_ms() {
-            Some(now_ms) if judged.is_ahead() => sessions.begin_time_anew(now_ms),
+            Some(now_ms) if judged.is_ahead() => {
+                sessions.begin_time_anew(now_ms);
+                seen.forget();
+            }
             Some(now_ms) => sessions.hear(now_ms),
             None => {}
         }

@@ -10,7 +10,7 @@
 
 use proto::{
     admin::v1 as admin,
-    kv::v1::{self as kv, pipelined_request, pipelined_response},
+    kv::v1::{self as kv, get_outcome_response::Outcome, pipelined_request, pipelined_response},
 };
 use std::sync::{
     Arc,
@@ -83,6 +83,11 @@ pub(crate) trait Rpc: prost::Message + Clone + Sync + 'static {
     fn time_ms(_answer: &Self::Answer) -> Option<u64> {
         None
     }
+
+    /// The revision of the store that the answer tells of.
+    fn revision(_answer: &Self::Answer) -> Option<u64> {
+        None
+    }
 }
 
 macro_rules! rpc {
@@ -121,6 +126,14 @@ macro_rules! timed {
     };
 }
 
+macro_rules! revised {
+    () => {
+        fn revision(answer: &Self::Answer) -> Option<u64> {
+            Some(answer.revision)
+        }
+    };
+}
+
 macro_rules! pipelined {
     ($variant:ident) => {
         const PIPELINED: bool = true;
@@ -143,27 +156,40 @@ rpc!(kv::PutRequest, kv::PutResponse, "kv.v1.KvService/Put", ByName {
     keyed!();
     named!();
     timed!();
+    revised!();
 });
 rpc!(kv::GetRequest, kv::GetResponse, "kv.v1.KvService/Get", Freely {
     const HEDGED: bool = true;
 
     fn is_for_leader(&self) -> bool {
-        self.consistency() != kv::Consistency::Quorum
+        !matches!(self.consistency(), kv::Consistency::Quorum | kv::Consistency::Stale)
     }
 
     pipelined!(Get);
     keyed!();
     timed!();
+    revised!();
 });
 rpc!(kv::DeleteRequest, kv::DeleteResponse, "kv.v1.KvService/Delete", ByName {
     pipelined!(Delete);
     keyed!();
     named!();
     timed!();
+    revised!();
 });
 rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome", Freely {
     pipelined!(GetOutcome);
     timed!();
+
+    fn revision(answer: &kv::GetOutcomeResponse) -> Option<u64> {
+        match answer.outcome.as_ref()? {
+            Outcome::Put(put) => Some(put.revision),
+            Outcome::Delete(delete) => Some(delete.revision),
+            // Of the key, when it was refused; zero for none.
+            Outcome::Rejected(rejected) => Some(rejected.revision),
+            Outcome::NeverApplied(_) | Outcome::Forgotten(_) => None,
+        }
+    }
 });
 rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", Freely { timed!(); });
 rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", Freely {});

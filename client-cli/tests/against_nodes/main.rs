@@ -12,4 +12,5 @@ mod help;
 mod outcome;
 mod pipeline;
 mod reads;
+mod seen;
 mod terminal;

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 use store::Store;
+pub(crate) use store::{STALENESS_MS, too_stale};
 use tokio::{net::TcpListener, runtime::Runtime, sync::Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, transport::Server};
@@ -51,6 +52,7 @@ pub(crate) type Call = (&'static str, MetadataMap);
 struct State {
     script: VecDeque<Instead>,
     calls: Vec<Call>,
+    gets: Vec<kv::GetRequest>,
     names: Vec<kv::RequestId>,
     /// How many requests each frame had that arrived on a stream.
     frames: Vec<usize>,
@@ -172,6 +174,11 @@ impl Node {
     /// How many streams were opened or asked for.
     pub(crate) fn streams(&self) -> usize {
         self.state().streams
+    }
+
+    /// The gets that arrived, in that order.
+    pub(crate) fn gets(&self) -> Vec<kv::GetRequest> {
+        self.state().gets.clone()
     }
 
     /// The names of the writes that arrived, in that order.
@@ -339,6 +346,10 @@ impl Service {
         Comes::Nothing
     }
 
+    fn note_get(&self, get: &kv::GetRequest) {
+        self.state.lock().expect("no holder panics").gets.push(get.clone());
+    }
+
     fn note(&self, name: Option<&kv::RequestId>) {
         self.state.lock().expect("no holder panics").names.extend(name.cloned());
     }
@@ -373,7 +384,8 @@ impl kv_server::KvService for Service {
     }
 
     async fn get(&self, request: Request<kv::GetRequest>) -> Result<Response<kv::GetResponse>, Status> {
-        self.serve("Get", request, |store, request| store.get(&request.key)).await
+        self.note_get(request.get_ref());
+        self.serve("Get", request, |store, request| store.get(&request)).await
     }
 
     async fn delete(&self, request: Request<kv::DeleteRequest>) -> Result<Response<kv::DeleteResponse>, Status> {

@@ -61,7 +61,10 @@ impl Service {
                 self.note(put.request_id.as_ref());
                 self.meet("Put", metadata, |store| store.put(put).map(Answered::Put))
             }
-            Asked::Get(get) => self.meet("Get", metadata, |store| store.get(&get.key).map(Answered::Get)),
+            Asked::Get(get) => {
+                self.note_get(&get);
+                self.meet("Get", metadata, |store| store.get(&get).map(Answered::Get))
+            }
             Asked::Delete(delete) => {
                 self.note(delete.request_id.as_ref());
                 self.meet("Delete", metadata, |store: &mut Store| store.delete(delete).map(Answered::Delete))

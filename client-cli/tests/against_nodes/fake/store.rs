@@ -8,6 +8,9 @@ use tonic::{Code, Status};
 const NOT_APPLIED: (&str, &str) = ("outcome", "NOT_APPLIED");
 const UNKNOWN: (&str, &str) = ("outcome", "UNKNOWN");
 
+/// How old the state is of which a stale get is answered.
+pub(crate) const STALENESS_MS: u64 = 7;
+
 pub(super) struct Store {
     map: BTreeMap<String, kv::KeyValue>,
     revision: u64,
@@ -54,10 +57,15 @@ impl Store {
         self.mark_ms = self.time_ms;
     }
 
-    pub(super) fn get(&self, key: &str) -> Result<kv::GetResponse, Status> {
-        let found = self.map.get(key).cloned().ok_or_else(|| not_found(key))?;
+    pub(super) fn get(&self, request: &kv::GetRequest) -> Result<kv::GetResponse, Status> {
+        let is_stale = request.consistency() == kv::Consistency::Stale;
+        if self.revision < request.min_revision {
+            return Err(if is_stale { too_stale(self.revision) } else { ahead(self.revision, request.min_revision) });
+        }
+        let found = self.map.get(&request.key).cloned().ok_or_else(|| self.not_found(&request.key))?;
         let (revision, served_by, time_ms) = (self.revision, "fake".to_owned(), self.time_ms);
-        Ok(kv::GetResponse { kv: Some(found), revision, served_by, time_ms, staleness_ms: None })
+        let staleness_ms = is_stale.then_some(STALENESS_MS);
+        Ok(kv::GetResponse { kv: Some(found), revision, served_by, time_ms, staleness_ms })
     }
 
     pub(super) fn put(&mut self, request: kv::PutRequest) -> Result<kv::PutResponse, Status> {
@@ -152,9 +160,11 @@ impl Store {
         match (&old, mode) {
             (Some(_), kv::PutMode::Create | kv::PutMode::Unspecified) => {
                 let message = format!("key already exists: {key}");
-                return Err(error(Code::AlreadyExists, "KEY_EXISTS", &message, &[NOT_APPLIED]));
+                let revision = old.map_or(0, |old| old.mod_revision).to_string();
+                let metadata = [NOT_APPLIED, ("revision", revision.as_str())];
+                return Err(error(Code::AlreadyExists, "KEY_EXISTS", &message, &metadata));
             }
-            (None, kv::PutMode::Update | kv::PutMode::Compare) => return Err(not_found(&key)),
+            (None, kv::PutMode::Update | kv::PutMode::Compare) => return Err(self.not_found(&key)),
             (Some(old), kv::PutMode::Compare) => check_revision(old, expected_revision)?,
             _ => {}
         }
@@ -168,7 +178,7 @@ impl Store {
 
     fn run_delete(&mut self, request: &kv::DeleteRequest) -> Result<kv::DeleteResponse, Status> {
         self.runs += 1;
-        let Some(old) = self.map.get(&request.key) else { return Err(not_found(&request.key)) };
+        let Some(old) = self.map.get(&request.key) else { return Err(self.not_found(&request.key)) };
         if request.expected_revision.is_some() {
             check_revision(old, request.expected_revision)?;
         }
@@ -176,6 +186,23 @@ impl Store {
         self.revision += 1;
         Ok(kv::DeleteResponse { revision: self.revision, previous: None, time_ms: self.time_ms })
     }
+
+    fn not_found(&self, key: &str) -> Status {
+        let (message, revision) = (format!("key not found: {key}"), self.revision.to_string());
+        error(Code::NotFound, "KEY_NOT_FOUND", &message, &[NOT_APPLIED, ("storeRevision", revision.as_str())])
+    }
+}
+
+/// A node says that its state, of this revision, is older than it may be.
+pub(crate) fn too_stale(revision: u64) -> Status {
+    let (message, revision) = ("this node's own state is not good enough", revision.to_string());
+    error(Code::Unavailable, "STALENESS_BOUND_EXCEEDED", message, &[("revision", revision.as_str())])
+}
+
+fn ahead(revision: u64, min_revision: u64) -> Status {
+    let (revision, min_revision) = (revision.to_string(), min_revision.to_string());
+    let metadata = [("revision", revision.as_str()), ("minRevision", min_revision.as_str())];
+    error(Code::OutOfRange, "REVISION_AHEAD", "the store never gave out the revision", &metadata)
 }
 
 fn session_expired(now_ms: &str) -> Status {
@@ -184,11 +211,6 @@ fn session_expired(now_ms: &str) -> Status {
 
 fn reused() -> Status {
     error(Code::InvalidArgument, "REQUEST_ID_REUSED", "the name was given to another write", &[NOT_APPLIED])
-}
-
-fn not_found(key: &str) -> Status {
-    let message = format!("key not found: {key}");
-    error(Code::NotFound, "KEY_NOT_FOUND", &message, &[NOT_APPLIED])
 }
 
 fn check_revision(old: &kv::KeyValue, expected: Option<u64>) -> Result<(), Status> {
