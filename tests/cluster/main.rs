@@ -25,5 +25,6 @@ mod probes;
 mod quorum;
 mod semantics;
 mod snapshots;
+mod stale;
 mod tour;
 mod traces;
