@@ -1,4 +1,5 @@
-//! One put is one trace: from `client-cli` through a forwarding node and the leader to the followers' appends.
+//! One put is one trace: from `client-cli` through a forwarding node and the leader to the followers' appends. A get
+//! tells how fresh it has to be.
 //!
 //! Each process exports to a receiver of its own, so that a span's process is known without trusting what it says.
 
@@ -7,6 +8,7 @@ use opentelemetry_proto::tonic::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
+    common::v1::any_value::Value,
     trace::v1::{Span, span::SpanKind},
 };
 use std::{
@@ -125,22 +127,64 @@ fn is_append(span: &Span) -> bool {
     span.name.to_lowercase().contains("append")
 }
 
+/// A cluster whose nodes tell their spans, and the variables with which a client does.
+async fn traced(spans: &Spans) -> (Cluster, Vec<(String, String)>) {
+    let mut environment = Vec::new();
+    for node in 0..3 {
+        environment.push(export_to(receive(Process::Node(node), spans).await));
+    }
+    let client = export_to(receive(Process::Client, spans).await);
+    (Cluster::start(Options { environment, ..Options::default() }).await, client)
+}
+
+/// Runs the client against one node; it has to succeed.
+async fn run_client(cluster: &Cluster, node: usize, variables: &[(String, String)], arguments: &[&str]) {
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let endpoint = cluster.nodes[node].address().to_string();
+    let output = super::command_line::client(&endpoint, &variables, arguments).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a span says of the consistency level of a get.
+fn consistency(span: &Span) -> Option<&str> {
+    let attribute = span.attributes.iter().find(|attribute| attribute.key == "kv.consistency")?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(level) => Some(level),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_get_tells_its_consistency_level_and_a_follower_forwards_none() {
+    let spans = Spans::default();
+    let (cluster, client) = traced(&spans).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.others(leader)[0];
+    cluster.put(leader, "traced", "v").await.expect("the key is new");
+    cluster.converged().await;
+    for level in ["linearizable", "quorum", "stale"] {
+        run_client(&cluster, follower, &client, &["get", "--consistency", level, "traced"]).await;
+        wait_for("the span of the get is told", async || {
+            let spans = spans.lock().expect("no holder of the lock panics");
+            let is_it = |(process, span): &(Process, Span)| {
+                *process == Process::Node(follower) && is_server(span) && consistency(span) == Some(level)
+            };
+            spans.iter().any(is_it).then_some(())
+        })
+        .await;
+    }
+    let spans = spans.lock().expect("no holder of the lock panics");
+    assert!(!spans.iter().any(|(_, span)| span.name == "kv.forward"), "the value came from elsewhere");
+}
+
 #[tokio::test]
 async fn a_put_through_a_follower_is_one_trace_from_the_client_to_the_followers_appends() {
     let spans = Spans::default();
-    let mut environment = Vec::new();
-    for node in 0..3 {
-        environment.push(export_to(receive(Process::Node(node), &spans).await));
-    }
-    let client = export_to(receive(Process::Client, &spans).await);
-    let cluster = Cluster::start(Options { environment, ..Options::default() }).await;
+    let (cluster, client) = traced(&spans).await;
     let leader = cluster.leader().await;
     let [forwarding, other] = cluster.others(leader)[..] else { panic!("three nodes have one leader") };
 
-    let variables: Vec<(&str, &str)> = client.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let endpoint = cluster.nodes[forwarding].address().to_string();
-    let output = super::command_line::client(&endpoint, &variables, &["put", "traced", "v"]).await;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run_client(&cluster, forwarding, &client, &["put", "traced", "v"]).await;
 
     let through =
         |node: usize| [Process::Node(node), Process::Node(leader), Process::Node(forwarding), Process::Client];

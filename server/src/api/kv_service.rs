@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use proto::kv::v1::kv_service_server::KvService;
 use proto::kv::v1::{
-    DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, PipelineRequest,
-    PipelineResponse, PutRequest, PutResponse, RequestId,
+    Consistency, DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse,
+    PipelineRequest, PipelineResponse, PutRequest, PutResponse, RequestId,
 };
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,6 +32,9 @@ pub(super) const GET: &str = "kv.v1.KvService/Get";
 pub(super) const DELETE: &str = "kv.v1.KvService/Delete";
 pub(super) const GET_OUTCOME: &str = "kv.v1.KvService/GetOutcome";
 
+/// The attribute of a get's span that tells its consistency level.
+const CONSISTENCY: &str = "kv.consistency";
+
 /// The kv.v1 service of a node.
 pub(super) struct KvApi<N> {
     pub(super) router: Arc<Router<N>>,
@@ -50,7 +53,7 @@ impl<N: Node> KvApi<N> {
         (arrival, metadata): (Arrival, &MetadataMap),
         request: Request,
     ) -> Result<Response<Answer>, Status> {
-        let span = telemetry::server_span(metadata, method);
+        let span = with_consistency(telemetry::server_span(metadata, method), &request);
         let (kind, id) = (kind(&request), request_id(&request));
         match self.admit_and_run((arrival, metadata), request, &span).await {
             Ok(answer) => {
@@ -136,6 +139,17 @@ fn request_id(request: &Request) -> Option<RequestId> {
         Request::GetOutcome(request) => request.request_id.clone(),
         Request::Get(_) => None,
     }
+}
+
+/// The span of a request, which tells how fresh a get has to be.
+pub(super) fn with_consistency(span: RequestSpan, request: &Request) -> RequestSpan {
+    let Request::Get(get) = request else { return span };
+    let level = match get.consistency() {
+        Consistency::Unspecified | Consistency::Linearizable => "linearizable",
+        Consistency::Quorum => "quorum",
+        Consistency::Stale => "stale",
+    };
+    span.with_text(CONSISTENCY, level)
 }
 
 /// What a request is to the store.
