@@ -170,9 +170,7 @@ impl ApiError {
             Self::KeyExists { key, mod_revision } => {
                 shape(Code::AlreadyExists, KEY_EXISTS).with("revision", mod_revision).resource(key)
             }
-            Self::KeyNotFound { key, store_revision, staleness_ms } => {
-                key_not_found(key, *store_revision, *staleness_ms)
-            }
+            Self::KeyNotFound { key, store_revision, staleness_ms } => missing(key, *store_revision, *staleness_ms),
             Self::RevisionMismatch { key, expected, actual } => shape(Code::FailedPrecondition, REVISION_MISMATCH)
                 .with("key", key)
                 .with("expectedRevision", expected)
@@ -188,12 +186,9 @@ impl ApiError {
             Self::NotLeader { leader, term } => {
                 shape(Code::Unavailable, NOT_LEADER).leader(leader.as_ref()).with("term", term).pushback(0)
             }
-            Self::NoQuorum { cause, voters, reachable, term } => shape(Code::Unavailable, NO_QUORUM)
-                .with("cause", cause)
-                .with("reachable", reachable)
-                .with("needed", &(voters / 2 + 1))
-                .with("term", term)
-                .retry(RETRY_WITHOUT_LEADER),
+            Self::NoQuorum { cause, voters, reachable, term } => {
+                no_quorum(cause, *voters, *reachable).with("term", term)
+            }
             Self::NotReady { cause } => shape(Code::Unavailable, NOT_READY).with("cause", cause),
             Self::TooStale { age_ms, revision } => too_stale(*age_ms, *revision),
             Self::RevisionAhead { revision, min_revision } => revision_ahead(*revision, *min_revision),
@@ -349,9 +344,14 @@ impl Shape {
     }
 }
 
-fn key_not_found(key: &str, store_revision: u64, staleness_ms: Option<u64>) -> Shape {
+fn missing(key: &str, store_revision: u64, staleness_ms: Option<u64>) -> Shape {
     let shape = Shape::new(Code::NotFound, KEY_NOT_FOUND).resource(key).with("storeRevision", &store_revision);
     shape.with_known("stalenessMs", staleness_ms)
+}
+
+fn no_quorum(cause: &str, voters: usize, reachable: usize) -> Shape {
+    let shape = Shape::new(Code::Unavailable, NO_QUORUM).with("cause", cause).retry(RETRY_WITHOUT_LEADER);
+    shape.with("reachable", &reachable).with("needed", &(voters / 2 + 1))
 }
 
 fn too_stale(age_ms: Option<u64>, revision: Option<u64>) -> Shape {

@@ -95,7 +95,7 @@ pub enum ReadError {
     /// The deadline passed.
     #[error("the deadline passed before the read was confirmed")]
     DeadlineExceeded,
-    /// This node's own state is older than the read allows, or may be, or has not come to the revision that is asked for.
+    /// This node's own state is older than the read allows, or may be, or has not come to the least revision.
     #[error("this node's own state, of revision {revision}, is not good enough")]
     TooStale {
         /// How old it was at most when the read arrived, in milliseconds; none if nothing is proven.
