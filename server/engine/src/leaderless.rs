@@ -1,7 +1,7 @@
 //! What replicas say to each other so that a read needs no leader: what each knows of a key.
 //!
-//! The protocol and why it is safe are in [`raft::Poll`]; who asks and who answers, in `replica/quorum_reads`. All of
-//! it may be lost, doubled or late. A node answers at once, from what it has, and remembers nothing of it.
+//! The protocol and why it is safe are in `raft::quorum_read`; who asks and who answers, in `replica/quorum_reads`. All
+//! of it may be lost, doubled or late. A node answers at once, from what it has, and remembers nothing of it.
 
 use bytes::Bytes;
 use raft::{ConfigurationId, Index, NodeId, Witness};

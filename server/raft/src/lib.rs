@@ -127,10 +127,9 @@
 //! *Ready*: what the driver has to do. *Batch*: one unit of writing. *Staged*: handed out in a batch. *Run*: a stretch
 //! of the log of one term. *Tail*: the entries in memory. *Progress*: a leader's account of a member. *Nudge*: an
 //! AppendEntries without entries that finds out what got lost. *Offer*: an InstallSnapshot. *Recovering*: having
-//! forgotten promises. *Round*: one question to the majority whether the term still is the latest. *Question*: what a follower
-//! asks its leader for its reads. *Witness*: what a
-//! voter says of its log and state to a read that asks no leader. *Learner*: a member that receives the log and is
-//! never counted.
+//! forgotten promises. *Round*: one question to the majority whether the term still is the latest. *Question*: what a
+//! follower asks its leader for its reads. *Witness*: what a voter says of its log and state to a read that asks no
+//! leader. *Learner*: a member that receives the log and is never counted.
 
 #![no_std]
 

@@ -1,7 +1,7 @@
 //! The machine itself: its state, its inputs, and the dispatch of messages.
 //!
-//! What the messages do is in `election`, `replication`, `follower`, `reads`, `read_index` and `transfer`; what comes of them leaves
-//! through [`Raft::ready`].
+//! What the messages do is in `election`, `replication`, `follower`, `reads`, `read_index` and `transfer`; what comes
+//! of them leaves through [`Raft::ready`].
 
 use crate::configuration::Configuration;
 use crate::election::Votes;

@@ -1,6 +1,6 @@
 //! Clients that only read, each time from any node, also from one that is cut off: without a leader, by way of one, or
-//! whatever state the node has. What they are told has to fit into the history of all; the state of a node as it is, into
-//! what was acknowledged before the moment that its age names.
+//! whatever state the node has. What they are told has to fit into the history of all; the state of a node as it is,
+//! into what was acknowledged before the moment that its age names.
 //!
 //! Their luck and that of their messages is their own, so that a run is the same to everybody else with and without
 //! them.

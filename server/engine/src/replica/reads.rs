@@ -23,8 +23,8 @@ impl Replica {
         self.outbox.answers.push((ticket, answer));
     }
 
-    /// Reads `key` linearizably for the client with `ticket`, and asks no leader: see [`raft::Poll`]. The state that it
-    /// is read from has at least `min_revision`. The answer comes through the outbox.
+    /// Reads `key` linearizably for the client with `ticket`, and asks no leader: see `raft::quorum_read`. The state
+    /// that it is read from has at least `min_revision`. The answer comes through the outbox.
     pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes, min_revision: Revision) {
         let Replica { quorum_reads, raft, store, outbox, .. } = self;
         quorum_reads.begin((ticket, key), min_revision, Own { raft, store }, &mut outbox.answers);

@@ -126,8 +126,8 @@ impl StaleReads {
         }
     }
 
-    /// A tick has passed, at the time that was observed last: makes a proof if one is wanted, and refuses who has waited
-    /// for too long.
+    /// A tick has passed, at the time that was observed last: makes a proof if one is wanted, and refuses who has
+    /// waited for too long.
     pub(super) fn tick(&mut self, (raft, store): (&mut Raft, &Store), answers: &mut Vec<(Ticket, Answer)>) {
         let is_due = |attempted_ms: u64| self.now_ms - attempted_ms >= PROOF_INTERVAL_MS;
         if self.now_ms < self.wanted_until_ms && self.attempted_ms.is_none_or(is_due) {

@@ -68,8 +68,8 @@ fn quorum_loss_the_hub_is_elected() {
 #[test]
 fn constrained_election_nobody_can_lead_and_terms_do_not_run_away() {
     // Node 2, which is not up to date, is the only one that reaches a majority, and the leader is gone. Nobody can be
-    // elected: who has the log reaches no majority, and who reaches one lacks the log (§5.4.1). This is a limit of Raft.
-    // It costs nothing but time: terms stay, and three nodes that reach each other have a leader soon.
+    // elected: who has the log reaches no majority, and who reaches one lacks the log (§5.4.1). This is a limit of
+    // Raft. It costs nothing but time: terms stay, and three nodes that reach each other have a leader soon.
     for beginning in 0..BEGINNINGS {
         let mut cluster = led_by_first(5, beginning);
         cluster.isolate(2);
@@ -93,7 +93,7 @@ fn constrained_election_nobody_can_lead_and_terms_do_not_run_away() {
 
 #[test]
 fn chained_the_leader_stays_and_its_term_too() {
-    // 1 - 2 - 3, in which node 1 leads, and in which node 2 does. Who does not hear of the leader is refused by who does.
+    // A line of three, of which an end leads or the middle. Who does not hear of the leader is refused by who does.
     for beginning in 0..BEGINNINGS {
         for links in [[(1, 2), (2, 3)], [(1, 2), (1, 3)]] {
             let mut cluster = led_by_first(3, beginning);
@@ -118,8 +118,8 @@ fn chained_the_leader_stays_and_its_term_too() {
 
 #[test]
 fn a_bridge_to_the_old_leader_keeps_no_majority_from_a_new_one() {
-    // openraft #2080, A15: nodes 2, 3 and 4 reach each other, and node 2 still hears of the leader, which reaches nobody
-    // else. As long as it does, it refuses the others; the leader has to step down by itself.
+    // openraft #2080, A15: nodes 2, 3 and 4 reach each other, and node 2 still hears of the leader, which reaches
+    // nobody else. As long as it does, it refuses the others; the leader has to step down by itself.
     for beginning in 0..BEGINNINGS {
         let mut cluster = led_by_first(5, beginning);
         keep_links(&mut cluster, 5, &[(1, 2), (2, 3), (2, 4), (3, 4)]);

@@ -1,8 +1,8 @@
 //! Reads that need no leader: this node asks the voters, and returns the key from the first state that is far enough.
 //!
-//! [`raft::Poll`] says which state is, and why that is linearizable. Here are the reads that wait, what is asked for
-//! them, and where they are served from: this node's own state if it is far enough or will be soon, or else the state
-//! of the replica whose answer is the furthest. So a node that never received a write, and never will, returns it
+//! `raft::quorum_read` says which state is, and why that is linearizable. Here are the reads that wait, what is asked
+//! for them, and where they are served from: this node's own state if it is far enough or will be soon, or else the
+//! state of the replica whose answer is the furthest. So a node that never received a write, and never will, returns it
 //! nevertheless.
 //!
 //! A read that has begun is asked about at once, all those of a turn in one message to each voter, and again every
