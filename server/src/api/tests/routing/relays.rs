@@ -146,8 +146,8 @@ async fn nobody_is_asked_while_there_may_be_an_election() {
     assert!(refused.message().contains("no leader is known"), "{}", refused.message());
 
     let harness = Harness::with_election_timeout(led_by(Some("n2")), Duration::from_millis(50));
-    harness.node.learns(status);
     let lost = Instant::now();
+    harness.node.learns(status);
     harness.will_forward(|_| put_answer());
     harness.call::<_, PutResponse>(PUT, &put()).await.expect("passed on");
     assert!(lost.elapsed() >= Duration::from_millis(50));
