@@ -2,8 +2,8 @@
 //! whatever state the node has. What they are told has to fit into the history of all; the state of a node as it is,
 //! into what was acknowledged before the moment that its age names.
 //!
-//! Their luck and that of their messages is their own, so that a run is the same to everybody else with and without
-//! them.
+//! Their luck is their own. What nodes say to each other for linearizable reads, and for the ages of states, travels
+//! with everything else that they say.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;

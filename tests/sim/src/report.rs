@@ -16,8 +16,8 @@ const LEADER_TIMEOUTS_PER_MILLE: u64 = 3_000;
 
 /// A healed majority without a leader gets one, and one that has a leader keeps it. But in about one of 500 runs the
 /// first one is deposed at once: whoever voted for it and has not heard of its victory yet still grants a pre-vote to
-/// the next candidate, whose term is higher. It was one of 2,000 before who refuses a pre-vote for the log alone asked
-/// again at once, which is what makes two campaigns meet. More than that was never seen.
+/// the next candidate, whose term is higher. It once was one of 2,000; why it is more is not traced. That who refuses a
+/// pre-vote for the log alone asks again at once makes campaigns meet. More than two leaders were never seen.
 const LEADER_CHANGES_MOST: u64 = 2;
 
 /// Of all runs, so many in a thousand may have more than one leader change after healing, and so many more may have
