@@ -11,9 +11,9 @@
 //! a clock of its own rate. Then all that matters of a timer is that it may run out *now*, or not yet:
 //!
 //! - **The election timer** can always have run out, and can always still be running. The explorer chooses, by the
-//!   number of ticks that it gives as one action of its own. What the timer decides beside campaigns is stickiness,
-//!   in the moment in which a vote is asked for or refused: there the explorer takes both branches, by ticks before the
-//!   message.
+//!   number of ticks that it gives as one action of its own. What the timer decides beside campaigns is stickiness, to
+//!   a leader or to an election that is under way, in the moment in which a vote is asked for or refused: there the
+//!   explorer takes both branches, by ticks before the message.
 //! - **The drawn timeout and the generator** decide only when the timer runs out. The longest timeout is one that may
 //!   have been drawn, and it leaves room for stickiness to end before it.
 //! - **The silence of the disk** decides whether a leader steps down, which check-quorum can do to it at any time, and

@@ -27,6 +27,9 @@ pub(crate) type Votes = BTreeMap<NodeId, bool>;
 /// is over.
 const TURNS_PER_TIMEOUT: u32 = 16;
 
+/// An election is left alone for one of so many parts of the shortest election timeout: see [`Raft::is_electing`].
+const ELECTIONS_PER_TIMEOUT: u32 = 2;
+
 impl Raft {
     /// The process of `peer` has ended, for all that its host tells: its connections broke, and its address takes no
     /// new ones. If it led, this node forgets it and campaigns in its turn among the other voters, beginning with the
@@ -67,12 +70,11 @@ impl Raft {
     /// A timer that runs out early is as safe as any: the campaign is the one of an election timeout and begins with a
     /// pre-vote, so neither term nor vote changes before a majority hears of no leader. What still comes of the
     /// pre-vote before is about the same term, and is no vote. It comes to an end: only a better log is woken, and by
-    /// what it asks nobody whose log is worse. A turn at least lies between two campaigns, as it does behind a vote: by
-    /// then the election that it was given in is over.
+    /// what it asks nobody whose log is worse. A turn at least lies between two campaigns.
     fn ask_again_after(&mut self, asker: NodeId) {
         assert!(!self.hears_of_leader(), "who hears of a leader refuses for that");
-        if self.role() == Role::Candidate {
-            return; // Its election may be won yet.
+        if self.is_electing() || self.role() == Role::Candidate {
+            return; // That election may be won yet.
         }
         let earliest = self.election_elapsed_ticks.saturating_add(1).max(self.turn_ticks());
         let ticks = earliest.saturating_add(self.ticks_before_own_turn(Some(asker)));
@@ -155,7 +157,7 @@ impl Raft {
         }
         assert_eq!(self.current_term, term, "terms never fall");
         let led = self.is_leader();
-        self.change_state(State::Follower { leader, asking: Asking::default() });
+        self.change_state(State::Follower { leader, has_voted: false, asking: Asking::default() });
         if led {
             // Its timer stood still. What it has of its own term it has from itself.
             self.restart_election_timer();
@@ -230,6 +232,19 @@ impl Raft {
         }
     }
 
+    /// Whether an election is under way that this node voted in. Who won it has to be heard of first: the next
+    /// candidate's later term would depose a leader that has only just been elected. So it grants no pre-vote
+    /// meanwhile, as if it heard of a leader already, and does not ask for any either. Half of the shortest election
+    /// timeout is many round trips, and over before any voter of this election campaigns again should it fail.
+    pub fn is_electing(&self) -> bool {
+        let has_voted = match self.state {
+            State::Follower { has_voted, .. } => has_voted,
+            State::Candidate { .. } => true,
+            State::PreCandidate { .. } | State::Leader(_) => false,
+        };
+        has_voted && self.election_elapsed_ticks < self.options.election_timeout_ticks_min / ELECTIONS_PER_TIMEOUT
+    }
+
     /// RequestVote, receiver (Figure 2), and its pre-vote (thesis §9.6).
     pub(crate) fn handle_vote_request(
         &mut self,
@@ -255,7 +270,7 @@ impl Raft {
             return Ok(());
         }
         if pre_vote {
-            let granted = term > self.current_term && up_to_date;
+            let granted = term > self.current_term && up_to_date && !self.is_electing();
             // A refusal carries our term, so that an asker that is behind catches up and can win later.
             let answer_term = if granted { term } else { self.current_term };
             self.send(from, answer_term, Body::RequestVoteResponse { pre_vote, granted });
@@ -278,6 +293,9 @@ impl Raft {
             if self.role() == Role::PreCandidate {
                 // It has found its candidate: going on would depose the leader that it helps to elect.
                 self.become_follower(term, None);
+            }
+            if let State::Follower { has_voted, .. } = &mut self.state {
+                *has_voted = true;
             }
             self.voted_for = Some(from);
             self.put_election_off();

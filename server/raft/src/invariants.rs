@@ -52,7 +52,7 @@ impl Raft {
             assert_eq!(self.role(), Role::Follower, "who may have forgotten a vote campaigns");
         }
         match &self.state {
-            State::Follower { leader, asking } => {
+            State::Follower { leader, asking, .. } => {
                 assert_ne!(*leader, Some(id), "a follower follows itself");
                 assert!(leader.is_some() || asking.count() == 0, "reads wait for no leader");
                 assert!(asking.count() <= READS_MAX, "too many reads wait");

@@ -60,6 +60,8 @@ pub struct Raft {
 pub(crate) enum State {
     Follower {
         leader: Option<NodeId>,
+        /// It gave its vote as this follower, and has not heard of a leader since.
+        has_voted: bool,
         asking: Asking,
     },
     /// Has no leader by definition: one that still believed in its old leader would refuse to let anyone replace it.
@@ -109,7 +111,7 @@ impl Raft {
             current_term: hard_state.current_term,
             voted_for: hard_state.voted_for,
             staging: Staging::new(last_index, hard_state),
-            state: State::Follower { leader: None, asking: Asking::default() },
+            state: State::Follower { leader: None, has_voted: false, asking: Asking::default() },
             // If a leader of the restored term is there, it has seen this node's acknowledgements, and what its
             // heartbeats commit is among the entries that they covered.
             verified: last_index,

@@ -90,7 +90,7 @@ impl Raft {
         if !self.is_question_due() {
             return;
         }
-        let State::Follower { leader: Some(leader), asking } = &mut self.state else {
+        let State::Follower { leader: Some(leader), asking, .. } = &mut self.state else {
             return;
         };
         let leader = *leader;
@@ -105,7 +105,8 @@ impl Raft {
     /// Asks again what has had no answer for the time between two heartbeats. It is the same question: whatever is
     /// answered to it was found out after it was asked first.
     pub(crate) fn ask_again(&mut self) {
-        let State::Follower { leader: Some(leader), asking: Asking { under_way: Some(asked), .. } } = &mut self.state
+        let State::Follower { leader: Some(leader), asking: Asking { under_way: Some(asked), .. }, .. } =
+            &mut self.state
         else {
             return;
         };
@@ -153,7 +154,7 @@ impl Raft {
         if term < self.current_term {
             return Err(Refused::StaleTerm);
         }
-        let State::Follower { leader, asking } = &mut self.state else {
+        let State::Follower { leader, asking, .. } = &mut self.state else {
             return Err(Refused::UnexpectedKind);
         };
         if term > self.current_term || *leader != Some(from) {

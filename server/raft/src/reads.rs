@@ -92,7 +92,7 @@ impl Raft {
     pub fn read(&mut self, id: ReadId) -> Result<(), ReadError> {
         let taken = match &mut self.state {
             State::Leader(leadership) => leadership.reads.push(id),
-            State::Follower { leader: Some(_), asking } => asking.push(id),
+            State::Follower { leader: Some(_), asking, .. } => asking.push(id),
             State::Follower { leader: None, .. } | State::PreCandidate { .. } | State::Candidate { .. } => {
                 return Err(ReadError::NoLeader);
             }

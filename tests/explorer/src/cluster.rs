@@ -304,7 +304,8 @@ impl World {
         if acting[to] && may_arrive && !campaigns_too_late {
             let used = Used { overtakings, ..used };
             let sticks = matches!(body, Body::RequestVote { .. } | Body::RequestVoteResponse { granted: false, .. });
-            let may_be_late = receiver.follows && sticks;
+            let asks = matches!(body, Body::RequestVote { pre_vote: true, .. });
+            let may_be_late = (receiver.follows && sticks) || (receiver.elects && asks);
             for late in [false, true].into_iter().take(1 + usize::from(may_be_late)) {
                 let input = Input::Deliver { message, late };
                 act(Action { node: to, input, consumed: Some(message), used });

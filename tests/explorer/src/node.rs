@@ -133,6 +133,8 @@ pub(crate) struct View {
     pub(crate) leads: bool,
     /// Follows a leader that it knows.
     pub(crate) follows: bool,
+    /// Voted in an election that is under way.
+    pub(crate) elects: bool,
     pub(crate) pending: u8,
     /// The log as it is in memory.
     pub(crate) log: Box<[Slot]>,
@@ -460,6 +462,7 @@ impl Node {
             term: small(self.raft.current_term().get()),
             leads: self.raft.is_leader(),
             follows: self.raft.role() == Role::Follower && self.raft.leader().is_some(),
+            elects: self.raft.is_electing(),
             pending: small(self.disk.pending_count() as u64),
             log: slots(self.disk.written_entries()),
             disk: slots(self.disk.durable_entries()),

@@ -14,16 +14,14 @@ const QUIET_PER_MILLE: u64 = 50;
 /// thousand.
 const LEADER_TIMEOUTS_PER_MILLE: u64 = 3_000;
 
-/// A healed majority without a leader gets one, and one that has a leader keeps it. But in about one of 500 runs the
-/// first one is deposed at once: whoever voted for it and has not heard of its victory yet still grants a pre-vote to
-/// the next candidate, whose term is higher. It once was one of 2,000; why it is more is not traced. That who refuses a
-/// pre-vote for the log alone asks again at once makes campaigns meet. More than two leaders were never seen.
+/// A healed majority without a leader gets one, and one that has a leader keeps it. A message of before that arrives
+/// late may still depose the first one; more than two leaders were never seen.
 const LEADER_CHANGES_MOST: u64 = 2;
 
 /// Of all runs, so many in a thousand may have more than one leader change after healing, and so many more may have
 /// them by chance: a thousand runs are few to judge such a share by.
-const LEADER_CHANGES_PER_MILLE: u64 = 3;
-const LEADER_CHANGES_CHANCE: u64 = 4;
+const LEADER_CHANGES_PER_MILLE: u64 = 1;
+const LEADER_CHANGES_CHANCE: u64 = 2;
 
 const MICROSECONDS_PER_HOUR: f64 = 3.6e9;
 

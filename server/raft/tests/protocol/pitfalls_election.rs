@@ -387,3 +387,34 @@ fn joint_configurations_need_both_majorities() {
     node.answer(5, 1, accepted(1));
     assert_eq!(node.raft.commit_index(), index(1));
 }
+
+/// Who voted and has not heard of the victory yet would help the next candidate to depose the leader that it elected.
+#[test]
+fn an_election_that_is_under_way_is_left_alone() {
+    let mut voter = Node::first_of(3);
+    assert!(is_granted(&voter.answer(2, 1, vote_request((0, 0)))));
+    let mut candidate = Node::first_of(3);
+    candidate.campaign();
+    for node in [&mut voter, &mut candidate] {
+        for _ in 0..ELECTION_TICKS_MIN / 2 {
+            assert!(!is_granted(&node.answer(3, 2, pre_vote_request((0, 0)))));
+            node.tick();
+        }
+        assert!(is_granted(&node.answer(3, 2, pre_vote_request((0, 0)))), "it failed");
+    }
+}
+
+#[test]
+fn an_election_is_over_when_its_leader_is_heard_of_and_when_the_voter_restarts() {
+    let mut follower = Node::first_of(3);
+    let mut restarted = Node::first_of(3);
+    for node in [&mut follower, &mut restarted] {
+        assert!(is_granted(&node.answer(2, 1, vote_request((0, 0)))));
+    }
+    follower.answer(2, 1, heartbeat(0, 0));
+    follower.raft.peer_gone(id(2));
+    restarted.crash(0);
+    for mut node in [follower, restarted] {
+        assert!(is_granted(&node.answer(3, 2, pre_vote_request((0, 0)))));
+    }
+}
