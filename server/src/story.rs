@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::AppliedKind;
+use engine::kv::Settings;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Roster;
@@ -156,6 +157,13 @@ pub enum Effect {
     },
     /// It settled what became of a write.
     Settled,
+    /// It changed a setting of the cluster.
+    Configured {
+        /// Whether leaders may answer reads under a lease from then on.
+        lease_reads: bool,
+    },
+    /// It was to change a setting, and its request id did not let it run.
+    NotConfigured,
 }
 
 /// The line that tells `event` of the node that `roster` belongs to, without a line break; none if there is nothing to
@@ -218,6 +226,11 @@ fn effect(what: &AppliedKind) -> Effect {
         AppliedKind::Deleted { key, revision } => Effect::Deleted { key: shown(key), revision: revision.get() },
         AppliedKind::Rejected { key } => Effect::Rejected { key: shown(key) },
         AppliedKind::Settled => Effect::Settled,
+        AppliedKind::Configured { settings: Some(settings) } => {
+            let Settings { lease_reads } = *settings;
+            Effect::Configured { lease_reads }
+        }
+        AppliedKind::Configured { settings: None } => Effect::NotConfigured,
     }
 }
 
@@ -294,6 +307,13 @@ mod tests {
             Event::Committed { index },
             Event::Applied { index, term, what: AppliedKind::Noop, command: None },
             Event::Applied { index, term, what: AppliedKind::Rejected { key: key.clone() }, command: None },
+            Event::Applied { index, term, what: AppliedKind::Configured { settings: None }, command: None },
+            Event::Applied {
+                index,
+                term,
+                what: AppliedKind::Configured { settings: Some(Settings { lease_reads: true }) },
+                command: None,
+            },
             Event::Applied {
                 index,
                 term,

@@ -27,7 +27,7 @@ pub(crate) const PROBLEM: u8 = 9;
 /// The exit code for what became of a write: that which the write would have had, if it was run.
 pub(crate) fn settled(settled: &Settled) -> u8 {
     match settled {
-        Settled::Put(_) | Settled::Deleted(_) => OK,
+        Settled::Put(_) | Settled::Deleted(_) | Settled::Configured => OK,
         Settled::Rejected { reason, .. } if reason == "KEY_EXISTS" => KEY_EXISTS,
         Settled::Rejected { reason, .. } if reason == "KEY_NOT_FOUND" => KEY_MISSING,
         Settled::Rejected { .. } => REFUSED,

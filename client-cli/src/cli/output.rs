@@ -53,6 +53,7 @@ pub(crate) fn settled(format: Format, id: &RequestId, settled: &Settled) -> Vec<
     let (outcome, reason, revision, version) = match settled {
         Settled::Put(Written { revision, version }) => ("applied", None, Some(*revision), Some(*version)),
         Settled::Deleted(Deleted { revision }) => ("applied", None, Some(*revision), None),
+        Settled::Configured => ("applied", None, None, None),
         Settled::Rejected { reason, revision } => ("rejected", Some(reason.as_str()), *revision, None),
         Settled::NeverApplied => ("never_applied", None, None, None),
         Settled::Forgotten => ("forgotten", None, None, None),
@@ -61,6 +62,7 @@ pub(crate) fn settled(format: Format, id: &RequestId, settled: &Settled) -> Vec<
         Format::Table => line(match settled {
             Settled::Put(Written { revision, version }) => format!("applied: revision {revision}, version {version}"),
             Settled::Deleted(Deleted { revision }) => format!("applied: revision {revision}"),
+            Settled::Configured => "applied: the settings of the cluster were changed".to_owned(),
             Settled::Rejected { reason, revision } => format!("not applied: {}", rejection(reason, *revision)),
             Settled::NeverApplied => "never applied, and never will be".to_owned(),
             Settled::Forgotten => "nobody knows any more; it will not be applied from now on".to_owned(),

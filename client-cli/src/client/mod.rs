@@ -144,6 +144,8 @@ pub enum Settled {
     Put(Written),
     /// It was a delete, and was applied.
     Deleted(Deleted),
+    /// It was a change of the cluster's settings, and was applied. Somebody may have changed them again since.
+    Configured,
     /// It was run, and changed nothing.
     Rejected {
         /// `KEY_EXISTS`, `KEY_NOT_FOUND` or `REVISION_MISMATCH`.
@@ -325,6 +327,7 @@ impl Client {
         Ok(match response.outcome {
             Some(Outcome::Put(put)) => Settled::Put(Written::from(put)),
             Some(Outcome::Delete(delete)) => Settled::Deleted(Deleted::from(delete)),
+            Some(Outcome::Configured(kv::Configured {})) => Settled::Configured,
             Some(Outcome::Rejected(kv::Rejected { reason, revision })) => {
                 Settled::Rejected { reason, revision: Some(revision).filter(|revision| *revision > 0) }
             }

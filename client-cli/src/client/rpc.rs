@@ -187,7 +187,7 @@ rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome"
             Outcome::Delete(delete) => Some(delete.revision),
             // Of the key, when it was refused; zero for none.
             Outcome::Rejected(rejected) => Some(rejected.revision),
-            Outcome::NeverApplied(_) | Outcome::Forgotten(_) => None,
+            Outcome::Configured(_) | Outcome::NeverApplied(_) | Outcome::Forgotten(_) => None,
         }
     }
 });

@@ -44,6 +44,8 @@ fn every_command() -> Vec<Command> {
         delete(b"key", None, true),
         delete(b"key", Some(7), false),
         delete(b"key", Some(u64::MAX), true),
+        Command::Configure { lease_reads: false },
+        Command::Configure { lease_reads: true },
     ]
 }
 
@@ -77,6 +79,11 @@ fn the_bytes_are_those_of_the_documented_table() {
     ]
     .concat();
     assert_eq!(&encoded[..], &expected[..]);
+
+    for (lease_reads, setting) in [(false, 0), (true, 1)] {
+        let encoded = encode(&Command::Configure { lease_reads }.into(), 1).expect("a valid command");
+        assert_eq!(&encoded[..], &[1, 4, setting, 1, 0, 0, 0, 0, 0, 0, 0]);
+    }
 }
 
 #[test]
@@ -128,10 +135,11 @@ fn what_this_version_does_not_know_is_refused_by_name() {
     let put = Request::from(put(b"key", b"value", PutMode::Create));
     let delete = Request::from(delete(b"key", None, false));
     let settle = Request { id: Some(request_id(7, 5)), command: Command::Settle };
+    let configure = Request::from(Command::Configure { lease_reads: true });
     for version in [0, 3, 255] {
         assert_eq!(with_byte(&put, 0, version), Err(UnknownCommand::Version(version)));
     }
-    for operation in [0, 4, 255] {
+    for operation in [0, 5, 255] {
         assert_eq!(with_byte(&put, 1, operation), Err(UnknownCommand::Operation(operation)));
     }
     for mode in [4, 255] {
@@ -142,6 +150,9 @@ fn what_this_version_does_not_know_is_refused_by_name() {
     }
     for detail in [1, 255] {
         assert_eq!(with_byte(&settle, 2, detail), Err(UnknownCommand::Detail(detail)));
+    }
+    for setting in [2, 255] {
+        assert_eq!(with_byte(&configure, 2, setting), Err(UnknownCommand::Setting(setting)));
     }
     assert_eq!(with_byte(&settle, 0, 1), Err(UnknownCommand::NothingToSettle));
     let [zero, ahead] =
@@ -206,6 +217,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<u64>().prop_map(|revision| PutMode::Compare { expected_revision: Revision::new(revision) }),
     ];
     prop_oneof![
+        any::<bool>().prop_map(|lease_reads| Command::Configure { lease_reads }),
         (key.clone(), value, mode).prop_map(|(key, value, mode)| Command::Put { key, value, mode }),
         (key, proptest::option::of(any::<u64>()), any::<bool>()).prop_map(
             |(key, expected_revision, return_previous)| {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use engine::kv::command::encode;
 use engine::kv::{
     Applied, Command, ImageLoader, InvalidCommand, PutMode, Refusal, Rejection, Request, RequestId, Revision,
-    SessionId, SessionLimits, Settled, Store,
+    SessionId, SessionLimits, Settings, Settled, Store,
 };
 use proptest::prelude::*;
 use raft::Index;
@@ -47,6 +47,10 @@ impl Log {
         self.apply(Some(id), delete(key, true))
     }
 
+    fn configure(&mut self, id: RequestId, lease_reads: bool) -> Applied {
+        self.apply(Some(id), Command::Configure { lease_reads })
+    }
+
     fn settle(&mut self, id: RequestId) -> Applied {
         self.apply(Some(id), Command::Settle)
     }
@@ -60,6 +64,7 @@ impl Log {
         let loaded = loader.finish().expect("all of it is there");
         assert_eq!(loaded.state_hash(), self.store.state_hash());
         assert_eq!(loaded.session_count(), self.store.session_count());
+        assert_eq!(loaded.settings(), self.store.settings());
         self.store = loaded;
     }
 }
@@ -98,6 +103,26 @@ fn a_repeat_is_answered_with_the_first_result_whatever_happened_since() {
         assert_eq!(log.delete(id(1, 0, 4, 0), "a"), missing);
         assert_eq!((log.store.revision(), log.store.state_hash()), (revision, hash), "a repeat changes nothing");
         assert!(log.store.is_empty());
+        log.through_a_snapshot();
+    }
+}
+
+#[test]
+fn a_late_copy_of_a_change_of_settings_does_not_undo_what_came_after_it() {
+    let mut log = Log::new();
+    let configured = |lease_reads| Applied::Configured { settings: Settings { lease_reads } };
+    assert_eq!(log.configure(id(1, 0, 1, 0), true), configured(true));
+    assert_eq!(log.configure(id(2, 0, 1, 0), false), configured(false));
+    for _ in 0..2 {
+        assert_eq!(log.configure(id(1, 0, 1, 0), true), configured(true), "what it did then");
+        assert_eq!(log.store.settings(), Settings::default(), "and it is not done again");
+        assert_eq!(log.settle(id(1, 0, 1, 0)), Applied::Settled(Settled::Result(Box::new(configured(true)))));
+        let reused = Applied::Refused(Refusal::RequestIdReused);
+        assert_eq!(log.configure(id(1, 0, 1, 0), false), reused, "another value is another body");
+        assert_eq!(log.create(id(1, 0, 1, 0), "a"), reused);
+        log.settle(id(3, 0, 1, 0));
+        assert_eq!(log.configure(id(3, 0, 1, 0), true), Applied::Refused(Refusal::Fenced));
+        assert_eq!(log.store.settings(), Settings::default());
         log.through_a_snapshot();
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use engine::kv::command::encode;
-use engine::kv::{Applied, Command, KeyValue, PutMode, Rejection, Revision, Store, UnknownCommand};
+use engine::kv::{Applied, Command, KeyValue, PutMode, Rejection, Revision, Settings, Store, UnknownCommand};
 use raft::Index;
 
 /// A store with the index of its log.
@@ -30,6 +30,10 @@ impl Log {
 
     fn delete(&mut self, key: &str, expected_revision: Option<u64>, return_previous: bool) -> Applied {
         self.apply_at(&delete(key, expected_revision, return_previous), 0)
+    }
+
+    fn configure(&mut self, lease_reads: bool) -> Applied {
+        self.apply_at(&Command::Configure { lease_reads }, 0)
     }
 
     /// The store's revision and, of the key, (value, create revision, mod revision, version).
@@ -198,6 +202,41 @@ fn time_never_goes_back_and_moves_with_rejected_commands_too() {
 }
 
 #[test]
+fn a_setting_is_off_until_it_is_switched_on_and_makes_no_revision() {
+    let mut log = Log::new();
+    assert_eq!(log.store.settings(), Settings { lease_reads: false });
+    log.put("a", "x", PutMode::Create);
+    let before = log.state("a");
+    for lease_reads in [true, true, false, false, true] {
+        let settings = Settings { lease_reads };
+        assert_eq!(log.configure(lease_reads), Applied::Configured { settings });
+        assert_eq!((log.store.settings(), log.state("a"), log.store.len()), (settings, before.clone(), 1));
+    }
+    assert_eq!(log.put("b", "x", PutMode::Create), written(3, 1), "the next revision is that of the next write");
+    assert_eq!(log.apply_at(&Command::Configure { lease_reads: false }, 70), {
+        Applied::Configured { settings: Settings::default() }
+    });
+    assert_eq!(log.store.time_ms(), 70, "time moves with it as with every command");
+}
+
+#[test]
+fn the_hash_covers_the_settings_unless_they_are_as_in_the_beginning() {
+    let (mut never, mut once) = (Log::new(), Log::new());
+    for log in [&mut never, &mut once] {
+        log.put("a", "x", PutMode::Create);
+    }
+    let hash = never.store.state_hash();
+    once.configure(true);
+    assert_ne!(once.store.state_hash(), hash);
+    let snapshot = once.store.clone();
+    once.configure(false);
+    assert_eq!(once.store.state_hash(), hash, "a state in which nothing is set has the hash of one without settings");
+    assert_eq!(snapshot.settings(), Settings { lease_reads: true }, "a clone stays as it was");
+    once.configure(true);
+    assert_eq!(once.store.state_hash(), snapshot.state_hash());
+}
+
+#[test]
 fn the_hash_depends_on_the_state_and_not_on_the_way_there() {
     let (mut one, mut other) = (Log::new(), Log::new());
     assert_eq!(one.store.state_hash(), other.store.state_hash());
@@ -287,12 +326,13 @@ fn equal_logs_make_equal_replicas() {
     for number in 0..5_000 {
         let key = format!("key{}", below(40));
         let revision = 2 + below(number + 1);
-        let command = match below(6) {
+        let command = match below(7) {
             0 => put(&key, &format!("{number}"), PutMode::Create),
             1 => put(&key, &format!("{number}"), PutMode::Upsert),
             2 => put(&key, &format!("{number}"), PutMode::Update),
             3 => put(&key, &format!("{number}"), compare(revision)),
             4 => delete(&key, None, true),
+            5 => Command::Configure { lease_reads: below(2) == 0 },
             _ => delete(&key, Some(revision), false),
         };
         let time_ms = below(10_000);
@@ -300,4 +340,5 @@ fn equal_logs_make_equal_replicas() {
         assert_eq!(one.store.state_hash(), other.store.state_hash());
     }
     assert!(one.store.iter().eq(other.store.iter()));
+    assert_eq!(one.store.settings(), other.store.settings());
 }

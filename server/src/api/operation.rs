@@ -6,8 +6,8 @@ use bytes::Bytes;
 use engine::kv;
 use proto::kv::v1::get_outcome_response::Outcome;
 use proto::kv::v1::{
-    Consistency, DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse, GetRequest,
-    GetResponse, KeyValue, NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
+    Configured, Consistency, DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse,
+    GetRequest, GetResponse, KeyValue, NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
 };
 pub(super) use proto::raft::v1::forward_request::Request;
 pub(super) use proto::raft::v1::forward_response::Response as Answer;
@@ -17,6 +17,9 @@ use super::error::{ApiError, KEY_EXISTS, KEY_NOT_FOUND, REVISION_MISMATCH};
 use super::node::Node;
 use super::validate::{self, Violation};
 use crate::node::{Action, Get, ReadError, ReadResult, RequestContext, WriteResult};
+
+/// Why no operation is a change of settings.
+const NO_CONFIGURING: &str = "a change of settings is asked for by admin.v1, and no request of kv.v1 is one";
 
 /// A valid request. A clone shares key and value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,6 +97,7 @@ impl Operation {
                 kv::Command::Put { .. } => matches!(answer, Answer::Put(_)),
                 kv::Command::Delete { .. } => matches!(answer, Answer::Delete(_)),
                 kv::Command::Settle => matches!(answer, Answer::GetOutcome(_)),
+                kv::Command::Configure { .. } => unreachable!("{NO_CONFIGURING}"),
             },
         }
     }
@@ -167,6 +171,7 @@ fn write_request(request_id: Option<RequestId>, command: &kv::Command) -> Reques
             Request::Delete(DeleteRequest { key, expected_revision, return_previous, request_id })
         }
         kv::Command::Settle => Request::GetOutcome(GetOutcomeRequest { request_id }),
+        kv::Command::Configure { .. } => unreachable!("{NO_CONFIGURING}"),
     }
 }
 
@@ -205,6 +210,7 @@ pub(super) fn written(key: &Bytes, result: WriteResult) -> Result<Answer, ApiErr
             let outcome = Some(outcome(settled, time_ms));
             Ok(Answer::GetOutcome(GetOutcomeResponse { outcome, time_ms }))
         }
+        kv::Applied::Configured { .. } => unreachable!("{NO_CONFIGURING}"),
     }
 }
 
@@ -243,6 +249,7 @@ fn outcome(settled: kv::Settled, time_ms: u64) -> Outcome {
             };
             Outcome::Rejected(Rejected { reason: reason.to_owned(), revision })
         }
+        kv::Applied::Configured { .. } => Outcome::Configured(Configured {}),
         kv::Applied::Refused(_) | kv::Applied::Settled(_) => unreachable!("only what a write did is kept"),
     }
 }

@@ -259,7 +259,7 @@ mod tests {
             let command = put(put_request("k", 1, mode, revision));
             let found = command.map(|request| match request.command {
                 kv::Command::Put { mode, .. } => mode,
-                kv::Command::Delete { .. } | kv::Command::Settle => unreachable!("it is a put"),
+                other => unreachable!("{other:?} is no put"),
             });
             assert_eq!(found, expected, "mode {mode}, revision {revision:?}");
         }

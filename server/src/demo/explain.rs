@@ -80,6 +80,10 @@ pub(super) const SETTLED: Topic = Topic(
      copy of the write is refused from here on.",
 );
 
+pub(super) const CONFIGURED: Topic = Topic(
+    "The settings of the cluster are part of the state: each node follows a change at the same place of the log.",
+);
+
 pub(super) const PUT: Topic = Topic(
     "Any node may be asked; one that does not lead forwards to the leader. A put creates: it fails if the key exists.",
 );

@@ -174,6 +174,11 @@ fn of_effect(index: u64, effect: &Effect) -> Line {
         Effect::Deleted { key, revision } => (format!("delete {key}, which makes revision {revision}"), explain::APPLY),
         Effect::Settled => ("a question for a write's outcome, which is settled now".to_owned(), explain::SETTLED),
         Effect::Rejected { key } => (format!("refused for {key}, nothing changes"), explain::REJECTED),
+        Effect::Configured { lease_reads } => {
+            let what = format!("a setting, lease reads are {} from here on", if *lease_reads { "on" } else { "off" });
+            (what, explain::CONFIGURED)
+        }
+        Effect::NotConfigured => ("refused for a setting, nothing changes".to_owned(), explain::CONFIGURED),
     };
     line("apply", format!("applies entry {index}: {what}"), topic)
 }

@@ -103,6 +103,11 @@ fn every_kind_of_line_is_told_in_words() {
         (applied(Effect::Deleted { key: key(), revision: 4 }), "applies entry 7: delete a, which makes revision 4"),
         (applied(Effect::Settled), "applies entry 7: a question for a write's outcome, which is settled now"),
         (applied(Effect::Rejected { key: key() }), "applies entry 7: refused for a, nothing changes"),
+        (
+            applied(Effect::Configured { lease_reads: true }),
+            "applies entry 7: a setting, lease reads are on from here on",
+        ),
+        (applied(Effect::NotConfigured), "applies entry 7: refused for a setting, nothing changes"),
         (answered(Answer::Written { revision: 3 }), "put a = val_7 -> written, revision 3"),
         (answered(Answer::Removed { revision: 3 }), "put a = val_7 -> removed, revision 3"),
         (answered(Answer::KeyExists { message: message() }), "put a = val_7 -> key already exists: a"),

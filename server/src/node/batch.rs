@@ -296,7 +296,7 @@ impl Action {
             Self::Read(Get { key, .. }) => key,
             Self::Write(kv::Request { command, .. }) => match command {
                 kv::Command::Put { key, .. } | kv::Command::Delete { key, .. } => key,
-                kv::Command::Settle => Bytes::new(),
+                kv::Command::Settle | kv::Command::Configure { .. } => Bytes::new(),
             },
         }
     }

@@ -12,7 +12,7 @@ use engine::{OfflineState, SnapshotFile};
 use raft::{Entry, Payload};
 use serde::Serialize;
 
-use super::text::{self, HardStateJson, Shown, quoted, start_of};
+use super::text::{self, HardStateJson, SettingsJson, Shown, quoted, start_of};
 use super::verify::FIRST_SEGMENT;
 use super::{Damage, EXIT_DAMAGED, OfflineError, damage_in, damage_in_snapshot, open};
 use crate::cli::DumpArgs;
@@ -194,6 +194,7 @@ struct SnapshotJson {
     keys: u64,
     revision: u64,
     time_ms: u64,
+    settings: SettingsJson,
     state_hash: String,
 }
 
@@ -208,6 +209,7 @@ impl SnapshotJson {
             keys: store.len() as u64,
             revision: store.revision().get(),
             time_ms: store.time_ms(),
+            settings: SettingsJson::of(store.settings()),
             state_hash: format!("{:032x}", store.state_hash()),
         }
     }
@@ -216,9 +218,9 @@ impl SnapshotJson {
         let starts = self.term_starts.iter().map(|[first, term]| format!("{term} from entry {first}"));
         let terms = starts.collect::<Vec<_>>().join(", ");
         let (keys, bytes) = (text::count(self.keys, "key", "keys"), self.bytes);
-        let SnapshotJson { file, index, revision, time_ms, state_hash, .. } = self;
+        let SnapshotJson { file, index, revision, time_ms, settings, state_hash, .. } = self;
         format!(
-            "{file}  {bytes} bytes, after entry {index}: {keys}, revision {revision}, time {time_ms} ms, \
+            "{file}  {bytes} bytes, after entry {index}: {keys}, revision {revision}, time {time_ms} ms, {settings}, \
              state hash {state_hash}; terms: {terms}"
         )
     }
@@ -259,6 +261,8 @@ struct CommandJson {
     value_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_start: Option<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_reads: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     time_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -345,6 +349,7 @@ fn payload_text(payload: &Payload) -> String {
             format!("delete {}{expected}", quoted(&key))
         }
         Command::Settle => "settle".to_owned(),
+        Command::Configure { lease_reads } => format!("configure {}", SettingsJson { lease_reads }),
     };
     let id = id.map_or(String::new(), |id| format!(", request {} of session {}", id.sequence, id.session));
     format!("{what}{id}, at {time_ms} ms")
@@ -397,6 +402,9 @@ impl CommandJson {
                 ..stamped
             },
             Command::Settle => CommandJson { operation: "settle", ..stamped },
+            Command::Configure { lease_reads } => {
+                CommandJson { operation: "configure", lease_reads: Some(lease_reads), ..stamped }
+            }
         }
     }
 }

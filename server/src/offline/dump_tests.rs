@@ -81,6 +81,12 @@ fn every_command_is_decoded() {
         shown(&command(&Command::Delete { key, expected_revision: Some(expected_revision), return_previous: true }));
     assert_eq!(text, r#"entry       7, term 2: delete "k", compare to revision 9, at 1234 ms"#);
     assert_eq!(json, format!(r#"{head}"operation":"delete","key":"k","expected_revision":9,"time_ms":1234}}}}"#));
+    for (lease_reads, word) in [(true, "on"), (false, "off")] {
+        let (text, json) = shown(&command(&Command::Configure { lease_reads }));
+        assert_eq!(text, format!("entry       7, term 2: configure lease reads {word}, at 1234 ms"));
+        let fields = format!(r#""operation":"configure","lease_reads":{lease_reads},"time_ms":1234}}}}"#);
+        assert_eq!(json, format!("{head}{fields}"));
+    }
     let (text, json) = shown(&entry(Payload::Command(Bytes::from_static(b"\xffwhat"))));
     assert_eq!(
         text,

@@ -10,7 +10,7 @@ use engine::wal::Behind;
 use serde::Serialize;
 
 use super::start::Start;
-use super::text::{HardStateJson, count, hard_state};
+use super::text::{HardStateJson, SettingsJson, count, hard_state};
 use super::verify::Examination;
 use super::{Damage, command};
 
@@ -38,6 +38,7 @@ pub(super) struct Report {
     keys: u64,
     revision: u64,
     time_ms: u64,
+    settings: SettingsJson,
     state_hash: String,
     unsynced_tail: Vec<Tail>,
     leftovers: Vec<String>,
@@ -158,6 +159,7 @@ impl Report {
             keys: store.len() as u64,
             revision: store.revision().get(),
             time_ms: store.time_ms(),
+            settings: SettingsJson::of(store.settings()),
             state_hash: format!("{:032x}", store.state_hash()),
             unsynced_tail: tails.collect(),
             leftovers: found.leftovers.clone(),
@@ -234,6 +236,7 @@ impl Report {
         writeln!(out, "  hard state   {}", self.hard_state_text)?;
         let keys = count(self.keys, "key", "keys");
         writeln!(out, "  state        {keys}, revision {}, after entry {}", self.revision, self.applied_index)?;
+        writeln!(out, "  settings     {}", self.settings)?;
         writeln!(out, "  state hash   {}", self.state_hash)?;
         match self.undecided_entries {
             0 => {}

@@ -1,6 +1,9 @@
-//! Keys, values and hard states as people read them. What clients wrote may hold any bytes: none of them reaches a
-//! terminal as it is.
+//! Keys, values, settings and hard states as people read them. What clients wrote may hold any bytes: none of them
+//! reaches a terminal as it is.
 
+use std::fmt;
+
+use engine::kv::Settings;
 use raft::HardState;
 use serde::Serialize;
 
@@ -55,6 +58,26 @@ pub(super) fn value(value: &[u8]) -> String {
 
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// The settings of the cluster in JSON, and for people.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SettingsJson {
+    pub(super) lease_reads: bool,
+}
+
+impl SettingsJson {
+    pub(super) fn of(settings: Settings) -> SettingsJson {
+        let Settings { lease_reads } = settings;
+        SettingsJson { lease_reads }
+    }
+}
+
+impl fmt::Display for SettingsJson {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SettingsJson { lease_reads } = self;
+        write!(out, "lease reads {}", if *lease_reads { "on" } else { "off" })
+    }
 }
 
 pub(super) fn hard_state(hard_state: &HardState) -> String {

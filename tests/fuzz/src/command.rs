@@ -33,6 +33,8 @@ pub const RESIZED: u8 = 7;
 pub const WITH_ID: u8 = 1 << 3;
 /// It settles an outcome, whatever else it would do.
 pub const SETTLES: u8 = 1 << 4;
+/// It changes a setting, whatever else it would do.
+pub const CONFIGURES: u8 = 1 << 5;
 
 /// Sessions go after seconds, a few or some hundred bytes, so that they do within one input.
 const LIMITS: SessionLimits =
@@ -80,6 +82,7 @@ pub fn run(input: &[u8]) -> Outcome {
         assert_eq!(first.revision().get(), model.revision, "the revision");
         assert_eq!(first.time_ms(), model.time_ms, "replicated time");
         assert_eq!(first.session_count(), model.sessions.count(), "the sessions");
+        assert_eq!(first.settings(), model.settings, "the settings");
     }
     assert_eq!(first.recompute_hash(), first.state_hash(), "the hash is not kept rightly");
     assert!(first.iter().eq(model.iter()), "the store is not what the model is");
@@ -119,7 +122,11 @@ fn next(input: &mut Input<'_>, model: &Model, large: &mut usize) -> Bytes {
 /// A command as the document has it, whether it is within the limits or not.
 fn build(input: &mut Input<'_>, model: &Model, large: &mut usize) -> Vec<u8> {
     let kind = input.u8();
-    let operation = if kind & SETTLES == 0 { 1 + (kind >> 2 & 1) } else { 3 };
+    let operation = match kind {
+        _ if kind & CONFIGURES != 0 => 4,
+        _ if kind & SETTLES != 0 => 3,
+        _ => 1 + (kind >> 2 & 1),
+    };
     let (version, detail) = (1 + (kind >> 3 & 1), kind & 3);
     let time_ms = input.number([model.time_ms, 0, 1_000, 1 << 40]);
     let key = key(input.u8());
@@ -129,7 +136,7 @@ fn build(input: &mut Input<'_>, model: &Model, large: &mut usize) -> Vec<u8> {
     if version == 2 {
         request_id(input, model, &mut encoded);
     }
-    if operation == 3 {
+    if operation > 2 {
         return encoded;
     }
     if (operation == 1 && detail == 3) || (operation == 2 && detail & 1 == 1) {
@@ -203,6 +210,8 @@ fn effect(applied: &Applied) -> &'static str {
         Applied::Settled(Settled::Result(_)) => "settled",
         Applied::Settled(Settled::NeverApplied) => "never_applied",
         Applied::Settled(Settled::Forgotten) => "forgotten",
+        Applied::Configured { settings } if settings.lease_reads => "switched_on",
+        Applied::Configured { .. } => "switched_off",
     }
 }
 
@@ -213,6 +222,7 @@ fn reason(unknown: UnknownCommand) -> &'static str {
         UnknownCommand::Mode(_) => "mode",
         UnknownCommand::Flags(_) => "flags",
         UnknownCommand::Detail(_) => "detail",
+        UnknownCommand::Setting(_) => "setting",
         UnknownCommand::RequestId(InvalidRequestId::SequenceZero) => "sequence_zero",
         UnknownCommand::RequestId(InvalidRequestId::AcknowledgedAhead { .. }) => "acknowledged_ahead",
         UnknownCommand::NothingToSettle => "nothing_to_settle",

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use engine::kv::{
     Applied, Command, InvalidRequestId, KEY_BYTES_MAX, KeyValue, PutMode, Rejection, Request, RequestId, Revision,
-    SessionId, SessionLimits, UnknownCommand, VALUE_BYTES_MAX,
+    SessionId, SessionLimits, Settings, UnknownCommand, VALUE_BYTES_MAX,
 };
 
 pub use sessions::{Dropped, Sessions};
@@ -28,6 +28,8 @@ pub struct Model {
     records: BTreeMap<Vec<u8>, Record>,
     /// The sessions of clients.
     pub sessions: Sessions,
+    /// The settings of the cluster.
+    pub settings: Settings,
     /// How many commands changed a key, counted from 1.
     pub revision: u64,
     /// Replicated time, in milliseconds.
@@ -40,8 +42,8 @@ impl Model {
     /// The empty store.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Model {
-        let sessions = Sessions::new(limits);
-        Model { records: BTreeMap::new(), sessions, revision: 1, time_ms: 0, has_run: false }
+        let (records, sessions, settings) = (BTreeMap::new(), Sessions::new(limits), Settings { lease_reads: false });
+        Model { records, sessions, settings, revision: 1, time_ms: 0, has_run: false }
     }
 
     /// What the store must answer.
@@ -60,10 +62,14 @@ impl Model {
 
     fn run(&mut self, command: &Command) -> Applied {
         self.has_run = true;
+        if let Command::Configure { lease_reads } = command {
+            self.settings = Settings { lease_reads: *lease_reads };
+            return Applied::Configured { settings: self.settings };
+        }
         let key = command.key().expect("a settlement is answered by the sessions").to_vec();
         let current = self.records.get(&key).cloned();
         match command {
-            Command::Settle => unreachable!("a settlement has no key"),
+            Command::Settle | Command::Configure { .. } => unreachable!("it has no key"),
             Command::Put { value, mode, .. } => {
                 let rejection = match (mode, &current) {
                     (PutMode::Create, Some(record)) => {
@@ -135,7 +141,8 @@ pub(crate) fn decode(encoded: &[u8]) -> Result<(u64, Request), UnknownCommand> {
         1 if detail > 3 => return Err(UnknownCommand::Mode(detail)),
         2 if detail > 3 => return Err(UnknownCommand::Flags(detail)),
         3 if detail > 0 => return Err(UnknownCommand::Detail(detail)),
-        1..=3 => {}
+        4 if detail > 1 => return Err(UnknownCommand::Setting(detail)),
+        1..=4 => {}
         other => return Err(UnknownCommand::Operation(other)),
     }
     let time_ms = fields.integer(8)?;
@@ -143,6 +150,7 @@ pub(crate) fn decode(encoded: &[u8]) -> Result<(u64, Request), UnknownCommand> {
     let command = match operation {
         3 if id.is_none() => return Err(UnknownCommand::NothingToSettle),
         3 => Command::Settle,
+        4 => Command::Configure { lease_reads: detail == 1 },
         _ => fields.change(operation == 1, detail)?,
     };
     match fields.encoded.len() - fields.at {

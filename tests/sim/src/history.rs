@@ -90,7 +90,7 @@ impl Output {
                 Some((output, Some(revision.get())))
             }
             Answer::Written(applied) => Some(match applied {
-                Applied::Refused(_) | Applied::Settled(_) => return None,
+                Applied::Refused(_) | Applied::Settled(_) | Applied::Configured { .. } => return None,
                 Applied::Put { revision, version } => {
                     let revision = revision.get();
                     (Output::Written { revision, version: *version }, Some(revision))

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 
 use crate::disk::Disk;
-use crate::kv::{Command, Request, Revision, Store};
+use crate::kv::{Command, Request, Revision, Settings, Store};
 use crate::leaderless::ReplicaMessage;
 use crate::replica::{Answer, Event, Outbox, Replica, StaleBounds, Ticket};
 use crate::side::{SideBody, SideMessage};
@@ -116,6 +116,8 @@ pub struct EngineStatus {
     pub applied: Index,
     /// The revision of the state.
     pub revision: Revision,
+    /// The settings of the cluster, as the state has them.
+    pub settings: Settings,
     /// The number of sessions of clients.
     pub session_count: usize,
     /// The number of keys.
@@ -466,6 +468,7 @@ impl Engine {
         EngineStatus {
             applied: self.replica.applied(),
             revision: store.revision(),
+            settings: store.settings(),
             session_count: store.session_count(),
             key_count: store.len(),
             state_hash: store.state_hash(),

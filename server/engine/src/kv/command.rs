@@ -5,28 +5,29 @@
 //! All integers are little-endian. Fields follow each other without padding; a field in brackets is there only when the
 //! condition beside it holds. Nothing may follow the last field.
 //!
-//! | bytes | field | put | delete | settle |
-//! |---|---|---|---|---|
-//! | 1 | version | 1 or 2 | 1 or 2 | 2 |
-//! | 1 | operation | 1 | 2 | 3 |
-//! | 1 | detail | its mode | its flags | 0 |
-//! | 8 | time, in milliseconds of replicated time | | | |
-//! | \[40\] | request id | if version is 2 | if version is 2 | always |
-//! | \[8\] | expected revision | if mode is 3 | if flag bit 0 | never |
-//! | \[2\] | length of the key, 1 to 1,024 | always | always | never |
-//! | \[4\] | length of the value, 0 to 1,048,576 | always | never | never |
-//! | \[n\] | key | always | always | never |
-//! | \[n\] | value | always | never | never |
+//! | bytes | field | put | delete | settle | configure |
+//! |---|---|---|---|---|---|
+//! | 1 | version | 1 or 2 | 1 or 2 | 2 | 1 or 2 |
+//! | 1 | operation | 1 | 2 | 3 | 4 |
+//! | 1 | detail | its mode | its flags | 0 | its setting |
+//! | 8 | time, in milliseconds of replicated time | | | | |
+//! | \[40\] | request id | if version is 2 | if version is 2 | always | if version is 2 |
+//! | \[8\] | expected revision | if mode is 3 | if flag bit 0 | never | never |
+//! | \[2\] | length of the key, 1 to 1,024 | always | always | never | never |
+//! | \[4\] | length of the value, 0 to 1,048,576 | always | never | never | never |
+//! | \[n\] | key | always | always | never | never |
+//! | \[n\] | value | always | never | never | never |
 //!
 //! A request id is the session in 16 bytes, then in 8 bytes each when it was opened, the sequence (1 or above), and
 //! what is acknowledged (at most the sequence).
 //!
 //! Modes: 0 create, 1 upsert, 2 update, 3 compare. Flags: bit 0 expects a revision, bit 1 returns the previous value,
-//! the others are 0. Version 2 is version 1 with a request id.
+//! the others are 0. Settings: 0 lease reads off, 1 lease reads on. Version 2 is version 1 with a request id.
 //!
-//! Reading is strict: another version, operation or mode, an unknown flag, a length out of bounds, an end that comes
-//! too early and bytes that are left over each give an [`UnknownCommand`], whatever the bytes are. There is exactly one
-//! encoding of each command and time.
+//! Reading is strict: another version, operation, mode or setting, an unknown flag, a length out of bounds, an end that
+//! comes too early and bytes that are left over each give an [`UnknownCommand`], whatever the bytes are. There is
+//! exactly one encoding of each command and time. Versions from before there were settings know no operation 4, and
+//! stop at it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -60,6 +61,7 @@ const VERSION_WITH_ID: u8 = 2;
 const OPERATION_PUT: u8 = 1;
 const OPERATION_DELETE: u8 = 2;
 const OPERATION_SETTLE: u8 = 3;
+const OPERATION_CONFIGURE: u8 = 4;
 
 const MODE_CREATE: u8 = 0;
 const MODE_UPSERT: u8 = 1;
@@ -68,6 +70,9 @@ const MODE_COMPARE: u8 = 3;
 
 const FLAG_EXPECTED_REVISION: u8 = 1 << 0;
 const FLAG_RETURN_PREVIOUS: u8 = 1 << 1;
+
+const SETTING_LEASE_READS_OFF: u8 = 0;
+const SETTING_LEASE_READS_ON: u8 = 1;
 
 /// What a client asks for, and perhaps under which name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -123,6 +128,11 @@ pub enum Command {
     },
     /// Say what became of the write whose id the request has; if nothing did, see to it that nothing ever will.
     Settle,
+    /// Change a setting of the cluster. It is about no key, and makes no revision.
+    Configure {
+        /// See [`Settings::lease_reads`](super::Settings::lease_reads).
+        lease_reads: bool,
+    },
 }
 
 /// On what condition a put writes.
@@ -146,7 +156,7 @@ impl Command {
     pub fn key(&self) -> Option<&Bytes> {
         match self {
             Command::Put { key, .. } | Command::Delete { key, .. } => Some(key),
-            Command::Settle => None,
+            Command::Settle | Command::Configure { .. } => None,
         }
     }
 
@@ -168,7 +178,7 @@ impl Command {
             Command::Put { value, .. } if value.len() > VALUE_BYTES_MAX => {
                 Err(InvalidCommand::ValueTooLong { bytes: value.len() })
             }
-            Command::Put { .. } | Command::Delete { .. } | Command::Settle => Ok(()),
+            Command::Put { .. } | Command::Delete { .. } | Command::Settle | Command::Configure { .. } => Ok(()),
         }
     }
 }
@@ -218,6 +228,9 @@ pub enum UnknownCommand {
     /// A settlement with a detail that this version does not have.
     #[error("detail {0} of a settlement is unknown")]
     Detail(u8),
+    /// A setting that this version does not have.
+    #[error("setting {0} is unknown")]
+    Setting(u8),
     /// The request id is none that a client makes.
     #[error("the request id is out of bounds: {0}")]
     RequestId(InvalidRequestId),
@@ -270,6 +283,10 @@ pub fn encode(request: &Request, time_ms: u64) -> Result<Bytes, InvalidCommand> 
         }
         Command::Settle => {
             Header { operation: OPERATION_SETTLE, detail: 0, time_ms, id, expected_revision: None }.encode(None, None)
+        }
+        Command::Configure { lease_reads } => {
+            let detail = if *lease_reads { SETTING_LEASE_READS_ON } else { SETTING_LEASE_READS_OFF };
+            Header { operation: OPERATION_CONFIGURE, detail, time_ms, id, expected_revision: None }.encode(None, None)
         }
     })
 }
@@ -336,10 +353,12 @@ pub fn decode(encoded: &Bytes) -> Result<(u64, Request), UnknownCommand> {
     let detail = fields.u8()?;
     match (operation, detail) {
         (OPERATION_PUT, 0..=MODE_COMPARE) | (OPERATION_SETTLE, 0) => {}
+        (OPERATION_CONFIGURE, SETTING_LEASE_READS_OFF | SETTING_LEASE_READS_ON) => {}
         (OPERATION_PUT, mode) => return Err(UnknownCommand::Mode(mode)),
         (OPERATION_DELETE, flags) if flags & !(FLAG_EXPECTED_REVISION | FLAG_RETURN_PREVIOUS) == 0 => {}
         (OPERATION_DELETE, flags) => return Err(UnknownCommand::Flags(flags)),
         (OPERATION_SETTLE, detail) => return Err(UnknownCommand::Detail(detail)),
+        (OPERATION_CONFIGURE, setting) => return Err(UnknownCommand::Setting(setting)),
         (operation, _) => return Err(UnknownCommand::Operation(operation)),
     }
     let time_ms = fields.u64()?;
@@ -347,6 +366,7 @@ pub fn decode(encoded: &Bytes) -> Result<(u64, Request), UnknownCommand> {
     let command = match operation {
         OPERATION_PUT => decode_put(detail, &mut fields)?,
         OPERATION_DELETE => decode_delete(detail, &mut fields)?,
+        OPERATION_CONFIGURE => Command::Configure { lease_reads: detail == SETTING_LEASE_READS_ON },
         _ if has_id => Command::Settle,
         _ => return Err(UnknownCommand::NothingToSettle),
     };

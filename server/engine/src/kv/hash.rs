@@ -1,10 +1,10 @@
 //! The hash over the state, by which replicas compare themselves.
 //!
 //! It is additive: the wrapping sum, over all keys, of a 128-bit hash of the key with all that is kept for it, plus one
-//! such hash of what the store keeps beside the keys, and those of sessions and their results (`sessions/hash.rs`). So
-//! it does not depend on the order of writes, and a write changes it by taking the old record's hash off and adding the
-//! new one's, without a walk over the state. It covers the state and not its history: two stores that hold the same
-//! have the same hash.
+//! such hash of what the store keeps beside the keys, that of the cluster's settings, and those of sessions and their
+//! results (`sessions/hash.rs`). So it does not depend on the order of writes, and a write changes it by taking the old
+//! record's hash off and adding the new one's, without a walk over the state. It covers the state and not its history:
+//! two stores that hold the same have the same hash.
 //!
 //! A record is hashed as a fixed number of bytes: the lengths and the hashes of key and value, and the revisions. Fixed
 //! places make the encoding unambiguous, and hashing key and value as they lie in memory needs no copy of a value. The
@@ -14,6 +14,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Revision;
 use super::record::Record;
+use super::settings::{SETTINGS_BYTES, Settings};
+
+/// In front of the settings, as other numbers stand in front of what sessions hash.
+const SETTINGS: u8 = 4;
 
 /// The hash of a key with what the store keeps for it.
 pub(super) fn record_hash(key: &[u8], record: &Record) -> u128 {
@@ -35,6 +39,18 @@ pub(super) fn header_hash(revision: Revision, time_ms: u64) -> u128 {
     let mut encoding = Encoding::<16>::new();
     encoding.put(&revision.get().to_le_bytes());
     encoding.put(&time_ms.to_le_bytes());
+    encoding.hash()
+}
+
+/// The hash of the settings; 0 as long as they are what they are in the beginning, so that a state in which nobody ever
+/// changed one has the hash that it had before there were any.
+pub(super) fn settings_hash(settings: Settings) -> u128 {
+    if settings == Settings::default() {
+        return 0;
+    }
+    let mut encoding = Encoding::<{ 1 + SETTINGS_BYTES }>::new();
+    encoding.put(&[SETTINGS]);
+    encoding.put(&settings.to_bytes());
     encoding.hash()
 }
 

@@ -2,9 +2,9 @@
 //!
 //! # Format, version 1
 //!
-//! One section with [`HEADER_TAG`], then any number with [`RECORDS_TAG`], then those of `sessions/image.rs`, if there
-//! are or were any sessions. All integers are little-endian; fields follow
-//! each other without padding.
+//! One section with [`HEADER_TAG`], then one with [`SETTINGS_TAG`], if any setting is not as it is in the beginning,
+//! then any number with [`RECORDS_TAG`], then those of `sessions/image.rs`, if there are or were any sessions. All
+//! integers are little-endian; fields follow each other without padding.
 //!
 //! | bytes | header |
 //! |---|---|
@@ -13,6 +13,10 @@
 //! | 8 | the index of the last command applied, 0 if there was none |
 //! | 8 | number of keys |
 //! | 16 | the state hash |
+//!
+//! | bytes | settings |
+//! |---|---|
+//! | 1 | lease reads: 0 off, 1 on |
 //!
 //! A section of records holds whole records, one behind the other, in ascending order of their keys through all
 //! sections. Where one section ends and the next begins means nothing.
@@ -34,13 +38,14 @@ use bytes::Bytes;
 use raft::Index;
 use thiserror::Error;
 
-use super::hash::{header_hash, record_hash};
+use super::hash::{header_hash, record_hash, settings_hash};
 use super::key_map::KeyMap;
 use super::record::{Record, Revision};
 use super::sessions::SessionLimits;
 use super::sessions::image::{
     Frame, Progress, RESULTS_TAG, SESSIONS_HEADER_TAG, SESSIONS_TAG, SessionsLoader, next_section,
 };
+use super::settings::{SETTINGS_BYTES, Settings};
 use super::store::Store;
 use super::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -49,6 +54,9 @@ pub const HEADER_TAG: u32 = 16;
 
 /// The tag of a section of records.
 pub const RECORDS_TAG: u32 = 17;
+
+/// The tag of the section of the settings.
+pub const SETTINGS_TAG: u32 = 21;
 
 /// A section of records is closed once it is at least so long, in bytes: a piece of work of a fraction of a
 /// millisecond. A large last record makes it longer, by [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`] at most.
@@ -74,6 +82,9 @@ pub enum ImageError {
     /// The header names a revision that no store has after so many commands.
     #[error("the header's revision {0} is that of no such store")]
     HeaderRevision(Revision),
+    /// The settings are none that commands made beside the writes, or those that need no section.
+    #[error("the settings are those of no such state")]
+    Settings,
     /// A section ends within a record.
     #[error("a record is cut off")]
     Truncated,
@@ -123,7 +134,7 @@ pub enum ImageError {
 /// A section of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Section<'a> {
-    /// [`HEADER_TAG`], [`RECORDS_TAG`], or one of those of sessions.
+    /// [`HEADER_TAG`], [`SETTINGS_TAG`], [`RECORDS_TAG`], or one of those of sessions.
     pub tag: u32,
     /// What it says.
     pub bytes: &'a [u8],
@@ -141,6 +152,7 @@ pub struct Image {
 
 enum Next {
     Header,
+    Settings,
     /// The records above a key, or all of them.
     RecordsAfter(Option<Bytes>),
     Sessions(Progress),
@@ -148,7 +160,9 @@ enum Next {
 
 impl Image {
     pub(super) fn new(store: Store) -> Image {
-        let hash = header_hash(store.revision, store.time_ms).wrapping_add(store.sessions.mark_hash());
+        let hash = header_hash(store.revision, store.time_ms)
+            .wrapping_add(settings_hash(store.settings))
+            .wrapping_add(store.sessions.mark_hash());
         Image { store, next: Next::Header, hash, buffer: Vec::new() }
     }
 
@@ -168,8 +182,15 @@ impl Image {
         match std::mem::replace(&mut self.next, Next::Sessions(Progress::End)) {
             Next::Header => {
                 self.header();
-                self.next = Next::RecordsAfter(None);
+                // Without any the image is that of a state from before there were settings.
+                let has_settings = self.store.settings != Settings::default();
+                self.next = if has_settings { Next::Settings } else { Next::RecordsAfter(None) };
                 Ok(Some(Section { tag: HEADER_TAG, bytes: &self.buffer }))
+            }
+            Next::Settings => {
+                self.buffer.extend_from_slice(&self.store.settings.to_bytes());
+                self.next = Next::RecordsAfter(None);
+                Ok(Some(Section { tag: SETTINGS_TAG, bytes: &self.buffer }))
             }
             Next::RecordsAfter(after) => match self.records(after.as_deref()) {
                 Some(last) => {
@@ -198,7 +219,7 @@ impl Image {
 
     fn header(&mut self) {
         // Naming every field makes a new one break the build here until somebody decides how it is kept.
-        let Store { records, records_hash: _, revision, time_ms, last_index, sessions: _ } = &self.store;
+        let Store { records, records_hash: _, revision, time_ms, last_index, sessions: _, settings: _ } = &self.store;
         for number in [revision.get(), *time_ms, last_index.get(), records.len() as u64] {
             self.buffer.extend_from_slice(&number.to_le_bytes());
         }
@@ -239,6 +260,7 @@ fn encode_record(key: &Bytes, record: &Record, buffer: &mut Vec<u8>) {
 /// number.
 pub struct ImageLoader {
     header: Option<Header>,
+    settings: Option<Settings>,
     records: KeyMap<Record>,
     records_hash: u128,
     count: u64,
@@ -273,6 +295,7 @@ impl ImageLoader {
     pub fn with_limits(limits: SessionLimits) -> ImageLoader {
         ImageLoader {
             header: None,
+            settings: None,
             records: KeyMap::new(),
             records_hash: 0,
             count: 0,
@@ -292,6 +315,7 @@ impl ImageLoader {
         }
         let outcome = match tag {
             HEADER_TAG => self.header(bytes),
+            SETTINGS_TAG => self.settings(bytes),
             RECORDS_TAG => self.records(bytes),
             SESSIONS_HEADER_TAG => self.frame().and_then(|frame| self.sessions.header(bytes, frame)),
             SESSIONS_TAG => self.frame().and_then(|frame| self.sessions.sessions(bytes, frame)),
@@ -321,6 +345,7 @@ impl ImageLoader {
             time_ms: header.time_ms,
             last_index: header.last_index,
             sessions: self.sessions.finish()?,
+            settings: self.settings.unwrap_or_default(),
         };
         let (expected, found) = (header.state_hash, store.state_hash());
         if expected == found { Ok(store) } else { Err(ImageError::Hash { expected, found }) }
@@ -351,6 +376,19 @@ impl ImageLoader {
             return Err(ImageError::HeaderRevision(header.revision));
         }
         self.header = Some(header);
+        Ok(())
+    }
+
+    fn settings(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        let header = self.header.as_ref().ok_or(ImageError::HeaderPlace)?;
+        if self.settings.is_some() || self.count > 0 || self.sessions.has_begun() {
+            return Err(ImageError::SectionPlace(SETTINGS_TAG));
+        }
+        let bytes: &[u8; SETTINGS_BYTES] = bytes.try_into().map_err(|_| ImageError::Settings)?;
+        let settings = Settings::of_bytes(*bytes).filter(|settings| *settings != Settings::default());
+        // Whoever changed a setting made an entry of the log and no revision.
+        let has_command = header.revision.get() <= header.last_index.get();
+        self.settings = Some(settings.filter(|_| has_command).ok_or(ImageError::Settings)?);
         Ok(())
     }
 

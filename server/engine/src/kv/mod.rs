@@ -23,6 +23,9 @@
 //! skip a committed command is to differ from the other replicas for ever after. A rejected command changes no key, no
 //! revision and no version; like every command it moves [`Store::time_ms`] on.
 //!
+//! **Settings** of the cluster are part of the state, see [`Settings`]. A command that changes one is about no key and
+//! makes no revision.
+//!
 //! **Exactly once.** A command may carry a [`RequestId`]; a repeat of it is answered with the first result and not run
 //! again, see `kv/sessions`.
 //!
@@ -35,6 +38,7 @@ pub mod image;
 mod key_map;
 mod record;
 mod sessions;
+mod settings;
 mod store;
 
 pub use command::{
@@ -43,4 +47,5 @@ pub use command::{
 pub use image::{Image, ImageError, ImageLoader};
 pub use record::{Applied, KeyValue, Refusal, Rejection, Revision};
 pub use sessions::{InvalidRequestId, RequestId, SessionId, SessionLimits, Settled};
+pub use settings::Settings;
 pub use store::Store;

@@ -5,6 +5,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::sessions::Settled;
+use super::settings::Settings;
 
 /// A position in the history of the store: how many commands had changed a key, counted from [`Revision::FIRST`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -101,6 +102,11 @@ pub enum Applied {
     Refused(Refusal),
     /// What became of the write that was asked for.
     Settled(Settled),
+    /// A setting of the cluster was changed, or was so before.
+    Configured {
+        /// All settings, as they were then.
+        settings: Settings,
+    },
 }
 
 /// Why a command changed nothing.

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use raft::Index;
 
 use super::command::{self, Command, PutMode, Request, UnknownCommand};
-use super::hash::{header_hash, record_hash};
+use super::hash::{header_hash, record_hash, settings_hash};
 use super::image::Image;
 use super::key_map::KeyMap;
 use super::record::{Applied, KeyValue, Record, Rejection, Revision};
 use super::sessions::{Known, RequestId, SessionLimits, Sessions};
+use super::settings::Settings;
 
 /// The state that commands make. Cloning costs nothing that depends on its size: a clone is a snapshot that shares all
 /// of the state and stays as it is while the original goes on.
@@ -22,6 +23,7 @@ pub struct Store {
     pub(super) time_ms: u64,
     pub(super) last_index: Index,
     pub(super) sessions: Sessions,
+    pub(super) settings: Settings,
 }
 
 impl Default for Store {
@@ -45,6 +47,7 @@ impl Store {
             time_ms: 0,
             last_index: Index::ZERO,
             sessions: Sessions::new(limits),
+            settings: Settings::default(),
         }
     }
 
@@ -101,6 +104,10 @@ impl Store {
                 self.delete(&key, expected_revision, return_previous)
             }
             Command::Settle => unreachable!("a command without a request id asks for no outcome: decoding sees to it"),
+            Command::Configure { lease_reads } => {
+                self.settings.lease_reads = lease_reads;
+                Ok(Applied::Configured { settings: self.settings })
+            }
         };
         outcome.unwrap_or_else(Applied::Rejected)
     }
@@ -185,6 +192,11 @@ impl Store {
         self.last_index
     }
 
+    /// The settings of the cluster.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
     /// The number of sessions of clients.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -200,14 +212,17 @@ impl Store {
     pub fn state_hash(&self) -> u128 {
         // Naming every field makes a new one break the build here until somebody decides whether it is part of the
         // state. The last index is not: it says how far the log was applied, which whoever compares must know anyway.
-        let Store { records: _, records_hash, revision, time_ms, last_index: _, sessions } = self;
-        records_hash.wrapping_add(header_hash(*revision, *time_ms)).wrapping_add(sessions.hash())
+        let Store { records: _, records_hash, revision, time_ms, last_index: _, sessions, settings } = self;
+        let beside = header_hash(*revision, *time_ms).wrapping_add(settings_hash(*settings));
+        records_hash.wrapping_add(beside).wrapping_add(sessions.hash())
     }
 
     /// The same hash, computed afresh by a walk over the whole state. If it differs from [`Store::state_hash`], memory
     /// was damaged or the hash is not kept rightly.
     pub fn recompute_hash(&self) -> u128 {
-        let beside = header_hash(self.revision, self.time_ms).wrapping_add(self.sessions.recompute_hash());
+        let beside = header_hash(self.revision, self.time_ms)
+            .wrapping_add(settings_hash(self.settings))
+            .wrapping_add(self.sessions.recompute_hash());
         self.records.iter().fold(beside, |sum, (key, record)| sum.wrapping_add(record_hash(key, record)))
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raft::{Index, NodeId, Payload, Term};
 
 use crate::kv::command::decode;
-use crate::kv::{Applied, InvalidCommand, KeyValue, Revision, Store};
+use crate::kv::{Applied, Command, InvalidCommand, KeyValue, Revision, Settings, Store};
 
 /// Names a client that waits for an answer. Given by whoever drives the replica; never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -183,6 +183,11 @@ pub enum AppliedKind {
     },
     /// It settled the outcome of a write.
     Settled,
+    /// It changed a setting of the cluster.
+    Configured {
+        /// All settings after it; none if its request id did not let it run, so that it changed nothing.
+        settings: Option<Settings>,
+    },
 }
 
 /// What an entry did, for who checks it.
@@ -197,11 +202,18 @@ pub(super) fn applied_kind(payload: &Payload, applied: Option<&Applied>) -> Appl
         return AppliedKind::Noop;
     };
     let (_, request) = decode(encoded).expect("it was just applied");
-    let Some(key) = request.command.key().cloned() else { return AppliedKind::Settled };
+    let key = match request.command {
+        Command::Put { key, .. } | Command::Delete { key, .. } => key,
+        Command::Settle => return AppliedKind::Settled,
+        Command::Configure { .. } => {
+            let settings = if let Applied::Configured { settings } = applied { Some(*settings) } else { None };
+            return AppliedKind::Configured { settings };
+        }
+    };
     match applied {
         Applied::Put { revision, .. } => AppliedKind::Put { key, revision: *revision },
         Applied::Deleted { revision, .. } => AppliedKind::Deleted { key, revision: *revision },
         Applied::Rejected(_) | Applied::Refused(_) => AppliedKind::Rejected { key },
-        Applied::Settled(_) => AppliedKind::Settled,
+        Applied::Settled(_) | Applied::Configured { .. } => unreachable!("a command about a key is none of these"),
     }
 }

@@ -40,7 +40,7 @@ impl Model {
     }
 
     fn apply(&mut self, command: &Command) -> Applied {
-        let key = command.key().expect("nothing is settled here").clone();
+        let key = command.key().expect("nothing is settled or configured here").clone();
         let before = self.map.get(&key).cloned();
         let refuse = |rejection| Applied::Rejected(rejection);
         let (condition, create_only) = match command {
@@ -48,7 +48,7 @@ impl Model {
             Command::Put { mode: PutMode::Upsert | PutMode::Update, .. } => (None, false),
             Command::Put { mode: PutMode::Compare { expected_revision }, .. } => (Some(*expected_revision), false),
             Command::Delete { expected_revision, .. } => (*expected_revision, false),
-            Command::Settle => unreachable!("it has no key"),
+            Command::Settle | Command::Configure { .. } => unreachable!("it has no key"),
         };
         let may_be_missing = matches!(command, Command::Put { mode: PutMode::Create | PutMode::Upsert, .. });
         match (&before, condition) {
@@ -75,7 +75,7 @@ impl Model {
                 self.map.remove(&key);
                 Applied::Deleted { revision: Revision::new(revision), previous }
             }
-            Command::Settle => unreachable!("it has no key"),
+            Command::Settle | Command::Configure { .. } => unreachable!("it has no key"),
         };
         self.history.insert((key.clone(), revision), self.get(&key));
         applied

@@ -2,7 +2,7 @@
 //! refused for what is wrong with it, and nothing panics.
 
 use engine::disk::MemoryDisk;
-use engine::kv::image::{HEADER_TAG, RECORDS_TAG};
+use engine::kv::image::{HEADER_TAG, RECORDS_TAG, SETTINGS_TAG};
 use engine::kv::{ImageError, ImageLoader, Store};
 use engine::snapshot::{Meta, Reader, SnapshotError};
 use proptest::prelude::*;
@@ -10,8 +10,8 @@ use raft::{Index, Term};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::harness::{
-    LoadError, Numbers, assert_same, crc32c, file_of, load, meta, random_store, records_in, small_sections,
-    store_with_sessions,
+    LoadError, Numbers, assert_same, configure, crc32c, file_of, load, meta, random_store, records_in, small_sections,
+    store_with_sessions, store_with_settings,
 };
 
 const NAME: &str = "snapshot-00000000000000000100.snap";
@@ -178,7 +178,7 @@ fn an_end_that_cannot_be() {
 
 #[test]
 fn tags_that_are_not_known() {
-    for (tag, by_reader) in [(0, true), (4, true), (15, true), (21, false), (u32::MAX, false)] {
+    for (tag, by_reader) in [(0, true), (4, true), (15, true), (22, false), (u32::MAX, false)] {
         for at in 0..3 {
             let mut file = Forged::right(&store());
             file.sections.insert(at, (tag, vec![1, 2, 3]));
@@ -424,29 +424,63 @@ fn load_sections(sections: &[(u32, Vec<u8>)]) -> Result<Store, ImageError> {
 fn a_change_of_any_byte_of_sessions_is_found_without_checksums() {
     let right = sections(&store_with_sessions());
     assert_eq!(right.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [16, 17, 18, 19, 20]);
-    load_sections(&right).expect("it is what was written");
-    for number in 2..right.len() {
+    any_change_is_found(&right, 2);
+}
+
+#[test]
+fn a_change_of_any_byte_of_settings_is_found_without_checksums() {
+    let right = sections(&store_with_settings());
+    assert_eq!(right.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), [16, 21, 17, 18, 19, 20]);
+    any_change_is_found(&right, 1);
+}
+
+/// Changes, takes away, and puts elsewhere or twice each section from number `first` on.
+fn any_change_is_found(right: &[(u32, Vec<u8>)], first: usize) {
+    load_sections(right).expect("it is what was written");
+    for number in first..right.len() {
         let bytes = right[number].1.len();
         for at in 0..bytes {
             for bit in 0..8 {
-                let mut forged = right.clone();
+                let mut forged = right.to_vec();
                 forged[number].1[at] ^= 1 << bit;
                 assert!(load_sections(&forged).is_err(), "bit {bit} of byte {at} of section {number}");
             }
-            let mut forged = right.clone();
+            let mut forged = right.to_vec();
             forged[number].1.truncate(at);
             assert!(load_sections(&forged).is_err(), "section {number} of {at} bytes");
         }
-        let mut forged = right.clone();
+        let mut forged = right.to_vec();
         forged.remove(number);
         assert!(load_sections(&forged).is_err(), "without section {number}");
         for other in 0..right.len() {
-            let mut forged = right.clone();
+            let mut forged = right.to_vec();
             forged.swap(number, other);
             assert_eq!(load_sections(&forged).is_ok(), number == other, "sections {number} and {other} swapped");
-            let mut forged = right.clone();
+            let mut forged = right.to_vec();
             forged.insert(other, right[number].clone());
             assert!(load_sections(&forged).is_err(), "section {number} once more in front of {other}");
         }
     }
+}
+
+#[test]
+fn settings_that_no_commands_made() {
+    let mut store = Store::new();
+    configure(&mut store, true);
+    let right = sections(&store);
+    load_sections(&right).expect("it is what was written");
+    let found = |change: fn(&mut Vec<(u32, Vec<u8>)>)| {
+        let mut forged = right.clone();
+        change(&mut forged);
+        load_sections(&forged).map(|_| ()).unwrap_err()
+    };
+    for bytes in [&[][..], &[0], &[2], &[255], &[1, 0], &[1, 1]] {
+        let mut forged = right.clone();
+        forged[1].1 = bytes.to_vec();
+        assert_eq!(load_sections(&forged).map(|_| ()).unwrap_err(), ImageError::Settings, "{bytes:?}");
+    }
+    assert_eq!(found(|sections| set_u64(&mut sections[0].1, 16, 0)), ImageError::Settings, "there was no command");
+    assert_eq!(found(|sections| sections.swap(0, 1)), ImageError::HeaderPlace);
+    assert_eq!(found(|sections| sections.push(sections[1].clone())), ImageError::SectionPlace(SETTINGS_TAG));
+    assert!(matches!(found(|sections| drop(sections.remove(1))), ImageError::Hash { .. }));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use engine::disk::MemoryDisk;
 use engine::kv::Store;
 
-use super::harness::{assert_same, chunks, delete, file_of, load, meta, put, store_with_sessions};
+use super::harness::{assert_same, chunks, delete, file_of, load, meta, put, store_with_sessions, store_with_settings};
 
 /// One chunk a paragraph: where it lies, what it is, and its bytes in hexadecimal and as text.
 fn dump(bytes: &[u8]) -> String {
@@ -24,6 +24,7 @@ fn dump(bytes: &[u8]) -> String {
             18 => "header of the sessions",
             19 => "sessions",
             20 => "results of the sessions",
+            21 => "settings",
             _ => "unknown",
         };
         writeln!(text, "@{} {kind}, {} bytes", at.start, at.len()).unwrap();
@@ -78,4 +79,9 @@ fn the_format_has_not_changed() {
 #[test]
 fn the_format_of_sessions_has_not_changed() {
     compare("snapshot_sessions.txt", &store_with_sessions());
+}
+
+#[test]
+fn the_format_of_settings_has_not_changed() {
+    compare("snapshot_settings.txt", &store_with_settings());
 }

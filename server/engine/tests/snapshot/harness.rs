@@ -48,6 +48,10 @@ pub(crate) fn delete(store: &mut Store, key: &[u8]) {
     apply(store, &Command::Delete { key, expected_revision: None, return_previous: false });
 }
 
+pub(crate) fn configure(store: &mut Store, lease_reads: bool) {
+    apply(store, &Command::Configure { lease_reads });
+}
+
 fn apply(store: &mut Store, command: &Command) {
     let time_ms = store.last_index().next().get() * 10;
     apply_at(store, &command.clone().into(), time_ms);
@@ -90,6 +94,18 @@ pub(crate) fn store_with_sessions() -> Store {
     ask(9, 3_602_000, u64::MAX, 0, Command::Settle);
     apply_at(&mut store, &put("beta", PutMode::Upsert).into(), 0);
     assert_eq!((store.session_count(), store.len()), (2, 1), "the first was idle for too long");
+    store
+}
+
+/// A store with a setting that was changed, and the results of changes in its sessions.
+pub(crate) fn store_with_settings() -> Store {
+    let mut store = Store::new();
+    put(&mut store, b"alpha", b"1");
+    for (sequence, lease_reads) in [(1, true), (2, false), (3, true)] {
+        let id = RequestId { session: SessionId::new(9), opened_at_ms: 10, sequence, acknowledged_below: sequence / 2 };
+        let request = Request { id: Some(id), command: Command::Configure { lease_reads } };
+        apply_at(&mut store, &request, sequence * 1_000);
+    }
     store
 }
 
@@ -157,6 +173,7 @@ pub(crate) fn assert_same(found: &Store, expected: &Store) {
     assert_eq!(found.revision(), expected.revision());
     assert_eq!(found.time_ms(), expected.time_ms());
     assert_eq!(found.last_index(), expected.last_index());
+    assert_eq!(found.settings(), expected.settings());
     assert_eq!(found.len(), expected.len());
     assert!(found.iter().eq(expected.iter()));
 }

@@ -8,7 +8,9 @@ use engine::snapshot::{
 };
 use raft::{Index, Term};
 
-use super::harness::{Numbers, assert_same, delete, file_of, load, meta, put, random_store, take, verify, write};
+use super::harness::{
+    Numbers, assert_same, configure, delete, file_of, load, meta, put, random_store, take, verify, write,
+};
 
 fn goes_round(meta: &Meta, store: &Store) -> u64 {
     let disk = MemoryDisk::new();
@@ -55,6 +57,19 @@ fn an_empty_store_and_one_key() {
     goes_round(&meta(7), &store);
     delete(&mut store, b"k");
     goes_round(&meta(7), &store);
+}
+
+#[test]
+fn settings_with_and_without_keys() {
+    let mut store = Store::new();
+    configure(&mut store, true);
+    goes_round(&meta(1), &store);
+    put(&mut store, b"k", b"");
+    goes_round(&meta(2), &store);
+    let with_settings = goes_round(&meta(3), &store);
+    configure(&mut store, false);
+    let without = goes_round(&meta(3), &store);
+    assert!(without < with_settings, "settings that are as in the beginning take no room");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use engine::kv::{self, Refusal, Rejection, Revision, SessionId, Settled};
 use proto::kv::v1::get_outcome_response::Outcome;
 use proto::kv::v1::{
-    DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse, KeyValue,
-    NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
+    Configured, DeleteRequest, DeleteResponse, Forgotten, GetOutcomeRequest, GetOutcomeResponse, GetRequest,
+    GetResponse, KeyValue, NeverApplied, PutMode, PutRequest, PutResponse, Rejected, RequestId,
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -90,7 +90,7 @@ async fn requests_become_the_commands_that_they_mean() {
         .into_iter()
         .map(|request| match request.command {
             kv::Command::Put { mode, .. } => mode,
-            kv::Command::Delete { .. } | kv::Command::Settle => panic!("only puts were sent"),
+            other => panic!("only puts were sent, and no {other:?}"),
         })
         .collect();
     let expected_revision = Revision::new(7);
@@ -139,6 +139,10 @@ async fn what_became_of_a_write_is_told_as_it_is_kept() {
         (
             rejected(Rejection::RevisionMismatch { expected: mismatch.0, actual: mismatch.1 }),
             refusal("REVISION_MISMATCH", 5),
+        ),
+        (
+            result(kv::Applied::Configured { settings: kv::Settings { lease_reads: true } }),
+            Outcome::Configured(Configured {}),
         ),
         (Settled::NeverApplied, Outcome::NeverApplied(NeverApplied {})),
         (Settled::Forgotten, Outcome::Forgotten(Forgotten {})),

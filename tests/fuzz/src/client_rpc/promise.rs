@@ -73,19 +73,25 @@ fn serve(request: &Request, patience: Patience, model: &mut Model) -> Result<Pro
         Applied::Rejected(Rejection::KeyExists { .. }) => refused(Code::AlreadyExists, "KEY_EXISTS"),
         Applied::Rejected(Rejection::KeyNotFound) => refused(Code::NotFound, "KEY_NOT_FOUND"),
         Applied::Rejected(Rejection::RevisionMismatch { .. }) => refused(Code::FailedPrecondition, "REVISION_MISMATCH"),
-        Applied::Refused(refusal) => match refusal {
-            Refusal::SessionExpired { .. } => refused(Code::FailedPrecondition, "SESSION_EXPIRED"),
-            Refusal::OpenedAhead { .. } => refused(Code::InvalidArgument, "REQUEST_ID_AHEAD"),
-            Refusal::RequestIdReused => refused(Code::InvalidArgument, "REQUEST_ID_REUSED"),
-            Refusal::Fenced => refused(Code::Aborted, "REQUEST_FENCED"),
-            Refusal::ResultForgotten => refused(Code::FailedPrecondition, "RESULT_FORGOTTEN"),
-            Refusal::SessionFull => refused(Code::ResourceExhausted, "SESSION_FULL"),
-        },
+        Applied::Refused(refusal) => Err(of_refusal(refusal)),
+        Applied::Configured { .. } => unreachable!("no request of kv.v1 changes a setting"),
         Applied::Settled(settled) => {
             let response = GetOutcomeResponse { outcome: Some(outcome(settled)), time_ms: TIME_MS };
             Ok(Promise::answer(Response::GetOutcome(response)))
         }
     }
+}
+
+fn of_refusal(refusal: Refusal) -> Promise {
+    let (code, reason) = match refusal {
+        Refusal::SessionExpired { .. } => (Code::FailedPrecondition, "SESSION_EXPIRED"),
+        Refusal::OpenedAhead { .. } => (Code::InvalidArgument, "REQUEST_ID_AHEAD"),
+        Refusal::RequestIdReused => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
+        Refusal::Fenced => (Code::Aborted, "REQUEST_FENCED"),
+        Refusal::ResultForgotten => (Code::FailedPrecondition, "RESULT_FORGOTTEN"),
+        Refusal::SessionFull => (Code::ResourceExhausted, "SESSION_FULL"),
+    };
+    Promise::Refused(code, reason)
 }
 
 fn written(revision: Revision, version: u64) -> PutResponse {
@@ -105,6 +111,7 @@ fn outcome(settled: Settled) -> Outcome {
         Settled::Result(applied) => match *applied {
             Applied::Put { revision, version } => Outcome::Put(written(revision, version)),
             Applied::Deleted { revision, previous } => Outcome::Delete(deleted(revision, previous)),
+            Applied::Configured { .. } => Outcome::Configured(wire::Configured {}),
             Applied::Rejected(Rejection::KeyExists { mod_revision }) => rejected("KEY_EXISTS", mod_revision.get()),
             Applied::Rejected(Rejection::KeyNotFound) => rejected("KEY_NOT_FOUND", 0),
             Applied::Rejected(Rejection::RevisionMismatch { actual, .. }) => {

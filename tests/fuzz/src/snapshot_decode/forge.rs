@@ -36,12 +36,16 @@ pub const SECTION: u8 = 1 << 5;
 /// Before it comes a section whose tag follows.
 pub const TAG: u8 = 1 << 6;
 
+/// Of the number of records: settings come before them, and are the byte that follows.
+pub const SETTINGS: u8 = 1 << 6;
+
 /// A table of term starts that is as the next numbers say, if the byte before it is at least this; else a right one.
 pub const ANY_STARTS: u8 = 0xf0;
 
 const HEADER_BYTES: usize = 32;
 const TAG_HEADER: u32 = 16;
 const TAG_RECORDS: u32 = 17;
+const TAG_SETTINGS: u32 = 21;
 const INDEX_OF_FILE: u64 = 100;
 const RECORDS_MAX: usize = 64;
 
@@ -118,10 +122,17 @@ struct State {
 
 impl State {
     fn forge(input: &mut Input<'_>) -> State {
-        let count = usize::from(input.u8()) % RECORDS_MAX;
+        let kind = input.u8();
+        let count = usize::from(kind) % RECORDS_MAX;
         let revision = 1 + 2 * count as u64;
-        let sections = vec![(TAG_RECORDS, Vec::new())];
-        let mut state = State { sections, records: Vec::new(), revision, hash: 0, is_sound: true };
+        let mut state = State { sections: Vec::new(), records: Vec::new(), revision, hash: 0, is_sound: true };
+        if kind & SETTINGS != 0 {
+            let settings = input.u8();
+            state.sections.push((TAG_SETTINGS, vec![settings]));
+            state.hash = xxh3_128(&[4, settings]);
+            state.is_sound = settings == 1;
+        }
+        state.sections.push((TAG_RECORDS, Vec::new()));
         for number in 0..count as u64 {
             state.record(number, input);
         }

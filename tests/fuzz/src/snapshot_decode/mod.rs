@@ -7,7 +7,7 @@
 pub mod forge;
 
 use engine::disk::{Disk, MemoryDisk};
-use engine::kv::{Command, ImageError, ImageLoader, PutMode, Store, command};
+use engine::kv::{Command, ImageError, ImageLoader, PutMode, Settings, Store, command};
 use engine::snapshot::{self, Meta, Reader, SnapshotError, Verification, Writer};
 use raft::{Index, Term};
 
@@ -102,6 +102,7 @@ impl Refusal {
             Refusal::Image(ImageError::Revisions(_)) => "revisions",
             Refusal::Image(ImageError::Hash { .. }) => "hash",
             Refusal::Image(ImageError::SectionPlace(_)) => "place",
+            Refusal::Image(ImageError::Settings) => "settings",
             Refusal::Image(ImageError::Session(_)) => "session",
             Refusal::Image(ImageError::SessionResult(_)) => "session result",
             Refusal::Image(ImageError::SessionCounts) => "session counts",
@@ -145,6 +146,9 @@ fn judge(bytes: &[u8], outcome: &mut Outcome) -> Option<(Meta, Store)> {
             assert_eq!(meta, meta_again);
             assert_eq!(store.state_hash(), store_again.state_hash());
             outcome.accept("loaded");
+            if store.settings() != Settings::default() {
+                outcome.mark("with settings");
+            }
             check(&meta, &store);
             go_on(&meta, store_again);
             Some((meta, store))
@@ -169,7 +173,9 @@ fn check(meta: &Meta, store: &Store) {
     let records: Vec<_> = store.iter().collect();
     assert_eq!(records.len(), store.len());
     assert!(records.windows(2).all(|pair| pair[0].key < pair[1].key));
-    assert!(store.revision().get() >= 1 && store.revision().get() - 1 <= store.last_index().get());
+    // A command makes a revision or changes a setting, and does not do both.
+    let configured = u64::from(store.settings() != Settings::default());
+    assert!(store.revision().get() >= 1 && store.revision().get() - 1 + configured <= store.last_index().get());
     for record in &records {
         let (created, modified) = (record.create_revision.get(), record.mod_revision.get());
         assert!((1..=1024).contains(&record.key.len()) && record.value.len() <= 1 << 20);

@@ -1,6 +1,6 @@
 //! Commands of every kind, effect and damage.
 
-use fuzz::command::{DAMAGED, LARGE, RESIZED, SETTLES, VERBATIM, WITH_ID};
+use fuzz::command::{CONFIGURES, DAMAGED, LARGE, RESIZED, SETTLES, VERBATIM, WITH_ID};
 
 use super::Seed;
 use super::bytes::{MAX, near};
@@ -35,6 +35,9 @@ pub(crate) const MARKS: &[&str] = &[
     "sequence_zero",
     "acknowledged_ahead",
     "nothing_to_settle",
+    "switched_on",
+    "switched_off",
+    "setting",
 ];
 
 const BUILT: u8 = 0;
@@ -47,6 +50,8 @@ const COMPARE: u8 = 3;
 const DELETE: u8 = 4;
 const DELETE_EXPECTED: u8 = 5;
 const DELETE_RETURNING: u8 = 6;
+const SWITCH_OFF: u8 = CONFIGURES;
+const SWITCH_ON: u8 = CONFIGURES | 1;
 
 // Where the fields of a put lie.
 const VERSION_AT: u8 = 0;
@@ -72,6 +77,11 @@ fn named_put(kind: u8, time_ms: u8, session: u8, [sequence, acknowledged]: [u8; 
 
 fn settled(time_ms: u8, session: u8, [sequence, acknowledged]: [u8; 2]) -> Vec<u8> {
     [BUILT, WITH_ID | SETTLES, time_ms, 0, 0, session, sequence, 0, acknowledged].to_vec()
+}
+
+/// A change of a setting at a time below 128 ms, in a session that was opened at the beginning.
+fn named_switch(kind: u8, time_ms: u8, session: u8, [sequence, acknowledged]: [u8; 2]) -> Vec<u8> {
+    [BUILT, WITH_ID | kind, time_ms, 0, 0, session, sequence, 0, acknowledged].to_vec()
 }
 
 fn built(command: &[u8]) -> Vec<u8> {
@@ -120,6 +130,22 @@ fn named() -> Vec<Seed> {
                 // Two and some seconds later, near an anchor: all are idle.
                 named_put(UPSERT, near(2, 4), 4, [2, 0]),
                 named_put(UPSERT, near(3, 0), 4, [3, 0]),
+            ]
+            .concat(),
+        ),
+        (
+            "settings_repeated",
+            [
+                named_switch(SWITCH_ON, 1, 1, [1, 0]),
+                named_switch(SWITCH_OFF, 2, 2, [1, 0]),
+                named_switch(SWITCH_ON, 2, 1, [1, 0]),
+                named_switch(SWITCH_OFF, 2, 1, [1, 0]),
+                named_put(CREATE, 2, 1, [1, 0]),
+                settled(2, 1, [1, 0]),
+                settled(2, 3, [1, 0]),
+                named_switch(SWITCH_ON, 2, 3, [1, 0]),
+                named_switch(SWITCH_ON, 2, 1, [2, 2]),
+                named_switch(SWITCH_ON, 2, 1, [1, 0]),
             ]
             .concat(),
         ),
@@ -173,6 +199,8 @@ fn usual() -> Vec<Seed> {
         ("unknown_operation", [damaged(OPERATION_AT, 0), damaged(OPERATION_AT, 3)].concat()),
         ("unknown_mode", [damaged(DETAIL_AT, 4), damaged(DETAIL_AT, 255)].concat()),
         ("unknown_flags", [&[DAMAGED], &delete(DELETE, 0)[..], &[1, DETAIL_AT, 4]].concat()),
+        ("settings", [SWITCH_ON, SWITCH_ON, SWITCH_OFF, SWITCH_ON].map(|kind| [BUILT, kind, 1, 0, 0]).concat()),
+        ("unknown_setting", [2, 3].map(|setting| [BUILT, CONFIGURES | setting, 1, 0, 0]).concat()),
         (
             "length_field_damaged",
             [damaged(KEY_LENGTH_AT, 0), damaged(KEY_LENGTH_AT, 2), damaged(KEY_LENGTH_AT + 1, 255)].concat(),

@@ -1,8 +1,8 @@
 //! Snapshots: arbitrary ones, forged ones, and damaged real ones.
 
 use fuzz::snapshot_decode::forge::{
-    ANY_STARTS, BACK, CREATED, END, HASH, INDEX, KEYS, LAST_INDEX, LENGTHS, MODIFIED, REVISION, SECTION, STARTS, TAG,
-    VERSION, WRITES,
+    ANY_STARTS, BACK, CREATED, END, HASH, INDEX, KEYS, LAST_INDEX, LENGTHS, MODIFIED, REVISION, SECTION, SETTINGS,
+    STARTS, TAG, VERSION, WRITES,
 };
 use fuzz::snapshot_decode::{APPEND, COPY, CUT, DAMAGED, DROP, FLIP, FORGED, RAW, RESEAL, SET, ZERO};
 
@@ -13,6 +13,8 @@ use super::bytes::{MAX, near, raw};
 pub(crate) const MARKS: &[&str] = &[
     "loaded",
     "sound",
+    "with settings",
+    "settings",
     "whole",
     "resealed",
     "damaged",
@@ -44,6 +46,12 @@ fn forged_with(flags: u8, early: &[u8], starts: &[u8], late: &[&[u8]], records: 
     let (named, state) = if is_about_starts { late.split_at(1) } else { late.split_at(0) };
     [&[FORGED, flags], &time_ms[..], early, starts, &named.concat(), &[count], &records.concat(), &state.concat()]
         .concat()
+}
+
+/// A file with settings, and one record.
+fn with_settings(flags: u8, settings: u8, late: &[u8]) -> Vec<u8> {
+    let time_ms = 500_u64.to_le_bytes();
+    [&[FORGED, flags], &time_ms[..], &[1, SETTINGS | 1, settings], RIGHT, late].concat()
 }
 
 fn damaged(damages: &[&[u8]]) -> Vec<u8> {
@@ -87,7 +95,12 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("lengths_out_of_bounds", with(&[LENGTHS, 0, MAX, MAX])),
         ("lengths_cut_off", with(&[LENGTHS, 0, 100, 100])),
         ("tag_reserved", with(&[TAG, 0, 4])),
-        ("tag_unknown", with(&[TAG, 0, 21])),
+        ("tag_unknown", with(&[TAG, 0, 22])),
+        ("tag_of_settings_too_late", with(&[TAG, 0, 21])),
+        ("settings", with_settings(0, 1, &[])),
+        ("settings_as_in_the_beginning", with_settings(0, 0, &[])),
+        ("settings_unknown", with_settings(0, 2, &[])),
+        ("settings_without_a_command", with_settings(LAST_INDEX, 1, &[near(0, -1)])),
         ("tag_of_sessions_too_soon", with(&[TAG, 0, 19])),
         ("tag_of_results_too_soon", with(&[TAG, 0, 20])),
         ("tag_of_sessions_header_too_short", with(&[TAG, 0, 18])),

@@ -170,7 +170,7 @@ impl ExactlyOnce {
         let first = self.run.get(&name).copied();
         let mut repeated = None;
         let what = match applied {
-            Applied::Put { .. } | Applied::Deleted { .. } | Applied::Rejected(_) => {
+            Applied::Put { .. } | Applied::Deleted { .. } | Applied::Rejected(_) | Applied::Configured { .. } => {
                 repeated = first.map(|(at, _)| at);
                 if first.is_some_and(|(_, term)| term != place.1) {
                     self.coverage.hit("repeat answered after a leader change");
@@ -203,6 +203,7 @@ impl ExactlyOnce {
                 && store.revision().get() == self.model.revision
                 && store.time_ms() == self.model.time_ms
                 && store.session_count() == self.model.sessions.count()
+                && store.settings() == self.model.settings
         };
         if applied == self.position() && !is_same() {
             return Err(Violation::StateNotModel { node: node_id(node), index: index(applied) });

@@ -29,8 +29,8 @@
 //!
 //! Kinds: 1 put (revision, version), 2 deleted (revision), 3 deleted (revision, then what was removed: length of the
 //! key in 2 bytes, of the value in 4, create revision, mod revision, version, key, value), 4 the key existed (its mod
-//! revision), 5 the key was missing, 6 another revision (the expected, the actual), 7 fenced. Revisions and versions
-//! take 8 bytes.
+//! revision), 5 the key was missing, 6 another revision (the expected, the actual), 7 fenced, 8 configured (all
+//! settings, as in their section). Revisions and versions take 8 bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -39,6 +39,7 @@ use bytes::Bytes;
 
 use crate::kv::image::{Fields, ImageError};
 use crate::kv::record::{Applied, KeyValue, Rejection, Revision};
+use crate::kv::settings::Settings;
 use crate::kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::hash::{kept_hash, session_hash};
@@ -65,6 +66,7 @@ const KEY_EXISTS: u8 = 4;
 const KEY_NOT_FOUND: u8 = 5;
 const REVISION_MISMATCH: u8 = 6;
 const FENCED: u8 = 7;
+const CONFIGURED: u8 = 8;
 
 /// How far the sessions are written out.
 #[derive(Clone, Copy)]
@@ -179,11 +181,14 @@ pub(super) fn encode_kept(id: SessionId, sequence: u64, kept: &Kept, buffer: &mu
             if let Some(previous) = previous {
                 encode_previous(previous, buffer);
             }
+            if let Applied::Configured { settings } = applied {
+                buffer.extend_from_slice(&settings.to_bytes());
+            }
         }
     }
 }
 
-/// The kind of a result, its numbers, and what was removed.
+/// The kind of a result, its numbers, and what was removed. Settings have neither.
 fn parts(applied: &Applied) -> (u8, [Option<u64>; 2], Option<&KeyValue>) {
     match applied {
         Applied::Put { revision, version } => (PUT, [Some(revision.get()), Some(*version)], None),
@@ -196,6 +201,7 @@ fn parts(applied: &Applied) -> (u8, [Option<u64>; 2], Option<&KeyValue>) {
         Applied::Rejected(Rejection::RevisionMismatch { expected, actual }) => {
             (REVISION_MISMATCH, [Some(expected.get()), Some(actual.get())], None)
         }
+        Applied::Configured { .. } => (CONFIGURED, [None; 2], None),
         Applied::Refused(_) | Applied::Settled(_) => unreachable!("only what a write did is kept"),
     }
 }
@@ -342,6 +348,10 @@ fn decode_kept(fields: &mut Fields<'_>, number: u64, revision: Revision) -> Resu
             // The expected one is what a client sent: anything.
             let (expected, actual) = (Revision::new(fields.u64()?), known(fields)?);
             Applied::Rejected(Rejection::RevisionMismatch { expected, actual })
+        }
+        CONFIGURED => {
+            let settings = Settings::of_bytes(fields.array()?).ok_or(impossible)?;
+            Applied::Configured { settings }
         }
         _ => return Err(impossible),
     };

@@ -170,6 +170,7 @@ fn succeed((pending, operation): (Arc<Pending>, BatchedOperation)) {
                 kv::Command::Put { .. } => kv::Applied::Put { revision, version: 1 },
                 kv::Command::Delete { .. } => kv::Applied::Deleted { revision, previous: None },
                 kv::Command::Settle => kv::Applied::Settled(kv::Settled::NeverApplied),
+                kv::Command::Configure { .. } => panic!("no request of a stream is one"),
             };
             let key = request.command.key().cloned().unwrap_or_default();
             ActionResult::Written { key, result: Ok(WriteResult { applied, revision: 4, time_ms: TIME_MS }) }
