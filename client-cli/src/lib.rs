@@ -187,10 +187,10 @@ mod routes;
 mod trace;
 
 pub use client::{
-    Client, Consistency, Deleted, Found, GetOptions, KeyValue, Leader, Options, PutMode, PutOptions, Settled,
+    Client, Consistency, Deleted, Found, GetOptions, KeyValue, Leader, Options, PutMode, PutOptions, Setting, Settled,
     VALUE_BYTES_MAX, Written,
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Attempt, Error, Failure, Outcome};
-pub use proto::admin::v1::{Member, Role, StatusResponse};
+pub use proto::admin::v1::{Member, Role, Settings, StatusResponse};
 pub use request_id::{RequestId, RequestIdError};

@@ -11,11 +11,13 @@ mod seen;
 mod session;
 mod tour;
 
-use crate::{Endpoint, Error, Failure, Member, RequestId, StatusResponse, names::Names, routes::Routes, trace};
+use crate::{
+    Endpoint, Error, Failure, Member, RequestId, Settings, StatusResponse, names::Names, routes::Routes, trace,
+};
 use bytes::Bytes;
 use hedge::HedgeBudget;
 use proto::{
-    admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest},
+    admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest, UpdateSettingsRequest},
     kv::v1 as kv,
 };
 use seen::Seen;
@@ -157,6 +159,17 @@ pub enum Settled {
     NeverApplied,
     /// Its client had said that it needs the result no more, so nobody knows. It will not be applied any more.
     Forgotten,
+}
+
+/// A setting of the cluster, and what it is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting {
+    /// Whether a leader may answer linearizable reads under a lease, without asking a majority for each.
+    ///
+    /// Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 percent. If that is ever
+    /// wrong, a read may be answered with an old value.
+    LeaseReads(bool),
 }
 
 /// The node that leads, as far as is known.
@@ -385,6 +398,20 @@ impl Client {
         let request = TransferLeadershipRequest { target: target.unwrap_or_default().to_owned() };
         let response = request::run(self, "transfer_leadership", request).await?;
         Ok((response.leader_name, response.term))
+    }
+
+    /// Changes a setting of the whole cluster. Returns all settings, as they were when that was applied; each node
+    /// tells its own with its [`status`](Client::status).
+    ///
+    /// # Errors
+    ///
+    /// Those of any request.
+    pub async fn update_settings(&self, setting: Setting) -> Result<Settings, Error> {
+        let Setting::LeaseReads(lease_reads) = setting;
+        let request = UpdateSettingsRequest { lease_reads: Some(lease_reads), request_id: None };
+        let response = request::run(self, "update_settings", request).await?;
+        // Every node that knows the request tells them.
+        Ok(response.settings.unwrap_or_default())
     }
 }
 

@@ -193,6 +193,10 @@ rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome"
 });
 rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", Freely { timed!(); });
 rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", Freely {});
+rpc!(admin::UpdateSettingsRequest, admin::UpdateSettingsResponse, "admin.v1.AdminService/UpdateSettings", ByName {
+    named!();
+    timed!();
+});
 rpc!(
     admin::TransferLeadershipRequest,
     admin::TransferLeadershipResponse,

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use engine::kv;
 use proto::admin::v1::admin_service_server::AdminService;
 use proto::admin::v1::{
-    ListMembersRequest, ListMembersResponse, Member, PeerProgress, Role as WireRole, StatusRequest, StatusResponse,
-    TransferLeadershipRequest, TransferLeadershipResponse,
+    ListMembersRequest, ListMembersResponse, Member, PeerProgress, Role as WireRole, Settings, StatusRequest,
+    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse, UpdateSettingsRequest,
+    UpdateSettingsResponse,
 };
+use proto::kv::v1::RequestId;
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
@@ -17,7 +20,8 @@ use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
 use super::node::Node;
-use crate::node::{MemberStatus, NodeStatus, PeerStatus, Role};
+use super::validate;
+use crate::node::{MemberStatus, NodeStatus, PeerStatus, RequestContext, Role, WriteResult};
 use crate::telemetry::{self, RequestSpan};
 
 /// The admin.v1 service of a node.
@@ -45,14 +49,51 @@ impl<N: Node> AdminApi<N> {
         Ok(TransferLeadershipResponse { leader_name: leader.name, term })
     }
 
+    /// Changes settings, through the log like any write.
+    async fn update(
+        &self,
+        (arrival, metadata): (Arrival, &MetadataMap),
+        request: UpdateSettingsRequest,
+        span: &RequestSpan,
+    ) -> Result<UpdateSettingsResponse, ApiError> {
+        let deadline = deadline::of_request(metadata, self.request_timeout, arrival, Instant::now())?;
+        let request = validate::update_settings(request)?;
+        if self.drain.is_draining() {
+            return Err(ApiError::Draining);
+        }
+        let context = RequestContext { deadline, trace: span.context() };
+        let WriteResult { applied, time_ms, revision: _ } = self.node.write(request, context).await?;
+        match applied {
+            kv::Applied::Configured { settings } => {
+                Ok(UpdateSettingsResponse { settings: Some(wire_settings(settings)), time_ms })
+            }
+            kv::Applied::Refused(refusal) => Err(refusal.into()),
+            kv::Applied::Put { .. }
+            | kv::Applied::Deleted { .. }
+            | kv::Applied::Rejected(_)
+            | kv::Applied::Settled(_) => unreachable!("a change of settings has no condition and is about no key"),
+        }
+    }
+
     fn finish<T>(&self, span: RequestSpan, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        self.finish_of(CallKind::Other, None, span, result)
+    }
+
+    /// The end of a call of this kind, with this request id.
+    fn finish_of<T>(
+        &self,
+        kind: CallKind,
+        id: Option<&RequestId>,
+        span: RequestSpan,
+        result: Result<T, ApiError>,
+    ) -> Result<Response<T>, Status> {
         match result {
             Ok(message) => {
                 span.end(Code::Ok);
                 Ok(Response::new(message))
             }
             Err(error) => {
-                let mut status = error.to_status(CallKind::Other);
+                let mut status = error.to_status_of(kind, id);
                 span.end(status.code());
                 self.leader.add_to(status.metadata_mut());
                 Err(status)
@@ -87,6 +128,17 @@ impl<N: Node> AdminService for AdminApi<N> {
         let result = self.transfer((Arrival::of(&extensions), &metadata), message.target).await;
         self.finish(span, result)
     }
+
+    async fn update_settings(
+        &self,
+        request: Request<UpdateSettingsRequest>,
+    ) -> Result<Response<UpdateSettingsResponse>, Status> {
+        let span = telemetry::server_span(request.metadata(), "admin.v1.AdminService/UpdateSettings");
+        let (metadata, extensions, message) = request.into_parts();
+        let id = message.request_id.clone();
+        let result = self.update((Arrival::of(&extensions), &metadata), message, &span).await;
+        self.finish_of(CallKind::Write, id.as_ref(), span, result)
+    }
 }
 
 /// A node's status as admin.v1 has it. Each field is named, so that a new one is not forgotten.
@@ -104,6 +156,7 @@ fn status_response(status: NodeStatus) -> StatusResponse {
         applied_index,
         revision,
         key_count,
+        settings,
         session_count,
         time_ms,
         state_hash,
@@ -134,6 +187,7 @@ fn status_response(status: NodeStatus) -> StatusResponse {
         applied_index,
         revision,
         key_count,
+        settings: Some(wire_settings(settings)),
         session_count,
         time_ms,
         state_hash: Bytes::copy_from_slice(&state_hash.to_be_bytes()),
@@ -149,6 +203,11 @@ fn status_response(status: NodeStatus) -> StatusResponse {
         storage_full,
         recovering,
     }
+}
+
+fn wire_settings(settings: kv::Settings) -> Settings {
+    let kv::Settings { lease_reads } = settings;
+    Settings { lease_reads }
 }
 
 fn wire_role(role: Role) -> WireRole {

@@ -92,9 +92,10 @@ fn malformed() -> Vec<Row> {
     ]
 }
 
-fn transfers() -> Vec<Row> {
+fn administrative() -> Vec<Row> {
     let target = || "n9".to_owned();
     vec![
+        row(Violation::SettingMissing, "SETTING_MISSING", "no setting is named", &[]),
         (
             ApiError::NotAVoter { target: target() },
             Code::InvalidArgument,
@@ -397,6 +398,6 @@ fn violations() -> Vec<Row> {
 }
 
 pub(super) fn rows() -> impl Iterator<Item = Row> {
-    let refused = [malformed(), transfers(), unavailable(), stale(), violations()];
+    let refused = [malformed(), administrative(), unavailable(), stale(), violations()];
     [rejections(), outcomes(), sessions()].into_iter().chain(refused).flatten()
 }

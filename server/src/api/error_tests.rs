@@ -26,6 +26,7 @@ fn number(error: &ApiError) -> usize {
             Violation::RevisionNotAllowed => 9,
             Violation::RevisionZero => 10,
             Violation::RequestMissing => 11,
+            Violation::SettingMissing => 45,
             Violation::TagReused { .. } => 40,
             Violation::RequestIdMissing => 30,
             Violation::SessionLength { .. } => 31,
@@ -61,7 +62,7 @@ fn number(error: &ApiError) -> usize {
     }
 }
 
-const CASES: usize = 45;
+const CASES: usize = 46;
 
 #[test]
 fn every_case_has_a_row() {

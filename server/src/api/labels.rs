@@ -29,7 +29,7 @@ const GRPC_STATUS: &str = "grpc-status";
 const GRPC_STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// The calls whose errors say what became of a write.
-const WRITES: [&str; 2] = ["/kv.v1.KvService/Put", "/kv.v1.KvService/Delete"];
+const WRITES: [&str; 3] = ["/kv.v1.KvService/Put", "/kv.v1.KvService/Delete", "/admin.v1.AdminService/UpdateSettings"];
 
 /// A gRPC service whose every error has an `ErrorInfo`.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use engine::kv::{self, InvalidRequestId, KEY_BYTES_MAX, Revision, SessionId, VALUE_BYTES_MAX};
+use proto::admin::v1::UpdateSettingsRequest;
 use proto::kv::v1::{
     Consistency, DeleteRequest, GetOutcomeRequest, GetRequest, PutMode, PutRequest, RequestId as RequestIdMessage,
 };
@@ -42,6 +43,8 @@ pub(super) enum Violation {
     SessionLength { actual_bytes: usize },
     #[error("the request id is out of bounds: {0}")]
     RequestId(InvalidRequestId),
+    #[error("no setting is named")]
+    SettingMissing,
     #[error("the request is missing")]
     RequestMissing,
     #[error("another request with the tag {tag} is under way on the stream")]
@@ -80,6 +83,7 @@ impl Violation {
             Self::RequestId(InvalidRequestId::AcknowledgedAhead { .. }) => {
                 ("request_id.acknowledged_below", "REQUEST_ID_ACKNOWLEDGED_AHEAD")
             }
+            Self::SettingMissing => ("lease_reads", "SETTING_MISSING"),
             Self::RequestMissing => ("request", "REQUEST_MISSING"),
             Self::TagReused { .. } => ("requests.tag", "TAG_REUSED"),
         };
@@ -107,6 +111,7 @@ impl Violation {
             | Self::RevisionZero
             | Self::RequestIdMissing
             | Self::RequestId(InvalidRequestId::SequenceZero)
+            | Self::SettingMissing
             | Self::RequestMissing => shape,
         }
     }
@@ -162,6 +167,14 @@ pub(super) fn delete(request: DeleteRequest) -> Result<kv::Request, Violation> {
 pub(super) fn get_outcome(request: GetOutcomeRequest) -> Result<kv::Request, Violation> {
     let id = request.request_id.ok_or(Violation::RequestIdMissing).and_then(valid_request_id)?;
     Ok(kv::Request { id: Some(id), command: kv::Command::Settle })
+}
+
+/// The request that changes settings.
+pub(super) fn update_settings(request: UpdateSettingsRequest) -> Result<kv::Request, Violation> {
+    let UpdateSettingsRequest { lease_reads, request_id } = request;
+    let lease_reads = lease_reads.ok_or(Violation::SettingMissing)?;
+    let id = request_id.map(valid_request_id).transpose()?;
+    Ok(kv::Request { id, command: kv::Command::Configure { lease_reads } })
 }
 
 fn valid_request_id(id: RequestIdMessage) -> Result<kv::RequestId, Violation> {
@@ -305,6 +318,16 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_has_to_be_named_to_be_changed() {
+        let request = |lease_reads| UpdateSettingsRequest { lease_reads, request_id: None };
+        assert_eq!(update_settings(request(None)), Err(Violation::SettingMissing));
+        for lease_reads in [false, true] {
+            let command = kv::Command::Configure { lease_reads };
+            assert_eq!(update_settings(request(Some(lease_reads))), Ok(command.into()));
+        }
+    }
+
+    #[test]
     fn a_value_is_passed_on_and_not_copied() {
         let value = Bytes::from(vec![7; 100]);
         let request = PutRequest { value: value.clone(), ..put_request("k", 0, 0, None) };
@@ -343,6 +366,8 @@ mod tests {
                 expected
             );
             assert_eq!(delete(DeleteRequest { key, request_id: Some(id), ..Default::default() }).err(), expected);
+            let settings = UpdateSettingsRequest { lease_reads: Some(true), request_id: request_id.clone() };
+            assert_eq!(update_settings(settings).err(), expected);
             assert_eq!(get_outcome(GetOutcomeRequest { request_id }).err(), expected);
         }
         assert_eq!(get_outcome(GetOutcomeRequest { request_id: None }), Err(Violation::RequestIdMissing));

@@ -88,6 +88,7 @@ impl Roster {
             applied_index: raft.applied.get(),
             revision: engine.revision.get(),
             key_count: u64::try_from(engine.key_count).expect("a count of keys in memory fits"),
+            settings: engine.settings,
             session_count: u64::try_from(engine.session_count).expect("a count of sessions in memory fits"),
             time_ms: engine.time_ms,
             state_hash: engine.state_hash,

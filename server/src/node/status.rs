@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use engine::kv::Settings;
+
 /// A node's role in its term.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Role {
@@ -89,6 +91,8 @@ pub struct NodeStatus {
     pub revision: u64,
     /// How many keys there are.
     pub key_count: u64,
+    /// The settings of the cluster, as the node's state has them.
+    pub settings: Settings,
     /// How many sessions of clients are kept.
     pub session_count: u64,
     /// The replicated time of the node's state, in milliseconds.

@@ -427,7 +427,8 @@ impl admin_server::AdminService for Service {
         };
         tokio::time::sleep(after).await;
         let run = |store: &mut Store, _| {
-            let led = || admin::StatusResponse { leader_name: "n1".to_owned(), ..Default::default() };
+            let settings = Some(store.settings);
+            let led = || admin::StatusResponse { leader_name: "n1".to_owned(), settings, ..Default::default() };
             Ok(admin::StatusResponse { time_ms: store.time_ms, ..status.unwrap_or_else(led) })
         };
         self.serve("Status", request, run).await
@@ -449,5 +450,13 @@ impl admin_server::AdminService for Service {
             Ok(admin::TransferLeadershipResponse { leader_name: request.target, term: 2 })
         };
         self.serve("TransferLeadership", request, run).await
+    }
+
+    async fn update_settings(
+        &self,
+        request: Request<admin::UpdateSettingsRequest>,
+    ) -> Result<Response<admin::UpdateSettingsResponse>, Status> {
+        self.note(request.get_ref().request_id.as_ref());
+        self.serve("UpdateSettings", request, Store::update_settings).await
     }
 }

@@ -1,7 +1,10 @@
 //! What the fake nodes of a cluster keep: a map, and the results of the writes that have a name.
 
 use super::error;
-use proto::kv::v1::{self as kv, get_outcome_response::Outcome};
+use proto::{
+    admin::v1 as admin,
+    kv::v1::{self as kv, get_outcome_response::Outcome},
+};
 use std::collections::{BTreeMap, HashMap};
 use tonic::{Code, Status};
 
@@ -18,6 +21,7 @@ pub(super) struct Store {
     /// A session that is not known and was opened before this may have been dropped.
     mark_ms: u64,
     pub(super) time_ms: u64,
+    pub(super) settings: admin::Settings,
     /// How many writes were run.
     pub(super) runs: usize,
 }
@@ -32,6 +36,7 @@ struct Session {
 enum Kept {
     Put(Result<kv::PutResponse, Status>),
     Delete(Result<kv::DeleteResponse, Status>),
+    Settings(admin::UpdateSettingsResponse),
     Fenced,
 }
 
@@ -44,7 +49,7 @@ impl Default for Store {
 impl Store {
     pub(super) fn at(time_ms: u64) -> Store {
         let (map, sessions) = (BTreeMap::new(), HashMap::new());
-        Store { map, revision: 0, sessions, mark_ms: 0, time_ms, runs: 0 }
+        Store { map, revision: 0, sessions, mark_ms: 0, time_ms, settings: admin::Settings::default(), runs: 0 }
     }
 
     pub(super) fn value(&self, key: &str) -> Option<Vec<u8>> {
@@ -94,6 +99,24 @@ impl Store {
         }
     }
 
+    pub(super) fn update_settings(
+        &mut self,
+        request: admin::UpdateSettingsRequest,
+    ) -> Result<admin::UpdateSettingsResponse, Status> {
+        let name = request.request_id.ok_or_else(|| Status::invalid_argument("no name"))?;
+        match self.known(&name)? {
+            Some(Kept::Settings(response)) => Ok(response),
+            Some(_) => Err(reused()),
+            None => {
+                self.runs += 1;
+                self.settings.lease_reads = request.lease_reads.expect("the client names it");
+                let response = admin::UpdateSettingsResponse { settings: Some(self.settings), time_ms: self.time_ms };
+                self.keep(&name, Kept::Settings(response));
+                Ok(response)
+            }
+        }
+    }
+
     pub(super) fn get_outcome(&mut self, request: kv::GetOutcomeRequest) -> Result<kv::GetOutcomeResponse, Status> {
         let name = request.request_id.ok_or_else(|| Status::invalid_argument("no name"))?;
         let session = self.session(&name)?;
@@ -103,6 +126,7 @@ impl Store {
             match session.results.entry(name.sequence).or_insert(Kept::Fenced).clone() {
                 Kept::Put(Ok(response)) => Outcome::Put(response),
                 Kept::Delete(Ok(response)) => Outcome::Delete(response),
+                Kept::Settings(_) => Outcome::Configured(kv::Configured {}),
                 // The only rejection of these tests.
                 Kept::Put(Err(_)) => Outcome::Rejected(kv::Rejected { reason: "KEY_EXISTS".to_owned(), revision: 1 }),
                 Kept::Delete(Err(_)) => {

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
+use engine::kv;
 use proto::admin::v1::admin_service_client::AdminServiceClient;
-use proto::admin::v1::{ListMembersRequest, Role, StatusRequest, TransferLeadershipRequest};
-use proto::kv::v1::PutRequest;
+use proto::admin::v1::{
+    ListMembersRequest, Role, Settings, StatusRequest, TransferLeadershipRequest, UpdateSettingsRequest,
+};
 use proto::kv::v1::kv_service_client::KvServiceClient;
+use proto::kv::v1::{PutRequest, RequestId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::StreamExt as _;
@@ -15,10 +18,11 @@ use tonic::transport::{Channel, Server};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
+use tonic_types::StatusExt as _;
 
-use super::fake::{Harness, Write, led_by, reason, written};
+use super::fake::{Harness, TIME_MS, Write, led_by, not_leader, reason, written};
 use crate::api::limits;
-use crate::node::{Leader, NodeStatus, PeerStatus, TransferError};
+use crate::node::{Leader, NodeStatus, PeerStatus, TransferError, Unavailable, WriteError};
 
 /// Serves a node's services on a port of this machine.
 pub(super) async fn serve(harness: &Harness) -> (SocketAddr, Channel) {
@@ -55,6 +59,7 @@ async fn admin_tells_what_the_node_knows() {
         log_bytes_since_snapshot: 50,
         storage_full: true,
         recovering: true,
+        settings: kv::Settings { lease_reads: true },
         session_count: 11,
         time_ms: 12,
         ..led_by(Some("n1"))
@@ -75,6 +80,7 @@ async fn admin_tells_what_the_node_knows() {
     assert_eq!((status.first_index, status.snapshot_index, status.snapshot_bytes), (4, 6, 100));
     assert_eq!((status.log_bytes_since_snapshot, status.storage_full, status.recovering), (50, true, true));
     assert_eq!((status.session_count, status.time_ms), (11, 12));
+    assert_eq!(status.settings, Some(Settings { lease_reads: true }));
 
     let members = client.list_members(ListMembersRequest {}).await.expect("members").into_inner().members;
     let names: Vec<_> = members.iter().map(|member| member.name.as_str()).collect();
@@ -100,12 +106,78 @@ async fn leadership_is_handed_over_or_the_reason_is_told() {
         (TransferError::AlreadyLeader("n2".to_owned()), Code::FailedPrecondition, "TARGET_LEADS_ALREADY"),
         (TransferError::NobodyElse, Code::FailedPrecondition, "NO_OTHER_VOTER"),
         (TransferError::DeadlineExceeded, Code::DeadlineExceeded, "TRANSFER_TIMED_OUT"),
-        (super::fake::not_leader().into(), Code::Unavailable, "NOT_LEADER"),
+        (not_leader().into(), Code::Unavailable, "NOT_LEADER"),
     ] {
         let status = transfer(Err(error)).await.expect_err("not handed over");
         assert_eq!(status.code(), code);
         assert_eq!(reason(&status), (expected.to_owned(), String::new()));
     }
+}
+
+/// A request that names the setting, and itself.
+fn lease_reads(lease_reads: bool) -> UpdateSettingsRequest {
+    let id = RequestId { session: vec![1; 16].into(), opened_at_ms: 5, sequence: 7, acknowledged_below: 6 };
+    UpdateSettingsRequest { lease_reads: Some(lease_reads), request_id: Some(id) }
+}
+
+#[tokio::test]
+async fn settings_are_changed_by_a_command_and_told_as_they_are_then() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let (_, channel) = serve(&harness).await;
+    let mut client = AdminServiceClient::new(channel);
+    for value in [true, false] {
+        let settings = kv::Settings { lease_reads: value };
+        harness.node.will_write(Write::Answer(Ok(kv::Applied::Configured { settings })));
+        let response = client.update_settings(lease_reads(value)).await.expect("changed").into_inner();
+        assert_eq!((response.settings, response.time_ms), (Some(Settings { lease_reads: value }), TIME_MS));
+    }
+    let session = kv::SessionId::new(u128::from_be_bytes([1; 16]));
+    let id = Some(kv::RequestId { session, opened_at_ms: 5, sequence: 7, acknowledged_below: 6 });
+    let request = |lease_reads| kv::Request { id, command: kv::Command::Configure { lease_reads } };
+    assert_eq!(harness.node.requests(), [request(true), request(false)]);
+}
+
+#[tokio::test]
+async fn a_change_of_settings_that_fails_says_what_became_of_it_as_any_write() {
+    let harness = Harness::new(led_by(Some("n2")));
+    let (_, channel) = serve(&harness).await;
+    let mut client = AdminServiceClient::new(channel);
+    let refused = |refusal| Ok(kv::Applied::Refused(refusal));
+    for (answer, code, expected, outcome) in [
+        (Err(not_leader().into()), Code::Unavailable, "NOT_LEADER", "NOT_APPLIED"),
+        (Err(Unavailable::Overloaded.into()), Code::ResourceExhausted, "OVERLOADED", "NOT_APPLIED"),
+        (Err(WriteError::Dropped { term: 3 }), Code::Unavailable, "PROPOSAL_DROPPED", "NOT_APPLIED"),
+        (Err(WriteError::Expired), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "NOT_APPLIED"),
+        (Err(WriteError::Stopped), Code::Unknown, "OUTCOME_UNKNOWN", "UNKNOWN"),
+        (Err(WriteError::DeadlineExceeded { term: 3, index: 9 }), Code::DeadlineExceeded, "OUTCOME_UNKNOWN", "UNKNOWN"),
+        (refused(kv::Refusal::Fenced), Code::Aborted, "REQUEST_FENCED", "NOT_APPLIED"),
+        (refused(kv::Refusal::SessionExpired { time_ms: 8 }), Code::FailedPrecondition, "SESSION_EXPIRED", "UNKNOWN"),
+    ] {
+        harness.node.will_write(Write::Answer(answer));
+        let status = client.update_settings(lease_reads(true)).await.expect_err(expected);
+        assert_eq!(status.code(), code, "{expected}");
+        assert_eq!(reason(&status), (expected.to_owned(), outcome.to_owned()));
+        // Whom to ask instead.
+        assert_eq!(status.metadata().get("quorate-leader-address").map(|name| name.as_bytes()), Some(&b"n2:7000"[..]));
+        let info = status.get_details_error_info().expect("an ErrorInfo");
+        let named = info.metadata.get("sequence").map(String::as_str);
+        assert_eq!(named, (expected == "OUTCOME_UNKNOWN").then_some("7"), "what GetOutcome needs");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_settings_that_names_none_or_comes_too_late_is_not_run() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let (_, channel) = serve(&harness).await;
+    let mut client = AdminServiceClient::new(channel);
+    let nothing = UpdateSettingsRequest { lease_reads: None, ..lease_reads(true) };
+    let status = client.update_settings(nothing).await.expect_err("nothing is named");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(reason(&status), ("SETTING_MISSING".to_owned(), "NOT_APPLIED".to_owned()));
+    harness.drain.start();
+    let status = client.update_settings(lease_reads(true)).await.expect_err("the node is about to stop");
+    assert_eq!(reason(&status), ("DRAINING".to_owned(), "NOT_APPLIED".to_owned()));
+    assert_eq!(harness.node.requests(), []);
 }
 
 #[tokio::test]

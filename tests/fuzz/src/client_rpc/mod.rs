@@ -11,6 +11,7 @@ mod shell;
 use bytes::{Bytes, BytesMut};
 use engine::kv::SessionLimits;
 use prost::Message as _;
+use proto::admin::v1::UpdateSettingsResponse;
 use proto::raft::v1::ForwardRequest;
 use proto::raft::v1::forward_request::Request;
 use proto::raft::v1::forward_response::Response;
@@ -27,7 +28,7 @@ use shell::{Reply, Shell, frame, with_shell};
 
 pub use request::{
     ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, GET_OUTCOME, LIST_MEMBERS, METHODS, PUT, TIMED,
-    TRANSFER, UNKNOWN,
+    TRANSFER, UNKNOWN, UPDATE_SETTINGS,
 };
 
 /// No input has more calls than this.
@@ -75,6 +76,7 @@ pub fn run(input: &[u8]) -> Outcome {
         let led = shell.led();
         let store = led.engine.store();
         assert!(store.iter().eq(model.iter()), "the store is not what the model is");
+        assert_eq!(store.settings(), model.settings, "the settings are not the model's");
         assert_eq!(store.recompute_hash(), store.state_hash(), "the hash is not kept rightly");
         outcome
     })
@@ -109,7 +111,7 @@ fn call(shell: &Shell, model: &mut Model, input: &mut Input<'_>, outcome: &mut O
     let promised = match request(kind, &body) {
         Some(Ok(request)) => promise(&request, patience, model),
         Some(Err(_)) => Promise::Refused(Code::InvalidArgument, "MESSAGE_MALFORMED"),
-        None => promise::administrative(kind, &body, patience),
+        None => promise::administrative(kind, &body, patience, model),
     };
     check(kind, promised, &reply, outcome);
 }
@@ -205,6 +207,11 @@ fn check(kind: u8, promised: Promise, reply: &Reply, outcome: &mut Outcome) {
             assert_eq!(found, Response::Get(*promised), "the answer is not what was promised");
             outcome.accept(method(kind));
         }
+        (Promise::Settings(promised), Ok(message)) => {
+            let told = UpdateSettingsResponse::decode(message.clone());
+            assert_eq!(told, Ok(promised), "the settings are not what was promised");
+            outcome.accept(method(kind));
+        }
         (Promise::Anything, Ok(_)) => outcome.accept(method(kind)),
         (Promise::Refused(code, reason), Err(status)) => check_refusal(kind, (code, reason), status, outcome),
         (promised, reply) => panic!("{promised:?} was promised, and {reply:?} is the answer of {}", method(kind)),
@@ -222,7 +229,7 @@ fn check_refusal(kind: u8, (code, reason): (Code, &'static str), status: &Status
 fn check_status(kind: u8, status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("a status without details: {status:?}"));
     assert_eq!(info.domain, "quorate", "{status:?}");
-    let is_write = [PUT, DELETE].contains(&kind);
+    let is_write = [PUT, DELETE, UPDATE_SETTINGS].contains(&kind);
     let is_unknown = ["SESSION_EXPIRED", "RESULT_FORGOTTEN"].contains(&info.reason.as_str());
     let outcome = is_write.then_some(if is_unknown { "UNKNOWN" } else { "NOT_APPLIED" });
     assert_eq!(info.metadata.get("outcome").map(String::as_str), outcome, "{status:?}");

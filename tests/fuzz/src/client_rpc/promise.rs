@@ -6,7 +6,10 @@ use engine::kv::{
     VALUE_BYTES_MAX,
 };
 use prost::Message as _;
-use proto::admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest};
+use proto::admin::v1::{
+    ListMembersRequest, Settings, StatusRequest, TransferLeadershipRequest, UpdateSettingsRequest,
+    UpdateSettingsResponse,
+};
 use proto::kv::v1::get_outcome_response::Outcome;
 use proto::kv::v1::{
     self as wire, DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse,
@@ -17,7 +20,7 @@ use proto::raft::v1::forward_response::Response;
 use tonic::Code;
 
 use super::Patience;
-use super::request::{ADMIN_STATUS, DELETE, GET, GET_OUTCOME, LIST_MEMBERS, PUT, TRANSFER};
+use super::request::{ADMIN_STATUS, DELETE, GET, GET_OUTCOME, LIST_MEMBERS, PUT, TRANSFER, UPDATE_SETTINGS};
 use super::shell::NAME;
 use crate::model::Model;
 
@@ -31,6 +34,8 @@ pub(super) enum Promise {
     Answer(Box<Response>),
     /// This answer, and perhaps how old the state was: that depends on what was asked before.
     Aged(Box<GetResponse>),
+    /// These settings.
+    Settings(UpdateSettingsResponse),
     /// An answer, whatever it says.
     Anything,
     /// A status of this code and reason, and nothing is done.
@@ -212,7 +217,7 @@ fn consistency(request: &GetRequest) -> Result<(), Promise> {
 }
 
 /// What has to come of a request of admin.v1, or of none.
-pub(super) fn administrative(kind: u8, body: &[u8], patience: Patience) -> Promise {
+pub(super) fn administrative(kind: u8, body: &[u8], patience: Patience, model: &mut Model) -> Promise {
     let malformed = Promise::Refused(Code::InvalidArgument, "MESSAGE_MALFORMED");
     match kind {
         ADMIN_STATUS => StatusRequest::decode(body).map_or(malformed, |_| Promise::Anything),
@@ -224,7 +229,25 @@ pub(super) fn administrative(kind: u8, body: &[u8], patience: Patience) -> Promi
             Ok(request) if request.target == NAME => Promise::Refused(Code::FailedPrecondition, "TARGET_LEADS_ALREADY"),
             Ok(_) => Promise::Refused(Code::InvalidArgument, "TARGET_NOT_VOTER"),
         },
+        UPDATE_SETTINGS => match UpdateSettingsRequest::decode(body) {
+            Err(_) => malformed,
+            Ok(_) if patience == Patience::Malformed => Promise::Refused(Code::InvalidArgument, "TIMEOUT_MALFORMED"),
+            Ok(request) => update_settings(&request, model).unwrap_or_else(|refused| refused),
+        },
         _ => Promise::Refused(Code::Unimplemented, "UNSUPPORTED"),
+    }
+}
+
+fn update_settings(request: &UpdateSettingsRequest, model: &mut Model) -> Result<Promise, Promise> {
+    let Some(lease_reads) = request.lease_reads else { return invalid("SETTING_MISSING") };
+    let id = request.request_id.as_ref().map(request_id).transpose()?;
+    match model.apply(TIME_MS, &kv::Request { id, command: Command::Configure { lease_reads } }) {
+        Applied::Configured { settings } => {
+            let settings = Some(Settings { lease_reads: settings.lease_reads });
+            Ok(Promise::Settings(UpdateSettingsResponse { settings, time_ms: TIME_MS }))
+        }
+        Applied::Refused(refusal) => Err(of_refusal(refusal)),
+        other => panic!("{other:?} does not come of a change of settings"),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use engine::kv::VALUE_BYTES_MAX;
 use prost::Message as _;
-use proto::admin::v1::TransferLeadershipRequest;
+use proto::admin::v1::{TransferLeadershipRequest, UpdateSettingsRequest};
 use proto::kv::v1::{DeleteRequest, GetOutcomeRequest, GetRequest, PutRequest, RequestId};
 use proto::raft::v1::ForwardRequest;
 use proto::raft::v1::forward_request::Request;
@@ -13,7 +13,7 @@ use crate::input::Input;
 use crate::model::Model;
 
 /// A call's method is its first byte modulo this.
-pub const METHODS: u8 = 9;
+pub const METHODS: u8 = 10;
 /// `kv.v1.KvService/Put`.
 pub const PUT: u8 = 0;
 /// `kv.v1.KvService/Get`.
@@ -32,6 +32,8 @@ pub const LIST_MEMBERS: u8 = 6;
 pub const UNKNOWN: u8 = 7;
 /// `kv.v1.KvService/GetOutcome`.
 pub const GET_OUTCOME: u8 = 8;
+/// `admin.v1.AdminService/UpdateSettings`.
+pub const UPDATE_SETTINGS: u8 = 9;
 
 /// Of a call's form: its message is built from the bytes that follow. Otherwise a length and so many bytes follow.
 pub const BUILT: u8 = 1 << 0;
@@ -54,6 +56,7 @@ pub(super) fn method(kind: u8) -> &'static str {
         FORWARD => "raft.v1.RaftService/Forward",
         GET_OUTCOME => "kv.v1.KvService/GetOutcome",
         TRANSFER => "admin.v1.AdminService/TransferLeadership",
+        UPDATE_SETTINGS => "admin.v1.AdminService/UpdateSettings",
         ADMIN_STATUS => "admin.v1.AdminService/Status",
         LIST_MEMBERS => "admin.v1.AdminService/ListMembers",
         _ => "kv.v1.KvService/Nothing",
@@ -99,6 +102,12 @@ fn build(kind: u8, model: &Model, input: &mut Input<'_>) -> Vec<u8> {
                 byte => key(byte),
             };
             TransferLeadershipRequest { target }.encode_to_vec()
+        }
+        UPDATE_SETTINGS => {
+            let value = input.u8();
+            let (lease_reads, request_id) = ((value < 0xf0).then_some(value & 1 == 1), input.bool());
+            let request_id = request_id.then(|| self::request_id(input));
+            UpdateSettingsRequest { lease_reads, request_id }.encode_to_vec()
         }
         _ => Vec::new(),
     }

@@ -2,7 +2,7 @@
 
 use fuzz::client_rpc::{
     ADMIN_STATUS, BUILT, DAMAGED, DELETE, FORWARD, FRAMED, GET, GET_OUTCOME, LIST_MEMBERS, PUT, TIMED, TRANSFER,
-    UNKNOWN,
+    UNKNOWN, UPDATE_SETTINGS,
 };
 
 use super::Seed;
@@ -24,6 +24,8 @@ pub(crate) const MARKS: &[&str] = &[
     "RESULT_FORGOTTEN",
     "admin.v1.AdminService/Status",
     "admin.v1.AdminService/ListMembers",
+    "admin.v1.AdminService/UpdateSettings",
+    "SETTING_MISSING",
     "KEY_EXISTS",
     "KEY_NOT_FOUND",
     "REVISION_MISMATCH",
@@ -106,6 +108,17 @@ fn bounded_get(consistency: u8, asks: u8, bounds: &[u8]) -> Vec<u8> {
     [&[GET, BUILT, 0, consistency, asks], bounds].concat()
 }
 
+/// A change of a setting; one that names none from here on.
+const NAMELESS: u8 = 0xf0;
+
+fn switch(value: u8) -> [u8; 4] {
+    [UPDATE_SETTINGS, BUILT, value, 0]
+}
+
+fn named_switch(value: u8, name: Name) -> Vec<u8> {
+    [&[UPDATE_SETTINGS, BUILT, value, 1], &name[..]].concat()
+}
+
 fn delete(key: u8) -> [u8; 5] {
     [DELETE, BUILT, key, NONE, 1]
 }
@@ -173,6 +186,21 @@ fn named() -> Vec<Seed> {
             .concat(),
         ),
         (
+            "settings_repeated",
+            [
+                named_switch(1, [1, 1, 0, 0]),
+                named_switch(0, [2, 1, 0, 0]),
+                named_switch(1, [1, 1, 0, 0]),
+                named_switch(0, [1, 1, 0, 0]),
+                outcome([1, 1, 0, 0]),
+                outcome([1, 2, 0, 0]),
+                named_switch(1, [1, 2, 0, 0]),
+                named_switch(1, [1, 0, 0, 0]),
+                named_switch(NAMELESS, [1, 3, 0, 0]),
+            ]
+            .concat(),
+        ),
+        (
             "forwarded_names",
             [&[FORWARD, BUILT, 4, NAMED, 1, 1, 0, 0, 0][..], &[FORWARD, BUILT, 0, 0, 1, UPSERT, NAMED, 1, 1, 0, 0, 0]]
                 .concat(),
@@ -215,6 +243,11 @@ fn usual() -> Vec<Seed> {
         ("forwarded_nothing", vec![FORWARD, BUILT, 3, 0]),
         ("forwarded_noise", raw(FORWARD, &[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("handed_over_to_nobody", vec![TRANSFER, BUILT, 0, TRANSFER, BUILT, 1, TRANSFER, BUILT, 2]),
+        ("settings", [switch(1), switch(1), switch(0), switch(NAMELESS)].concat()),
+        (
+            "deadlines_of_settings",
+            (0..8).flat_map(|timeout| [UPDATE_SETTINGS, BUILT | TIMED, timeout, timeout & 1, 0]).collect(),
+        ),
         ("status_and_members", vec![ADMIN_STATUS, 0, 0, LIST_MEMBERS, 0, 0]),
         ("status_with_unknown_fields", raw(ADMIN_STATUS, &[0xfa, 0x3f, 1, 0])),
         ("no_such_method", vec![UNKNOWN, 0, 0]),
