@@ -2,7 +2,7 @@
 
 use super::{bench::Bench, duration, exit};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use client_cli::RequestId;
+use client_cli::{RequestId, Setting};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 /// The endpoints of `quorate-server demo` and of the README's first cluster.
@@ -76,6 +76,23 @@ Exit codes:
   7  it was never applied, and never will be
   8  nobody knows any more: its session was idle for an hour, or its client said
      that it needs the result no more; it will not be applied from now on";
+
+/// What lease reads rest on, for whoever has switched them on.
+pub(crate) const LEASE_READS_ASSUMPTION: &str = "\
+    Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 percent. \
+    If that is ever wrong, a read may be answered with an old value.";
+
+const SETTINGS: &str = "\
+Settings:
+  lease-reads  off by default: whether the leader may answer linearizable reads
+               under a lease, without asking a majority for each.
+               Assumes that the monotonic clocks of all nodes run at rates that
+               differ by less than 10 percent. If that is ever wrong, a read may
+               be answered with an old value.
+
+A setting is one of the whole cluster and part of its replicated state: it stays
+until it is changed again, through restarts and in snapshots. A node of a
+version that does not know it ends when it comes to the change in its log.";
 
 const DOCTOR_CHECKS: &str = "\
 Each endpoint: whether its name resolves, whether it takes connections, whether
@@ -226,11 +243,50 @@ pub(crate) enum Request {
     },
     /// List the members of the cluster.
     Members,
+    /// Show the settings of the cluster, or change one.
+    #[command(after_help = SETTINGS)]
+    Settings {
+        #[command(subcommand)]
+        action: SettingsAction,
+    },
     /// Check each endpoint and the cluster; say what to do.
     #[command(after_help = DOCTOR_CHECKS)]
     Doctor,
     /// Measure throughput and latency.
     Bench(Bench),
+}
+
+/// What is done with settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsAction {
+    /// Ask each endpoint for the settings, as its node has them.
+    #[command(after_help = SETTINGS)]
+    Show,
+    /// Change a setting of the whole cluster.
+    #[command(after_help = SETTINGS)]
+    Set {
+        /// What is to be: lease-reads=on or lease-reads=off.
+        #[arg(value_name = "NAME=VALUE", hide_possible_values = true)]
+        setting: SettingValue,
+    },
+}
+
+/// A setting with its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SettingValue {
+    #[value(name = "lease-reads=on")]
+    LeaseReadsOn,
+    #[value(name = "lease-reads=off")]
+    LeaseReadsOff,
+}
+
+impl From<SettingValue> for Setting {
+    fn from(value: SettingValue) -> Setting {
+        match value {
+            SettingValue::LeaseReadsOn => Setting::LeaseReads(true),
+            SettingValue::LeaseReadsOff => Setting::LeaseReads(false),
+        }
+    }
 }
 
 /// A shell that completes.
@@ -310,6 +366,12 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_settings_says_what_lease_reads_assume() {
+        let help = SETTINGS.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(LEASE_READS_ASSUMPTION), "{help}");
     }
 
     #[test]

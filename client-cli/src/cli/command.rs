@@ -1,11 +1,11 @@
 //! What is meant: the arguments resolved, with values read and endpoints parsed.
 
 use super::{
-    args::{Common, DEFAULT_ENDPOINTS, Format, Freshness, Get, Mode, Put, Request},
+    args::{Common, DEFAULT_ENDPOINTS, Format, Freshness, Get, Mode, Put, Request, SettingsAction},
     bench::Plan,
 };
 use anyhow::Context as _;
-use client_cli::{Consistency, GetOptions, Options, PutMode, RequestId, VALUE_BYTES_MAX};
+use client_cli::{Consistency, GetOptions, Options, PutMode, RequestId, Setting, VALUE_BYTES_MAX};
 use std::{
     ffi::OsStr,
     fs::File,
@@ -36,6 +36,8 @@ pub(crate) enum Action {
     Leader,
     TransferLeadership { target: Option<String> },
     Members,
+    ShowSettings,
+    UpdateSettings { setting: Setting },
     Doctor { timeout: Duration },
     Bench(Plan),
 }
@@ -69,6 +71,10 @@ impl Invocation {
             Request::Leader => Action::Leader,
             Request::TransferLeadership { node } => Action::TransferLeadership { target: node },
             Request::Members => Action::Members,
+            Request::Settings { action: SettingsAction::Show } => Action::ShowSettings,
+            Request::Settings { action: SettingsAction::Set { setting } } => {
+                Action::UpdateSettings { setting: setting.into() }
+            }
             Request::Doctor => Action::Doctor { timeout },
             Request::Bench(bench) => Action::Bench(Plan::new(bench)?),
         };

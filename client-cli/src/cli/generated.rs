@@ -50,12 +50,14 @@ pub(crate) fn manual() -> io::Result<Vec<u8>> {
 /// If a file cannot be written.
 pub(crate) fn write_manual(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
-    let command = definition();
-    for command in std::iter::once(&command).chain(command.get_subcommands()) {
-        let path = directory.join(Man::new(command.clone()).get_filename());
-        fs::write(&path, page(command)?).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
+    write_pages(&definition(), directory)
+}
+
+/// Writes the page of a command, and those of the commands under it.
+fn write_pages(command: &Command, directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join(Man::new(command.clone()).get_filename());
+    fs::write(&path, page(command)?).with_context(|| format!("write {}", path.display()))?;
+    command.get_subcommands().try_for_each(|command| write_pages(command, directory))
 }
 
 /// The command line with all that is inherited filled in. A manual needs no command that prints help.

@@ -11,6 +11,7 @@ mod generated;
 mod output;
 mod report;
 mod run;
+mod settings;
 mod status;
 mod style;
 

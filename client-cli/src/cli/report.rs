@@ -10,8 +10,10 @@ use std::fmt::Write as _;
 /// Several lines without a last line break. The first is `error:` and the server's own words.
 pub(crate) fn explain(error: &Error, invocation: &Invocation) -> String {
     let mut text = format!("error: {}", printable(&error.failure().message));
-    let writes =
-        matches!(invocation.action, Action::Put { .. } | Action::Delete { .. } | Action::TransferLeadership { .. });
+    let writes = matches!(
+        invocation.action,
+        Action::Put { .. } | Action::Delete { .. } | Action::TransferLeadership { .. } | Action::UpdateSettings { .. }
+    );
     match error {
         Error::NotApplied(failure) | Error::DeadlineExceeded(failure) => {
             if writes {
@@ -53,6 +55,8 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         | Action::Leader
         | Action::TransferLeadership { .. }
         | Action::Members
+        | Action::ShowSettings
+        | Action::UpdateSettings { .. }
         | Action::Outcome { .. }
         | Action::Doctor { .. }
         | Action::Bench(_) => String::new(),
@@ -69,6 +73,9 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         }
         (Error::OutcomeUnknown { request_id: Some(id), .. }, _) => {
             (format!("outcome {id}"), "settles what became of it")
+        }
+        (Error::OutcomeUnknown { .. } | Error::SessionExpired(_), Action::UpdateSettings { .. }) => {
+            ("settings show".to_owned(), "shows what they are; look before you repeat it")
         }
         (Error::OutcomeUnknown { .. } | Error::SessionExpired(_), _) => {
             (format!("get {key}"), "shows what is there; look before you repeat it")

@@ -1,12 +1,14 @@
 //! Doing it: one action, one result as bytes for standard output, one exit code.
 
 use super::{
+    args::LEASE_READS_ASSUMPTION,
     bench,
     command::{Action, Invocation},
-    doctor, exit, output, status,
+    complain, doctor, exit, output, settings,
+    status::{self, Answer},
     style::Colours,
 };
-use client_cli::{Client, Error, Settled};
+use client_cli::{Client, Error, Setting, Settled};
 
 /// What is written to standard output, and the exit code.
 pub(crate) type Done = (Vec<u8>, u8);
@@ -36,9 +38,7 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
         }
         Action::Status => {
             let statuses = client.statuses().await;
-            let answered = statuses.iter().any(|(_, status)| status.is_ok());
-            let code = if answered { exit::OK } else { exit::UNAVAILABLE };
-            return Ok((colours.head(status::statuses(format, &statuses)), code));
+            return Ok((colours.head(status::statuses(format, &statuses)), heard(&statuses)));
         }
         Action::Leader => colours.head(output::leader(format, &status::find_leader(client.statuses().await)?)),
         Action::TransferLeadership { target } => {
@@ -46,10 +46,26 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
             output::transferred(format, &name, term)
         }
         Action::Members => colours.head(output::members(format, &client.list_members().await?)),
+        Action::ShowSettings => {
+            let statuses = client.statuses().await;
+            return Ok((colours.head(settings::of_each(format, &statuses)), heard(&statuses)));
+        }
+        Action::UpdateSettings { setting } => {
+            let settings = client.update_settings(*setting).await?;
+            if *setting == Setting::LeaseReads(true) {
+                complain(LEASE_READS_ASSUMPTION);
+            }
+            settings::changed(format, settings)
+        }
         Action::Doctor { timeout } => {
             return Ok(doctor::run(&client, *timeout, format, &invocation.prefix).await);
         }
         Action::Bench(plan) => return bench::run(&client, plan, format, &invocation.prefix).await,
     };
     Ok((output, exit::OK))
+}
+
+/// The exit code for the answers of all endpoints.
+fn heard(answers: &[Answer]) -> u8 {
+    if answers.iter().any(|(_, answer)| answer.is_ok()) { exit::OK } else { exit::UNAVAILABLE }
 }

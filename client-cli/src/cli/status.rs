@@ -3,6 +3,7 @@
 use super::{
     args::Format,
     output::{hex, json, line, or_dash, printable, table, tabs},
+    settings::Json as Settings,
 };
 use client_cli::{Endpoint, Error, Failure, Role, StatusResponse};
 use serde::Serialize;
@@ -142,6 +143,8 @@ struct Node<'a> {
     applied_index: u64,
     revision: u64,
     key_count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
     state_hash: String,
     version: &'a str,
     ready: bool,
@@ -193,6 +196,7 @@ impl<'a> Node<'a> {
             applied_index: status.applied_index,
             revision: status.revision,
             key_count: status.key_count,
+            settings: status.settings.map(Settings::from),
             state_hash: hex(&status.state_hash),
             version: &status.version,
             ready: status.ready,

@@ -1,6 +1,6 @@
 //! The binary as a user and a script see it: exit codes, standard output to the byte, and what an error says.
 
-use crate::fake::{Instead, Node, error, no_quorum, outcome_unknown, refusing};
+use crate::fake::{Instead, Node, error, no_quorum, not_leader, outcome_unknown, refusing};
 use assert_cmd::Command;
 use proto::admin::v1 as admin;
 use std::{
@@ -259,6 +259,77 @@ fn members_and_a_handover() {
     assert_eq!(run(&[&endpoint], &["transfer-leadership", "n2"]), done("ok: n2 leads in term 2\n"));
 }
 
+/// What is written to standard error when lease reads are switched on.
+const ASSUMPTION: &str = "Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 \
+                          percent. If that is ever wrong, a read may be answered with an old value.\n";
+
+#[test]
+fn a_setting_is_changed_and_what_it_assumes_is_said_when_it_is_switched_on() {
+    let node = Node::start();
+    let endpoint = node.endpoint();
+    let set = |value: &str, format: &str| run(&[&endpoint], &["settings", "set", value, "-o", format]);
+    let said = |stdout: &str| (0, stdout.to_owned(), ASSUMPTION.to_owned());
+    assert_eq!(set("lease-reads=on", "table"), said("ok: lease-reads=on\n"));
+    assert_eq!(set("lease-reads=on", "json"), said("{\"lease_reads\":true}\n"));
+    assert_eq!(set("lease-reads=on", "raw"), said("lease-reads=on\n"));
+    assert_eq!(set("lease-reads=off", "table"), done("ok: lease-reads=off\n"));
+    assert_eq!(set("lease-reads=off", "json"), done("{\"lease_reads\":false}\n"));
+    assert_eq!(node.runs(), 5);
+    for command in [&["settings", "--help"][..], &["settings", "set", "--help"], &["settings", "show", "--help"]] {
+        let help = run(&[], command).1.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(ASSUMPTION.trim_end()), "{help}");
+    }
+}
+
+#[test]
+fn a_change_of_settings_finds_the_leader_and_is_sent_again_under_its_name() {
+    let leader = Node::start();
+    let follower = leader.start_beside();
+    follower.instead(Instead::Fail(not_leader(&leader)));
+    leader.instead(Instead::DoAndFail(outcome_unknown()));
+    let told = run(&[&follower.endpoint()], &["settings", "set", "lease-reads=on"]);
+    assert_eq!(told, (0, "ok: lease-reads=on\n".to_owned(), ASSUMPTION.to_owned()));
+    assert_eq!(leader.runs(), 1, "the second copy is answered with the first result");
+
+    let mut certain = no_quorum();
+    certain.metadata_mut().insert("grpc-retry-pushback-ms", "-1".parse().expect("ASCII"));
+    leader.instead(Instead::Fail(certain));
+    let refused = run(&[&leader.endpoint()], &["settings", "set", "lease-reads=on"]);
+    assert_eq!((refused.0, refused.1.as_str()), (4, ""), "and nothing is assumed of what was not switched on");
+    let words = "error: no quorum: 1 of 2 needed\n  it was certainly not applied\n";
+    assert!(refused.2.starts_with(words) && !refused.2.contains("Assumes"), "{}", refused.2);
+}
+
+#[test]
+fn the_settings_of_each_node_are_shown() {
+    let (set, old) = (Node::start(), Node::start());
+    let status = admin::StatusResponse { name: "n1".to_owned(), applied_index: 9, ..Default::default() };
+    let settings = Some(admin::Settings { lease_reads: true });
+    set.has_status(admin::StatusResponse { settings, ..status.clone() });
+    old.has_status(admin::StatusResponse { name: "n2".to_owned(), ..status });
+    let (_kept, away) = refusing();
+    let endpoints = [set.endpoint(), old.endpoint(), away];
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let (code, table, stderr) = run(&endpoints, &["settings", "show"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["ENDPOINT", "NODE", "APPLIED", "LEASE-READS"]);
+    assert_eq!(words[1], [endpoints[0], "n1", "9", "on"]);
+    assert_eq!(words[2], [endpoints[1], "n2", "9", "-"]);
+    assert_eq!(words[3], [endpoints[2], "-", "-", "-"]);
+    assert!(table.ends_with(&format!("\n\n{}: cannot connect: Connection refused (os error 111)\n", endpoints[2])));
+    let raw = run(&endpoints[..1], &["settings", "show", "-o", "raw"]);
+    assert_eq!(raw, done(&format!("{}\tn1\t9\ton\n", endpoints[0])));
+    let json: serde_json::Value =
+        serde_json::from_str(&run(&endpoints, &["settings", "show", "-o", "json"]).1).expect("it is JSON");
+    assert_eq!((&json[0]["name"], &json[0]["settings"]["lease_reads"]), (&"n1".into(), &true.into()));
+    assert_eq!((&json[1]["reachable"], json[1].get("settings")), (&true.into(), None));
+    assert_eq!((&json[2]["reachable"], json[2].get("settings")), (&false.into(), None));
+    let status = run(&endpoints[..1], &["status", "-o", "json"]).1;
+    assert!(status.contains("\"settings\":{\"lease_reads\":true}"), "{status}");
+    assert_eq!(run(&endpoints[2..], &["settings", "show"]).0, 4);
+}
+
 #[test]
 fn wrong_usage_is_one_and_help_is_zero() {
     let (_kept, away) = refusing();
@@ -272,6 +343,11 @@ fn wrong_usage_is_one_and_help_is_zero() {
         &["get", "a", "--endpoints", "localhost"],
         &["get", "a", "--endpoints", ""],
         &["get", "a", "-o", "xml"],
+        &["settings"],
+        &["settings", "set"],
+        &["settings", "set", "lease-reads"],
+        &["settings", "set", "lease-reads=maybe"],
+        &["settings", "set", "other=on"],
     ] {
         let (code, stdout, stderr) = run(&[&away], arguments);
         assert_eq!((code, stdout.as_str()), (1, ""), "{arguments:?}");

@@ -31,6 +31,8 @@ fn what_was_applied_is_told_with_its_result() {
     let delete = lost(&node, Instead::DoAndHang, &["delete", "a"]);
     assert_eq!(outcome(&node, &delete), done("applied: revision 2\n"));
     assert_eq!(node.runs(), 2);
+    let settings = lost(&node, Instead::DoAndHang, &["settings", "set", "lease-reads=on"]);
+    assert_eq!(outcome(&node, &settings), done("applied: the settings of the cluster were changed\n"));
 }
 
 #[test]
