@@ -24,6 +24,7 @@ mod pipeline;
 mod probes;
 mod quorum;
 mod semantics;
+mod settings;
 mod snapshots;
 mod stale;
 mod tour;

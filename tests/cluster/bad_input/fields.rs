@@ -1,8 +1,8 @@
 //! Messages of which a field is out of its bounds, or makes no sense beside another.
 
-use super::{Case, DELETE, Expected, GET, GET_OUTCOME, KEPT, PUT, SESSION, encoded, invalid, put};
+use super::{Case, DELETE, Expected, GET, GET_OUTCOME, KEPT, PUT, SESSION, UPDATE_SETTINGS, encoded, invalid, put};
 use proto::{
-    admin::v1::TransferLeadershipRequest,
+    admin::v1::{TransferLeadershipRequest, UpdateSettingsRequest},
     kv::v1::{DeleteRequest, GetOutcomeRequest, GetRequest, PutRequest, RequestId},
 };
 use tests::rpc;
@@ -15,7 +15,7 @@ fn delete() -> DeleteRequest {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [keys(), modes_and_revisions(), request_ids()].into_iter().flatten().collect()
+    [keys(), modes_and_revisions(), request_ids(), settings()].into_iter().flatten().collect()
 }
 
 /// The same key in each of the calls that have one.
@@ -155,6 +155,25 @@ fn request_ids() -> Vec<Case> {
     let nothing = GetOutcomeRequest { request_id: None };
     cases.push(Case::new("no request id", GET_OUTCOME, &encoded(&nothing), invalid("REQUEST_ID_MISSING")));
     cases
+}
+
+/// Changes of settings that no node takes.
+fn settings() -> Vec<Case> {
+    let sound = rpc::request_id(7, 1);
+    let case = |name: &str, lease_reads, request_id, reason| {
+        let request = UpdateSettingsRequest { lease_reads, request_id: Some(request_id) };
+        Case::new(name, UPDATE_SETTINGS, &encoded(&request), invalid(reason))
+    };
+    let short = RequestId { session: vec![7; 15].into(), ..sound.clone() };
+    let (zero, ahead) =
+        (RequestId { sequence: 0, ..sound.clone() }, RequestId { acknowledged_below: 2, ..sound.clone() });
+    vec![
+        Case::new("nothing to be set", UPDATE_SETTINGS, &[], invalid("SETTING_MISSING")),
+        case("no setting", None, sound, "SETTING_MISSING"),
+        case("session of 15 bytes", Some(true), short, "REQUEST_ID_SESSION_LENGTH"),
+        case("sequence 0", Some(true), zero, "REQUEST_ID_SEQUENCE_ZERO"),
+        case("acknowledged ahead", Some(false), ahead, "REQUEST_ID_ACKNOWLEDGED_AHEAD"),
+    ]
 }
 
 /// Handovers that a leader refuses.

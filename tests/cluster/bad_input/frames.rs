@@ -1,6 +1,6 @@
 //! Calls that are wrong around the message: their frames, headers, deadlines and methods.
 
-use super::{Case, DELETE, Expected, GET, GET_OUTCOME, KEPT, PUT, encoded, invalid, put};
+use super::{Case, DELETE, Expected, GET, GET_OUTCOME, KEPT, PUT, UPDATE_SETTINGS, encoded, invalid, put};
 use bytes::Bytes;
 use tests::{
     raw::{flagged_frame, frame},
@@ -9,11 +9,12 @@ use tests::{
 use tonic::Code;
 
 /// All calls of one message that clients have.
-const CALLS: [&str; 7] = [
+const CALLS: [&str; 8] = [
     PUT,
     GET,
     DELETE,
     GET_OUTCOME,
+    UPDATE_SETTINGS,
     "/admin.v1.AdminService/Status",
     "/admin.v1.AdminService/ListMembers",
     "/admin.v1.AdminService/TransferLeadership",

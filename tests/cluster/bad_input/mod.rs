@@ -24,6 +24,7 @@ const PUT: &str = "/kv.v1.KvService/Put";
 const GET: &str = "/kv.v1.KvService/Get";
 const DELETE: &str = "/kv.v1.KvService/Delete";
 const GET_OUTCOME: &str = "/kv.v1.KvService/GetOutcome";
+const UPDATE_SETTINGS: &str = "/admin.v1.AdminService/UpdateSettings";
 
 /// So many cases there are at least.
 const CASES_MIN: usize = 120;
@@ -94,7 +95,7 @@ impl Case {
         let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let answer = connection.call(&self.path, &headers, self.body.clone()).await;
         let answer = if self.path == pipelined::PIPELINE { pipelined::answer_of(answer) } else { answer };
-        let is_write = [PUT, DELETE].contains(&self.path.as_str());
+        let is_write = [PUT, DELETE, UPDATE_SETTINGS].contains(&self.path.as_str());
         // What a peer passes on may be a write or not.
         let is_clients = !self.path.starts_with("/raft.v1.");
         let found = match &answer {

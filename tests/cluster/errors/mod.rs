@@ -14,7 +14,7 @@ use tonic_types::{ErrorDetail, StatusExt as _};
 /// What an error is the answer to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Call {
-    /// A put or a delete: the error says what became of it.
+    /// A put, a delete or a change of settings: the error says what became of it.
     Write,
     /// Anything else: it does not.
     Other,
@@ -67,7 +67,7 @@ const fn with_pushback(row: Row, pushback_ms: &'static str) -> Row {
     Row { pushback_ms: Some(pushback_ms), ..row }
 }
 
-const ROWS: [Row; 46] = {
+const ROWS: [Row; 47] = {
     use Code::{
         Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
         ResourceExhausted, Unavailable, Unimplemented, Unknown,
@@ -98,6 +98,7 @@ const ROWS: [Row; 46] = {
         invalid("REQUEST_ID_SESSION_LENGTH", "request_id.session", &["expectedBytes", "actualBytes"]),
         invalid("REQUEST_ID_SEQUENCE_ZERO", "request_id.sequence", &[]),
         invalid("REQUEST_ID_ACKNOWLEDGED_AHEAD", "request_id.acknowledged_below", &["sequence", "acknowledgedBelow"]),
+        invalid("SETTING_MISSING", "lease_reads", &[]),
         invalid("REQUEST_MISSING", "request", &[]),
         invalid("TAG_REUSED", "requests.tag", &["tag"]),
         row("TIMEOUT_MALFORMED", InvalidArgument, NotApplied, &["value"], Nothing),

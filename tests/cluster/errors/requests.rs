@@ -4,9 +4,12 @@ use super::{Call, expect};
 use crate::hostile::call_raw;
 use bytes::Bytes;
 use prost::Message as _;
-use proto::kv::v1::{
-    DeleteRequest, GetOutcomeRequest, GetRequest, PipelineRequest, PipelinedRequest, PutMode, PutRequest, RequestId,
-    kv_service_client::KvServiceClient, pipelined_request,
+use proto::{
+    admin::v1::{UpdateSettingsRequest, admin_service_client::AdminServiceClient},
+    kv::v1::{
+        DeleteRequest, GetOutcomeRequest, GetRequest, PipelineRequest, PipelinedRequest, PutMode, PutRequest,
+        RequestId, kv_service_client::KvServiceClient, pipelined_request,
+    },
 };
 use tests::{
     cluster::Cluster,
@@ -115,6 +118,9 @@ async fn a_field_out_of_bounds_is_named() {
             let request = GetRequest { consistency, max_staleness_ms, ..rpc::get_request("kept") };
             expect(get(channel, request).await, Call::Other, Code::InvalidArgument, reason);
         }
+        let mut admin = AdminServiceClient::new(channel.clone());
+        let answer = rpc::bounded(admin.update_settings(UpdateSettingsRequest::default())).await;
+        expect(answer, Call::Write, Code::InvalidArgument, "SETTING_MISSING");
     }
 }
 
