@@ -2,7 +2,10 @@
 //! and goes on. `tests/data_directories/README.md` says what they are and how to add one.
 
 use super::data_directory::{exit, json, look};
-use proto::kv::v1::{PutRequest, RequestId};
+use proto::{
+    admin::v1::Settings,
+    kv::v1::{PutRequest, RequestId},
+};
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -22,10 +25,11 @@ struct Golden {
     nodes: [(&'static str, [u64; 5], &'static str); 3],
 }
 
-/// The one with sessions in its state.
-const WITH_SESSIONS: &str = "format_2_sessions";
+/// Those with sessions in their state, of which one has settings too.
+const WITH_SESSIONS: [&str; 2] = ["format_2_sessions", WITH_SETTINGS];
+const WITH_SETTINGS: &str = "format_2_settings";
 
-const GOLDEN: [Golden; 3] = [
+const GOLDEN: [Golden; 4] = [
     Golden {
         folder: "format_1",
         cluster: "5b5ab6f2eab1e441fd67329545530f11",
@@ -45,12 +49,21 @@ const GOLDEN: [Golden; 3] = [
         ],
     },
     Golden {
-        folder: WITH_SESSIONS,
+        folder: "format_2_sessions",
         cluster: "a25fa0c884d1cbc9ebbee92d2e9e4856",
         nodes: [
             ("a79a437d97162a0a", [89, 106, 105, 102, 100], "e03d682df622dc908a0d8d77d79fb14a"),
             ("af5e5bd2e893dcf5", [78, 106, 105, 102, 97], "e03d682df622dc908a0d8d77d79fb14a"),
             ("139c4b78791eb88e", [63, 106, 105, 102, 88], "e03d682df622dc908a0d8d77d79fb14a"),
+        ],
+    },
+    Golden {
+        folder: WITH_SETTINGS,
+        cluster: "faf4416eabe3de9cb16d632b0e3cc2d9",
+        nodes: [
+            ("2458c07278d0b4a5", [90, 109, 108, 102, 101], "697f2ec8bb90be3de9acd31fc4ef8a3a"),
+            ("f9afe32be70b286a", [79, 109, 108, 102, 103], "697f2ec8bb90be3de9acd31fc4ef8a3a"),
+            ("0223f1ececb22925", [64, 109, 108, 102, 89], "697f2ec8bb90be3de9acd31fc4ef8a3a"),
         ],
     },
 ];
@@ -168,12 +181,14 @@ async fn directories_of_earlier_versions_hold_the_same_state_and_their_clusters_
                 [number("first_index"), number("last_index"), number("applied_index"), number("revision"), newest];
             assert_eq!(found, numbers, "{folder}: {text}");
             assert_eq!(report["state_hash"], state_hash, "{folder}: {text}");
+            assert_eq!(report["settings"]["lease_reads"], folder == WITH_SETTINGS, "{folder}: {text}");
         }
         cluster.start_all();
         cluster.ready().await;
         for (number, (incarnation, ..)) in nodes.iter().enumerate() {
             let status = rpc::status(&cluster.nodes[number].channel()).await.expect("the node is up");
             assert_eq!(format!("{:016x}", status.incarnation), *incarnation, "{folder}: the same member as ever");
+            assert_eq!(status.settings, Some(Settings { lease_reads: folder == WITH_SETTINGS }), "{folder}");
             assert_eq!(cluster.get(number, "kept 13").await.expect("it was acknowledged"), "value 13");
             assert_eq!(cluster.get(number, "grüße").await.expect("it was acknowledged"), "näher");
             for gone in ["kept 3", "kept 5", "never 0"] {
@@ -184,7 +199,7 @@ async fn directories_of_earlier_versions_hold_the_same_state_and_their_clusters_
             let request_id = Some(RequestId { session: (0..16).collect(), sequence: 7, ..RequestId::default() });
             let channel = cluster.nodes[number].channel();
             let put = rpc::put_with(&channel, PutRequest { request_id, ..rpc::put_request("fenced", "v") }).await;
-            if folder == WITH_SESSIONS {
+            if WITH_SESSIONS.contains(&folder) {
                 rpc::failure(put).expect(tonic::Code::Aborted, "REQUEST_FENCED");
             } else {
                 assert_eq!(put.expect("it is run, and then repeated").version, 1, "{folder}");
