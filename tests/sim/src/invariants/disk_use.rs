@@ -45,16 +45,26 @@ const UNDER_WAY_BYTES_PER_MS: u64 = 2 << 10;
 /// So long it may take to remove the log of snapshots that are gone, in microseconds.
 const WINDOW_US: u64 = 20_000_000;
 
+/// A window lasts at least so many ticks of its node: one that stands still or is down removes nothing.
+const WINDOW_TICKS: u64 = 64;
+
 /// What every disk may hold.
 pub(crate) struct DiskUse {
     log_bytes_min: u64,
     segment_bytes: u64,
     /// The longest time that one piece of work on a snapshot takes, in microseconds.
     work_us: u64,
-    /// What was lately on each disk: since the last multiple of [`WINDOW_US`], and in the window before.
-    lately: Vec<[Most; 2]>,
-    /// The number of the present window.
-    window: u64,
+    /// What was lately on each disk.
+    lately: Vec<Lately>,
+}
+
+/// What was on one disk: in the present window, and in the one before.
+#[derive(Clone, Copy, Default, Debug)]
+struct Lately {
+    present: Most,
+    before: Most,
+    began_us: u64,
+    ticks: u64,
 }
 
 /// The most that there was at a time.
@@ -109,12 +119,11 @@ impl DiskUse {
             log_bytes_min: settings.snapshots.log_bytes_min,
             segment_bytes: settings.segment_bytes,
             work_us: settings.snapshots.work_us.1,
-            lately: vec![[Most::default(); 2]; settings.size],
-            window: 0,
+            lately: vec![Lately::default(); settings.size],
         }
     }
 
-    /// What is on the disk of a node now. With `is_bounded` it is compared with what may be.
+    /// What is on the disk of a node that has just ticked. With `is_bounded` it is compared with what may be.
     pub(crate) fn check(
         &mut self,
         node: usize,
@@ -122,13 +131,11 @@ impl DiskUse {
         holdings: &Holdings,
         is_bounded: bool,
     ) -> Result<(), Violation> {
-        if now_us / WINDOW_US != self.window {
-            self.window = now_us / WINDOW_US;
-            for [present, before] in &mut self.lately {
-                *before = std::mem::take(present);
-            }
+        let Lately { present, before, began_us, ticks } = &mut self.lately[node];
+        *ticks += 1;
+        if now_us - *began_us >= WINDOW_US && *ticks >= WINDOW_TICKS {
+            (*before, *began_us, *ticks) = (std::mem::take(present), now_us, 0);
         }
-        let [present, before] = &mut self.lately[node];
         present.snapshots = present.snapshots.max(holdings.snapshots);
         present.largest_bytes = present.largest_bytes.max(holdings.largest_bytes);
         if !is_bounded {
@@ -185,7 +192,10 @@ mod tests {
         let mut check = |now_us, holdings| disk_use.check(0, now_us, &holdings, true).is_ok();
         assert!(check(1, held));
         let let_go = Holdings { snapshots: 2, ..held };
-        assert!(check(WINDOW_US, let_go));
-        assert!(!check(2 * WINDOW_US, let_go));
+        let hours_us = |hours: u64| hours * 3_600_000_000;
+        // It was down for an hour, and has hardly begun to remove anything.
+        assert!((1..WINDOW_TICKS).all(|tick| check(hours_us(1) + tick, let_go)));
+        assert!((1..WINDOW_TICKS).all(|tick| check(hours_us(2) + tick, let_go)));
+        assert!(!check(hours_us(2) + WINDOW_TICKS, let_go));
     }
 }
