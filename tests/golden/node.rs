@@ -90,6 +90,7 @@ impl Disk {
             last_index: self.last_index(),
             first_index: index(self.cut + 1),
             snapshot_index: index(self.snapshot.len()),
+            may_have_promised: false,
             forgotten_term: None,
             applied,
         }

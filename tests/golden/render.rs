@@ -69,7 +69,9 @@ fn body(body: &Body) -> String {
             format!("{kind} rejected prev={prev_log_index} hint={hint_index}@{hint_term}")
         }
         Body::Heartbeat { commit_index, round } => format!("{kind} round={round} commit={commit_index}"),
-        Body::HeartbeatResponse { round } => format!("{kind} round={round}"),
+        Body::HeartbeatResponse { round, promised } => {
+            format!("{kind} round={round}{}", if *promised { " promised" } else { "" })
+        }
         Body::InstallSnapshot { last_included_index, last_included_term } => {
             format!("{kind} last={last_included_index}@{last_included_term}")
         }

@@ -6,9 +6,10 @@
 //!
 //! # Why a clock may be forgotten
 //!
-//! The paper's safety does not depend on timing (§5.6), and neither does this crate's: there are no leases. So the
-//! explorer's clusters are asynchronous. Between two inputs of a node any number of ticks may pass, and each node has
-//! a clock of its own rate. Then all that matters of a timer is that it may run out *now*, or not yet:
+//! The paper's safety does not depend on timing (§5.6), and neither does this crate's without leases. Those rest on
+//! clocks and have to be tried where there are some, so an explorer leaves them off, and its clusters are asynchronous.
+//! Between two inputs of a node any number of ticks may pass, and each node has a clock of its own rate. Then all that
+//! matters of a timer is that it may run out *now*, or not yet:
 //!
 //! - **The election timer** can always have run out, and can always still be running. The explorer chooses, by the
 //!   number of ticks that it gives as one action of its own. What the timer decides beside campaigns is stickiness, to
@@ -36,6 +37,7 @@ impl Raft {
     /// from 1; how many batches' numbers fell away, to be taken off those that the driver keeps. For explorers: a node
     /// in service has no use for it.
     pub fn forget_time(&mut self) -> u64 {
+        self.promised_until = if self.has_promised() { self.promise_ticks() } else { 0 };
         self.now = 0;
         self.election_elapsed_ticks = 0;
         self.election_timeout_ticks = self.options.election_timeout_ticks_max;
@@ -75,12 +77,14 @@ impl Raft {
             election_timeout_ticks,
             gone: _, // Decides how long to wait and nothing else.
             questions,
+            leases,
+            promised_until,
             forgotten_term,
             random: _, // Draws election timeouts and nothing else.
             outbox,
         } = self;
         (configuration, current_term, voted_for, log, staging, state).hash(hasher);
-        (forgotten_term, questions).hash(hasher);
+        (forgotten_term, questions, leases, promised_until).hash(hasher);
         (verified, now, election_elapsed_ticks, pre_vote_term, election_timeout_ticks, outbox).hash(hasher);
     }
 }

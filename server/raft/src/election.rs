@@ -43,7 +43,9 @@ impl Raft {
         if self.role() == Role::Follower && self.leader() == Some(peer) {
             self.become_follower(self.current_term, None);
             self.gone = Some(peer);
-            let ticks = self.ticks_before_own_turn(None).saturating_add(1);
+            let promised_ticks = u32::try_from(self.promised_until.saturating_sub(self.now)).unwrap_or(u32::MAX);
+            let turn_ticks = self.ticks_before_own_turn(None);
+            let ticks = turn_ticks.saturating_add(promised_ticks.max(1));
             self.election_elapsed_ticks = 0;
             self.election_timeout_ticks = ticks.min(self.options.election_timeout_ticks_max);
         }
@@ -88,6 +90,9 @@ impl Raft {
             self.ask_again();
             return;
         }
+        if self.has_promised() {
+            return;
+        }
         if self.is_recovering() {
             // It could lack what is committed, and what it says of its log is not what it acknowledged.
             self.become_follower(self.current_term, None);
@@ -122,6 +127,7 @@ impl Raft {
         assert!(!self.is_leader(), "a leader does not campaign");
         assert!(self.configuration.is_voter(self.options.id), "only voters campaign");
         assert!(!self.is_recovering(), "who may have forgotten a vote does not campaign");
+        assert!(leadership_transfer || !self.has_promised(), "who promised to elect nobody does not campaign");
         let Some(term) = self.current_term.next() else {
             return; // As above.
         };
@@ -257,7 +263,10 @@ impl Raft {
         if !self.configuration.is_voter(from) || !self.configuration.is_voter(self.options.id) {
             return Err(Refused::NotAVoter);
         }
-        if term > self.current_term && self.hears_of_leader() && !leadership_transfer {
+        // SAFETY(thesis §6.4.1): a leader's lease rests on this promise, whatever else is known of that leader.
+        let has_promised = self.has_promised() && !leadership_transfer;
+        let is_sticky = self.hears_of_leader() && !leadership_transfer;
+        if term > self.current_term && (has_promised || is_sticky) {
             // Neither a vote nor the new term. A pre-vote changes nothing anyway; it is worth a word of refusal.
             if pre_vote {
                 self.send(from, self.current_term, Body::RequestVoteResponse { pre_vote, granted: false });
@@ -286,7 +295,7 @@ impl Raft {
         let free = self.voted_for.is_none() && self.leader().is_none();
         let may_vote = term == self.current_term && (free || self.voted_for == Some(from));
         // SAFETY(raft §5.4.1): the log of a new leader holds every committed entry.
-        if may_vote && up_to_date {
+        if may_vote && up_to_date && !has_promised {
             if self.voted_for.is_none() {
                 self.tell(Event::VoteGranted { term, candidate: from });
             }
@@ -358,7 +367,7 @@ impl Raft {
     /// An answer to a vote request tells of a later term (§5.1). One that comes when its campaign is over, and a leader
     /// is alive, is as little a reason to leave that leader as a request of the term would be.
     fn learn_term(&mut self, term: Term) -> Result<(), Refused> {
-        if self.hears_of_leader() {
+        if self.hears_of_leader() || self.has_promised() {
             return Err(Refused::LeaderAlive);
         }
         self.become_follower(term, None);

@@ -99,6 +99,7 @@ impl Raft {
         round: u64,
     ) -> Result<(), Refused> {
         self.check_leader(from, term)?;
+        let mut promised = false;
         if term >= self.current_term {
             if commit_index > self.log.last_index() {
                 return Err(Refused::CommitBeyondLog);
@@ -108,8 +109,9 @@ impl Raft {
             if self.log.commit_to(commit_index.min(self.verified)) {
                 self.evict();
             }
+            promised = self.promise();
         }
-        self.send(from, self.current_term, Body::HeartbeatResponse { round });
+        self.send(from, self.current_term, Body::HeartbeatResponse { round, promised });
         Ok(())
     }
 

@@ -47,7 +47,9 @@
 //!    its log off up to [`Raft::cuttable_index`] at most, and says so ([`Raft::compacted`]). When [`Raft::install`]
 //!    returns true, it replaces its state before it applies anything else. A restart that finds a snapshot whose last
 //!    entry is not in the log takes that for the log, as if the batch with [`Batch::reset_to`] had been written.
-//! 7. It treats any failure to write as the end of this process: a write that failed has an unknown effect.
+//! 7. It has leases only while a restart would say that it [may have promised](Restored::may_have_promised) something,
+//!    and relies on [`Raft::promised_round`] for less than the shortest election timeout from when that round began.
+//! 8. It treats any failure to write as the end of this process: a write that failed has an unknown effect.
 //!
 //! In return nothing that a peer sends makes the core panic or grow: a message is handled, or refused with a reason
 //! ([`Refused`]) and without effect. A panic is a broken invariant, of this crate or of the driver.
@@ -143,6 +145,7 @@ mod election;
 mod error;
 mod follower;
 mod invariants;
+mod lease;
 mod log;
 mod message;
 mod options;

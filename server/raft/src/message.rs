@@ -73,6 +73,9 @@ pub enum Body {
     HeartbeatResponse {
         /// The heartbeat's round.
         round: u64,
+        /// The sender votes for nobody for the shortest election timeout, counted from when it received the heartbeat,
+        /// unless the leader itself asks for an election (thesis §6.4.1).
+        promised: bool,
     },
     /// The leader's log begins behind what the follower needs next: tells which snapshot it has (§7). The follower's
     /// driver fetches the bytes, from whom it likes. Repeated while the follower answers heartbeats, until it has the

@@ -77,6 +77,9 @@ pub struct Restored {
     /// Part of this node's log was lost to damage, and with it what it promised in terms up to this one: it neither
     /// votes nor campaigns until it has all that was committed in those terms.
     pub forgotten_term: Option<Term>,
+    /// An earlier process of this node may have answered heartbeats while there were leases: it votes for nobody for
+    /// the shortest election timeout, as if it had promised that just now.
+    pub may_have_promised: bool,
     /// The last entry that the state machine has applied; only the ones behind it will be handed out.
     pub applied: Index,
 }

@@ -99,6 +99,8 @@ pub(crate) struct Progress {
     pub(crate) heard_at: u64,
     /// The latest round of ReadIndex that it confirmed.
     pub(crate) round_confirmed: u64,
+    /// The last round of heartbeats in answer to which it promised to elect nobody; see `lease`.
+    pub(crate) promised_round: u64,
     pub(crate) reading: Reading,
     /// A nudge is due.
     nudge: bool,
@@ -118,6 +120,7 @@ impl Progress {
             commit_told: Index::ZERO,
             heard_at: now,
             round_confirmed: 0,
+            promised_round: 0,
             reading: Reading::Idle,
             nudge: false,
             may_nudge: true,

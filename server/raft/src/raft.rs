@@ -1,7 +1,7 @@
 //! The machine itself: its state, its inputs, and the dispatch of messages.
 //!
-//! What the messages do is in `election`, `replication`, `follower`, `reads`, `read_index` and `transfer`; what comes
-//! of them leaves through [`Raft::ready`].
+//! What the messages do is in `election`, `replication`, `follower`, `reads`, `read_index`, `lease` and `transfer`;
+//! what comes of them leaves through [`Raft::ready`].
 
 use crate::configuration::Configuration;
 use crate::election::Votes;
@@ -49,6 +49,10 @@ pub struct Raft {
     pub(crate) gone: Option<NodeId>,
     /// How many questions it has asked its leaders since the start.
     pub(crate) questions: u64,
+    /// Whether there are leases; see `lease`.
+    pub(crate) leases: bool,
+    /// The tick until which it has promised to vote for nobody.
+    pub(crate) promised_until: u64,
     pub(crate) random: Random,
     /// What it promised in terms up to this one it may have forgotten; see `snapshot`.
     pub(crate) forgotten_term: Option<Term>,
@@ -95,7 +99,7 @@ impl Raft {
     pub fn new(options: Options, restored: Restored) -> Result<Raft, SetupError> {
         options.validate()?;
         let Restored { configuration, hard_state, term_starts, tail, last_index, .. } = restored;
-        let Restored { first_index, snapshot_index, forgotten_term, applied, .. } = restored;
+        let Restored { first_index, snapshot_index, forgotten_term, applied, may_have_promised, .. } = restored;
         configuration.validate().map_err(SetupError::Configuration)?;
         if !configuration.contains(options.id) {
             return Err(SetupError::NotAMember(options.id));
@@ -121,6 +125,8 @@ impl Raft {
             election_timeout_ticks,
             gone: None,
             questions: 0,
+            leases: false,
+            promised_until: 0,
             random,
             forgotten_term,
             outbox: Outbox::default(),
@@ -128,6 +134,9 @@ impl Raft {
             configuration: Arc::new(configuration),
             log,
         };
+        if may_have_promised {
+            raft.promised_until = raft.promise_ticks();
+        }
         if raft.log.last_term() > raft.current_term {
             // The entries were written, and the term that came behind them in the same batch was not. Nothing in
             // that batch was promised to anyone, a vote least of all.
@@ -333,7 +342,7 @@ impl Raft {
             }
             Body::AppendEntriesResponse(result) => self.handle_append_response(from, term, result),
             Body::Heartbeat { commit_index, round } => self.handle_heartbeat(from, term, commit_index, round),
-            Body::HeartbeatResponse { round } => self.handle_heartbeat_response(from, term, round),
+            Body::HeartbeatResponse { round, promised } => self.handle_heartbeat_response(from, term, round, promised),
             Body::InstallSnapshot { last_included_index, last_included_term } => {
                 self.handle_install_snapshot(from, term, last_included_index, last_included_term)
             }

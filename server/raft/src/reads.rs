@@ -36,6 +36,7 @@ pub(crate) struct Reads {
 /// Reads that wait for a majority to answer the last round.
 #[derive(Clone, Hash, Debug)]
 struct Round {
+    number: u64,
     /// The commit index when the round began.
     index: Index,
     ids: Vec<ReadId>,
@@ -44,6 +45,12 @@ struct Round {
 
 impl Reads {
     pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Begins a round of heartbeats, and returns its number.
+    pub(crate) fn begin_round(&mut self) -> u64 {
+        self.round += 1;
         self.round
     }
 
@@ -123,9 +130,9 @@ impl Raft {
         let State::Leader(Leadership { reads, .. }) = &mut self.state else {
             return;
         };
-        reads.round += 1;
+        let number = reads.begin_round();
         let (ids, asked) = (core::mem::take(&mut reads.waiting), core::mem::take(&mut reads.asked));
-        reads.under_way = Some(Round { index: self.log.commit_index(), ids, asked });
+        reads.under_way = Some(Round { number, index: self.log.commit_index(), ids, asked });
         // A leader that is a majority by itself has its answer already.
         if !self.maybe_confirm_reads() {
             self.send_heartbeats();
@@ -133,7 +140,13 @@ impl Raft {
     }
 
     /// HeartbeatResponse: the follower is alive, and its term was ours when the round reached it.
-    pub(crate) fn handle_heartbeat_response(&mut self, from: NodeId, term: Term, round: u64) -> Result<(), Refused> {
+    pub(crate) fn handle_heartbeat_response(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        round: u64,
+        promised: bool,
+    ) -> Result<(), Refused> {
         if !self.accepts_answer(term)? {
             return Ok(());
         }
@@ -146,6 +159,9 @@ impl Raft {
         let peer = leadership.progress.get_mut(&from).ok_or(Refused::UnknownSender)?;
         peer.heard_at = self.now;
         peer.round_confirmed = peer.round_confirmed.max(round);
+        if promised {
+            peer.promised_round = peer.promised_round.max(round);
+        }
         peer.heartbeat_answered(self.log.last_index());
         self.maybe_confirm_reads();
         Ok(())
@@ -158,10 +174,9 @@ impl Raft {
         };
         let own_round = leadership.reads.round;
         let confirmed = leadership.majority_value(&self.configuration, own_round, |peer| peer.round_confirmed);
-        if confirmed < own_round {
-            return false;
-        }
-        let Some(Round { index, ids, asked }) = leadership.reads.under_way.take() else {
+        let is_confirmed = |round: &Round| round.number <= confirmed;
+        let under_way = &mut leadership.reads.under_way;
+        let Some(Round { index, ids, asked, .. }) = under_way.take_if(|round| is_confirmed(round)) else {
             return false;
         };
         self.outbox.reads.extend(ids.into_iter().map(|id| (id, index)));

@@ -20,13 +20,16 @@ pub(crate) struct Leadership {
     pub(crate) progress: BTreeMap<NodeId, Progress>,
     pub(crate) reads: Reads,
     pub(crate) transfer: Option<Transfer>,
+    /// Whether someone was asked to campaign: there is no lease in this term any more.
+    pub(crate) timeout_now_left: bool,
     pub(crate) heartbeat_elapsed_ticks: u32,
 }
 
 impl Leadership {
     pub(crate) fn new(others: BTreeSet<NodeId>, last_index: Index, now: u64) -> Leadership {
         let progress = others.into_iter().map(|id| (id, Progress::new(last_index, now))).collect();
-        Leadership { progress, reads: Reads::default(), transfer: None, heartbeat_elapsed_ticks: 0 }
+        let reads = Reads::default();
+        Leadership { progress, reads, transfer: None, timeout_now_left: false, heartbeat_elapsed_ticks: 0 }
     }
 
     /// The greatest value that a majority has, given the leader's own and a look at everyone else's.
@@ -60,6 +63,9 @@ impl Raft {
         leadership.heartbeat_elapsed_ticks += 1;
         if leadership.heartbeat_elapsed_ticks >= self.options.heartbeat_ticks {
             leadership.heartbeat_elapsed_ticks = 0;
+            if self.leases {
+                leadership.reads.begin_round();
+            }
             for peer in leadership.progress.values_mut() {
                 peer.heartbeat_tick();
             }

@@ -45,7 +45,7 @@ impl Raft {
     /// Tells the target to campaign if it has the whole log. Called when it may have caught up, and with each
     /// heartbeat, because the message may be lost.
     pub(crate) fn maybe_send_timeout_now(&mut self) {
-        let State::Leader(leadership) = &self.state else {
+        let State::Leader(leadership) = &mut self.state else {
             return;
         };
         let Some(Transfer { target, .. }) = leadership.transfer else {
@@ -53,6 +53,7 @@ impl Raft {
         };
         let last_index = self.log.last_index();
         if leadership.progress.get(&target).is_some_and(|peer| peer.match_index == last_index) {
+            leadership.timeout_now_left = true;
             self.send(target, self.current_term, Body::TimeoutNow);
         }
     }

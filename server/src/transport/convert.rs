@@ -104,8 +104,8 @@ pub fn to_frame(message: Message, traces: Traces) -> Frame {
         Body::RequestVoteResponse { pre_vote, granted } => {
             control_response(term, Response::RequestVote(wire::RequestVoteResponse { pre_vote, granted }))
         }
-        Body::HeartbeatResponse { round } => {
-            control_response(term, Response::Heartbeat(wire::HeartbeatResponse { round }))
+        Body::HeartbeatResponse { round, promised } => {
+            control_response(term, Response::Heartbeat(wire::HeartbeatResponse { round, promised }))
         }
     }
 }
@@ -199,7 +199,7 @@ pub fn control_response_message(
     use wire::control_response::Body as Response;
     let body = match response.body.ok_or(Malformed::PartMissing)? {
         Response::RequestVote(vote) => Body::RequestVoteResponse { pre_vote: vote.pre_vote, granted: vote.granted },
-        Response::Heartbeat(heartbeat) => Body::HeartbeatResponse { round: heartbeat.round },
+        Response::Heartbeat(wire::HeartbeatResponse { round, promised }) => Body::HeartbeatResponse { round, promised },
         Response::ReadIndex(wire::ReadIndexResponse { process, number, index }) => {
             Body::ReadIndexResponse { question: Question { process, number }, index: Index::new(index) }
         }
@@ -289,7 +289,7 @@ mod tests {
             Body::RequestVote { pre_vote: true, last_log_index: two, last_log_term: term, leadership_transfer: true },
             Body::RequestVoteResponse { pre_vote: true, granted: false },
             Body::Heartbeat { commit_index: two, round: 9 },
-            Body::HeartbeatResponse { round: 9 },
+            Body::HeartbeatResponse { round: 9, promised: true },
             Body::TimeoutNow,
             Body::ReadIndex { question: Question { process: u64::MAX, number: 3 } },
             Body::ReadIndexResponse { question: Question { process: 8, number: 3 }, index: two },

@@ -236,7 +236,7 @@ mod tests {
 
     fn heartbeat(to: NodeId) -> Message {
         let from = NodeId::new(1).expect("not zero");
-        Message { from, to, term: Term::new(1), body: Body::HeartbeatResponse { round: 1 } }
+        Message { from, to, term: Term::new(1), body: Body::HeartbeatResponse { round: 1, promised: false } }
     }
 
     #[test]

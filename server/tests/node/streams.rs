@@ -243,7 +243,7 @@ async fn a_connection_that_breaks_closes_the_lane_and_counts_as_nothing_dropped(
     let at = address.clone();
     let open = theirs.spawn(async move { client(&address).await.control(request).await.expect("a peer may") });
     let _answers = open.await.expect("it does not panic");
-    let answer = || side.links.send(message(2, 1, Body::HeartbeatResponse { round: 3 }), Vec::new());
+    let answer = || side.links.send(message(2, 1, Body::HeartbeatResponse { round: 3, promised: false }), Vec::new());
     assert_eq!(answer(), Ok(()));
 
     theirs.shutdown_background();
@@ -278,14 +278,18 @@ async fn a_stream_that_was_replaced_gets_no_more_answers() {
     };
     let (old_sender, mut old) = open().await;
     let (_sender, mut new) = open().await;
-    side.links.send(message(2, 1, Body::HeartbeatResponse { round: 3 }), Vec::new()).expect("the lane is open");
+    side.links
+        .send(message(2, 1, Body::HeartbeatResponse { round: 3, promised: false }), Vec::new())
+        .expect("the lane is open");
     let answer = in_time("the answer", new.message()).await.expect("the stream is open");
     assert!(answer.is_some());
     // The old one ends at the latest with what is sent on it next.
     old_sender.send(ControlRequest { term: 1, body: None }).await.expect("the end is not known yet");
     let end = in_time("the old stream's end", old.message()).await;
     assert!(!matches!(end, Ok(Some(_))), "{end:?}");
-    side.links.send(message(2, 1, Body::HeartbeatResponse { round: 4 }), Vec::new()).expect("the new one stays");
+    side.links
+        .send(message(2, 1, Body::HeartbeatResponse { round: 4, promised: false }), Vec::new())
+        .expect("the new one stays");
     runtime.shutdown_background();
 }
 
@@ -313,7 +317,7 @@ async fn streams_come_back_after_the_peer() {
         serve(&runtime, socket, there.service.clone());
         arrives(&here.links, heartbeat(round), &mut there.arrivals.control).await;
         arrives(&here.links, append(), &mut there.arrivals.append).await;
-        let answer = message(2, 1, Body::HeartbeatResponse { round });
+        let answer = message(2, 1, Body::HeartbeatResponse { round, promised: false });
         arrives(&there.links, answer, &mut here.arrivals.control).await;
         assert!(reached());
 

@@ -177,6 +177,7 @@ impl Disk {
             last_index: Index::new(entries.len() as u64),
             first_index: Index::new(*cut as u64 + 1),
             snapshot_index: Index::new(self.snapshot.len() as u64),
+            may_have_promised: false,
             forgotten_term: None,
             applied: Index::new(self.snapshot.len() as u64),
         }

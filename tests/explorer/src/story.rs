@@ -121,7 +121,7 @@ fn describe(message: &Message) -> String {
             format!(", {prev_log_index} rejected, hint {hint_index} of term {hint_term}")
         }
         Body::Heartbeat { commit_index, round } => format!(", commit {commit_index}, round {round}"),
-        Body::HeartbeatResponse { round } => format!(", round {round}"),
+        Body::HeartbeatResponse { round, promised: _ } => format!(", round {round}"),
         Body::InstallSnapshot { last_included_index, last_included_term } => {
             format!(", up to {last_included_index} of term {last_included_term}")
         }

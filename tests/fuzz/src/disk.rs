@@ -103,6 +103,7 @@ impl Disk {
             last_index: self.last_index(),
             first_index: self.cut.next(),
             snapshot_index: self.snapshot_index(),
+            may_have_promised: false,
             forgotten_term: self.forgotten_term,
             applied: self.hard_state.commit_index.max(self.snapshot_index()),
         }

@@ -233,7 +233,10 @@ pub(crate) fn message(node: &Node, kind: u8, input: &mut Input<'_>) -> Message {
             let commit_index = Index::new(input.number(indexes));
             Body::Heartbeat { commit_index, round: input.number([0, 1, 2, 3]) }
         }
-        15 => Body::HeartbeatResponse { round: input.number([0, 1, 2, 3]) },
+        15 => {
+            let round = input.number([0, 1, 2, 3]);
+            Body::HeartbeatResponse { round, promised: input.number([0, 1, 0, 1]) == 1 }
+        }
         READ_INDEX_RESPONSE => {
             let question = question(input);
             Body::ReadIndexResponse { question, index: Index::new(input.number(indexes)) }

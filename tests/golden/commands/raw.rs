@@ -43,7 +43,9 @@ fn body(kind: &str, args: &mut Args<'_>) -> Result<Body, String> {
         "Heartbeat" => {
             Ok(Body::Heartbeat { commit_index: index(args, "commit")?, round: args.number("round")?.unwrap_or(0) })
         }
-        "HeartbeatResponse" => Ok(Body::HeartbeatResponse { round: args.number("round")?.unwrap_or(0) }),
+        "HeartbeatResponse" => {
+            Ok(Body::HeartbeatResponse { round: args.number("round")?.unwrap_or(0), promised: false })
+        }
         "InstallSnapshot" => {
             let (last_included_index, last_included_term) = position(args.named("last").unwrap_or("0@0"))?;
             Ok(Body::InstallSnapshot { last_included_index, last_included_term })

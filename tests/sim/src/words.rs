@@ -44,7 +44,9 @@ pub(crate) fn message(message: &Message) -> String {
             format!("rejected {prev_log_index}, try {hint_index} of term {hint_term}")
         }
         Body::Heartbeat { commit_index, round } => format!("committed {commit_index}, round {round}"),
-        Body::HeartbeatResponse { round } => format!("round {round}"),
+        Body::HeartbeatResponse { round, promised } => {
+            format!("round {round}{}", if *promised { ", promised" } else { "" })
+        }
         Body::InstallSnapshot { last_included_index, last_included_term } => {
             format!("has a snapshot of {last_included_index} of term {last_included_term}")
         }

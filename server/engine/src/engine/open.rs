@@ -121,6 +121,7 @@ pub(super) fn open(
             first_index: opened.first_index,
             snapshot_index,
             forgotten_term,
+            may_have_promised: false,
             applied: done.applied,
         },
     )?;

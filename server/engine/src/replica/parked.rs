@@ -60,12 +60,12 @@ mod tests {
     /// A message that is told from others by its round.
     fn message(round: u64) -> Message {
         let (from, to) = (NodeId::new(1).expect("not zero"), NodeId::new(2).expect("not zero"));
-        Message { from, to, term: Term::new(1), body: Body::HeartbeatResponse { round } }
+        Message { from, to, term: Term::new(1), body: Body::HeartbeatResponse { round, promised: false } }
     }
 
     fn rounds(messages: Vec<Message>) -> Vec<u64> {
         let round = |message: Message| match message.body {
-            Body::HeartbeatResponse { round } => round,
+            Body::HeartbeatResponse { round, .. } => round,
             other => panic!("{other:?} was never parked"),
         };
         messages.into_iter().map(round).collect()

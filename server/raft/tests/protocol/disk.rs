@@ -14,6 +14,8 @@ pub(crate) struct Disk {
     pub(crate) snapshot: Vec<Entry>,
     /// Told to the core at a restart.
     pub(crate) forgotten_term: Option<Term>,
+    /// Told to the core at a restart.
+    pub(crate) may_have_promised: bool,
 }
 
 impl Disk {
@@ -87,6 +89,7 @@ impl Disk {
             last_index: self.last_index(),
             first_index: index(self.cut as u64 + 1),
             snapshot_index: self.snapshot_index(),
+            may_have_promised: self.may_have_promised,
             forgotten_term: self.forgotten_term,
             applied: self.snapshot_index(),
         }

@@ -18,6 +18,7 @@ mod pitfalls_forgetting;
 mod pitfalls_gone;
 mod pitfalls_held;
 mod pitfalls_install;
+mod pitfalls_leases;
 mod pitfalls_read_index;
 mod pitfalls_reads;
 mod pitfalls_replication;

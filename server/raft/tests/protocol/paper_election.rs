@@ -14,7 +14,7 @@ fn a_smaller_term_is_updated_to_the_larger() {
         ("RequestVote", vote_request((0, 0))),
         ("RequestVoteResponse", vote(false)),
         ("AppendEntriesResponse", rejected(1, (0, 0))),
-        ("HeartbeatResponse", Body::HeartbeatResponse { round: 0 }),
+        ("HeartbeatResponse", Body::HeartbeatResponse { round: 0, promised: false }),
     ] {
         let mut node = Node::with_log(3, 1, &[]);
         let _ = node.receive(2, 5, body);
@@ -33,7 +33,7 @@ fn a_candidate_or_leader_of_an_old_term_becomes_follower() {
     candidate.receive(2, 9, vote(false)).expect("a later term is news");
     assert_eq!((candidate.raft.role(), candidate.raft.current_term()), (Role::Follower, term(9)));
 
-    for body in [accepted(1), rejected(1, (0, 0)), Body::HeartbeatResponse { round: 0 }] {
+    for body in [accepted(1), rejected(1, (0, 0)), Body::HeartbeatResponse { round: 0, promised: false }] {
         let mut leader = Node::leader_of(3);
         leader.receive(2, 9, body).expect("a later term is news");
         assert_eq!((leader.raft.role(), leader.raft.current_term()), (Role::Follower, term(9)));

@@ -86,9 +86,9 @@ fn a_read_waits_for_a_majority_of_heartbeats() {
     let asked = leader.pump();
     let heartbeats = asked.iter().filter(|message| message.body == heartbeat(1, 1) || message.body == heartbeat(0, 1));
     assert_eq!(heartbeats.count(), 4);
-    leader.answer(2, 1, Body::HeartbeatResponse { round: 1 });
+    leader.answer(2, 1, Body::HeartbeatResponse { round: 1, promised: false });
     assert_eq!(leader.reads, [], "two of five");
-    leader.answer(4, 1, Body::HeartbeatResponse { round: 1 });
+    leader.answer(4, 1, Body::HeartbeatResponse { round: 1, promised: false });
     assert_eq!(leader.reads, [(ReadId::new(7), index(1))]);
 
     let mut follower = Node::first_of(3);
@@ -103,7 +103,7 @@ fn a_read_waits_for_the_first_commit_of_the_term() {
     leader.raft.read(ReadId::new(1)).expect("a leader takes reads");
     assert!(leader.pump().iter().all(|message| message.body.kind() != "Heartbeat"), "no round yet");
     leader.answer(2, 2, accepted(2));
-    leader.answer(2, 2, Body::HeartbeatResponse { round: 1 });
+    leader.answer(2, 2, Body::HeartbeatResponse { round: 1, promised: false });
     assert_eq!(leader.reads, [(ReadId::new(1), index(2))]);
 }
 

@@ -22,7 +22,8 @@ fn tick_while_leading(leader: &mut Node, count: u64, ticks: u32) -> (u32, Vec<ra
         if !leader.raft.is_leader() {
             return (tick, sent);
         }
-        (2..=count).for_each(|peer| drop(leader.answer(peer, 1, Body::HeartbeatResponse { round: 0 })));
+        (2..=count)
+            .for_each(|peer| drop(leader.answer(peer, 1, Body::HeartbeatResponse { round: 0, promised: false })));
     }
     (ticks, Vec::new())
 }
@@ -45,7 +46,9 @@ fn heartbeats_do_not_wait_for_the_disk() {
     for tick in 1..=ELECTION_TICKS_MAX {
         let heartbeats = leader.tick().iter().filter(|message| message.body.kind() == "Heartbeat").count();
         assert_eq!(heartbeats, if tick % HEARTBEAT_TICKS == 0 { 2 } else { 0 }, "in tick {tick}");
-        [2, 3].into_iter().for_each(|peer| drop(leader.answer(peer, 1, Body::HeartbeatResponse { round: 0 })));
+        [2, 3]
+            .into_iter()
+            .for_each(|peer| drop(leader.answer(peer, 1, Body::HeartbeatResponse { round: 0, promised: false })));
     }
     let mut follower = Node::first_of(3);
     follower.disk_is_fast = false;
@@ -164,7 +167,7 @@ fn a_leader_that_nobody_could_replace_stays() {
         leader.raft.read(raft::ReadId::new(7)).expect("it leads");
         leader.pump();
         if count == 2 {
-            leader.answer(2, 1, Body::HeartbeatResponse { round: 1 });
+            leader.answer(2, 1, Body::HeartbeatResponse { round: 1, promised: false });
         }
         assert_eq!(leader.reads.len(), 1, "and they are served");
         leader.sync_all();

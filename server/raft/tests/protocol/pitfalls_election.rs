@@ -95,7 +95,7 @@ fn answers_that_come_after_the_decision_are_nothing_unusual() {
     assert!(leader.raft.is_leader());
     // Cut off, it steps down within its term, and an answer is still on its way.
     leader.tick_until(|node| node.raft.role() != Role::Leader);
-    leader.receive(2, 1, Body::HeartbeatResponse { round: 0 }).expect("a late answer");
+    leader.receive(2, 1, Body::HeartbeatResponse { round: 0, promised: false }).expect("a late answer");
     assert_eq!(follower(3).receive(2, 1, vote(true)), Err(Refused::UnexpectedKind), "it never asked");
 }
 
@@ -240,13 +240,13 @@ fn a_leader_without_a_quorum_steps_down() {
         assert!(leader.raft.is_leader(), "two of four answered, in tick {tick}");
         leader.tick();
         for peer in [2, 3] {
-            leader.answer(peer, 1, Body::HeartbeatResponse { round: 0 });
+            leader.answer(peer, 1, Body::HeartbeatResponse { round: 0, promised: false });
         }
     }
     for tick in 1..ELECTION_TICKS_MAX {
         leader.tick();
         assert!(leader.raft.is_leader(), "an election timeout is not over after {tick} ticks");
-        leader.answer(4, 1, Body::HeartbeatResponse { round: 0 });
+        leader.answer(4, 1, Body::HeartbeatResponse { round: 0, promised: false });
     }
     leader.tick();
     assert!(leader.events.contains(&Event::QuorumLost { term: term(1) }));

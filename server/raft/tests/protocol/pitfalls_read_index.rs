@@ -76,7 +76,7 @@ fn a_leader_that_makes_no_majority_with_the_asker_asks_a_round() {
         let mut answers = Vec::new();
         for &voter in &majority {
             assert_eq!(answers, [], "before a majority has answered the round");
-            answers = leader.answer(voter, 1, Body::HeartbeatResponse { round: 1 });
+            answers = leader.answer(voter, 1, Body::HeartbeatResponse { round: 1, promised: false });
         }
         assert_eq!(answers.len(), 1);
         assert_eq!((answers[0].to, &answers[0].body), (id(asker), &told(question(asker, 1), 1)));
@@ -89,7 +89,7 @@ fn a_leader_answers_nobody_before_an_entry_of_its_own_term_is_committed() {
     let mut leader = Node::leader_with_log(3, 1, &[1]);
     assert_eq!(leader.answer(2, 2, ask(question(2, 1))), []);
     let messages = leader.answer(2, 2, accepted(2));
-    let answers = leader.answer(2, 2, Body::HeartbeatResponse { round: 1 });
+    let answers = leader.answer(2, 2, Body::HeartbeatResponse { round: 1, promised: false });
     assert!(messages.iter().chain(&answers).any(|message| message.body == told(question(2, 1), 2)));
 }
 
@@ -226,7 +226,7 @@ fn a_follower_that_floods_its_leader_keeps_one_question_there() {
     let mut all: Vec<Body> = Vec::new();
     for round in 1..=3 {
         for voter in [3, 4] {
-            let sent: Vec<Body> = answers(leader.answer(voter, 1, Body::HeartbeatResponse { round }));
+            let sent: Vec<Body> = answers(leader.answer(voter, 1, Body::HeartbeatResponse { round, promised: false }));
             all.extend(sent.into_iter().filter(|body| matches!(body, Body::ReadIndexResponse { .. })));
         }
         if leader.raft.has_ready() {

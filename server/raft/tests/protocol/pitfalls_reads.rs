@@ -5,7 +5,7 @@ use crate::node::*;
 use raft::{Body, Configuration, READS_MAX, ReadError, ReadId, Refused};
 
 fn confirm(round: u64) -> Body {
-    Body::HeartbeatResponse { round }
+    Body::HeartbeatResponse { round, promised: false }
 }
 
 fn read(number: u64) -> ReadId {

@@ -311,7 +311,7 @@ fn a_probe_is_one_message_and_is_repeated_when_the_follower_is_alive() {
     for _ in 0..3 * HEARTBEAT_TICKS {
         assert_eq!(appends_to(&leader.tick(), 2), [], "a silent follower gets heartbeats only");
     }
-    let messages = leader.answer(2, 1, Body::HeartbeatResponse { round: 0 });
+    let messages = leader.answer(2, 1, Body::HeartbeatResponse { round: 0, promised: false });
     assert_eq!(appends_to(&messages, 2), [(index(0), 0)], "alive, so what was sent may be lost");
     let messages = leader.answer(2, 1, accepted(0));
     assert_eq!(appends_to(&messages, 2), [(index(0), 5)]);

@@ -102,7 +102,7 @@ fn the_window_of_a_follower_is_bounded_and_opens_again() {
     assert_eq!(sent(&leader.answer(2, 1, accepted(2))), 1, "one was answered, one more may go");
     assert_eq!(sent(&leader.answer(2, 1, accepted(2))), 0, "a repeat opens nothing");
     // Everything in flight is lost. The follower is alive, so one empty append asks, and its rejection tells.
-    let nudge = leader.answer(2, 1, Body::HeartbeatResponse { round: 0 });
+    let nudge = leader.answer(2, 1, Body::HeartbeatResponse { round: 0, promised: false });
     assert_eq!((sent(&nudge), entries_in(&nudge[0]).len()), (1, 0));
     leader.answer(2, 1, rejected(5, (2, 1)));
     leader.answer(2, 1, accepted(3));
@@ -124,7 +124,7 @@ fn reads_do_not_multiply_appends() {
     for round in 1..=100 {
         leader.raft.read(raft::ReadId::new(round)).expect("taken");
         leader.pump();
-        let messages = leader.answer(2, 1, Body::HeartbeatResponse { round });
+        let messages = leader.answer(2, 1, Body::HeartbeatResponse { round, promised: false });
         appends += messages.iter().filter(|message| message.body.kind() == "AppendEntries").count();
     }
     assert_eq!((leader.reads.len(), appends), (100, 1));
@@ -277,6 +277,7 @@ fn impossible_set_ups_are_refused() {
         last_index: index(3),
         first_index: index(1),
         snapshot_index: index(0),
+        may_have_promised: false,
         forgotten_term: None,
         applied: index(0),
     };

@@ -52,11 +52,11 @@ fn an_offer_is_repeated_while_the_follower_is_alive() {
         let mut sent = Vec::new();
         (0..HEARTBEAT_TICKS).for_each(|_| sent.extend(leader.tick()));
         assert_eq!(kinds(&sent, 3), ["Heartbeat"], "a silent follower costs no more than that");
-        let sent = leader.answer(3, 3, Body::HeartbeatResponse { round: 0 });
+        let sent = leader.answer(3, 3, Body::HeartbeatResponse { round: 0, promised: false });
         assert_eq!(kinds(&sent, 3), ["InstallSnapshot"]);
-        let sent = leader.answer(3, 3, Body::HeartbeatResponse { round: 0 });
+        let sent = leader.answer(3, 3, Body::HeartbeatResponse { round: 0, promised: false });
         assert_eq!(kinds(&sent, 3), [""; 0], "once in an interval");
-        leader.answer(2, 3, Body::HeartbeatResponse { round: 0 });
+        leader.answer(2, 3, Body::HeartbeatResponse { round: 0, promised: false });
     }
     assert_eq!(leader.raft.status().progress[1].1.state, "snapshot");
 }

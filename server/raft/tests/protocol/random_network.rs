@@ -356,6 +356,7 @@ fn equal_starts_do_not_split_votes_for_ever() {
                     last_index: index(0),
                     first_index: index(1),
                     snapshot_index: index(0),
+                    may_have_promised: false,
                     forgotten_term: None,
                     applied: index(0),
                 };
