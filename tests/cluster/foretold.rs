@@ -46,6 +46,7 @@ fn open(disk: &Arc<dyn Disk>) -> Result<Opened, EngineError> {
         snapshot_log_bytes_min: SNAPSHOT_LOG_BYTES_MIN,
         space_reserve_bytes: 0,
         session_limits: engine::kv::SessionLimits::default(),
+        lease_ms: 0,
         state_hash_every_entries: STATE_HASH_EVERY_ENTRIES,
         snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
     };

@@ -42,6 +42,6 @@ pub use engine::{
     Damage, Engine, EngineError, EngineOptions, EngineStatus, LoadError, OfflineState, Opened, Output, Progress,
     Remedy, Repair, RepairError, ReplayError, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES, STATE_HASH_EVERY_ENTRIES,
     SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError, UnusableSnapshot,
-    WAL_PENDING_BYTES_MAX,
+    WAL_PENDING_BYTES_MAX, lease_ms,
 };
 pub use replica::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, StaleBounds, Ticket};

@@ -242,6 +242,7 @@ mod tests {
             space_reserve_bytes: 0,
             snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
             session_limits: engine::kv::SessionLimits::default(),
+            lease_ms: 0,
             state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         };
         Engine::open(&disk, options).expect("an empty disk is no problem").engine.status()

@@ -348,6 +348,8 @@ fn engine_options(setup: &Setup, cluster: &Cluster) -> EngineOptions {
         u32::try_from(duration.as_millis() / TICK.as_millis()).expect("the configuration bounds all durations").max(1)
     };
     let election_timeout_ticks_min = ticks(setup.election_timeout);
+    let election_timeout_ms_min =
+        u64::try_from((TICK * election_timeout_ticks_min).as_millis()).expect("the configuration bounds all durations");
     let raft = raft::Options {
         id: setup.identity.member.incarnation,
         election_timeout_ticks_min,
@@ -376,6 +378,7 @@ fn engine_options(setup: &Setup, cluster: &Cluster) -> EngineOptions {
         space_reserve_bytes: setup.space_reserve_bytes,
         snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
         session_limits: engine::kv::SessionLimits::default(),
+        lease_ms: engine::lease_ms(election_timeout_ms_min),
         state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
     }
 }

@@ -53,7 +53,7 @@ impl Trio {
                 let ticket = Ticket::new(self.next_ticket);
                 match operation(number) {
                     Operation::Write(request) => self.nodes[0].engine.write(ticket, &request, self.now_ms),
-                    Operation::Read(key) => self.nodes[0].engine.read(ticket, key),
+                    Operation::Read(key) => self.nodes[0].engine.read(ticket, key, self.now_ms),
                 }
             }
             self.settle()?;
@@ -128,6 +128,7 @@ impl Node {
             space_reserve_bytes: 0,
             snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
             session_limits: SessionLimits::default(),
+            lease_ms: 0,
             state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         };
         let Opened { engine, executor, .. } = Engine::open(&disk, options)?;

@@ -7,6 +7,7 @@ use lincheck::Completion;
 use crate::clients::{Attempt, Client, Outcome, Request};
 use crate::counter::Counter;
 use crate::history::{Call, Key};
+use crate::leases::Operator;
 use crate::queue::Event;
 use crate::readers::Readers;
 use crate::violation::Violation;
@@ -148,13 +149,16 @@ impl World {
         self.observer.asked(ticket, is_put, self.observer.views[node].wal_pending_bytes);
         match write {
             Some(write) => process.engine.write(ticket, &write, now_ms),
-            None => process.engine.read(ticket, key),
+            None => self.read_linearizably(node, |engine, now_ms| engine.read(ticket, key, now_ms))?,
         }
         self.drain(node)
     }
 
     /// A node answers a ticket.
     pub(crate) fn answered(&mut self, node: usize, ticket: engine::Ticket, answer: Answer) -> Result<(), Violation> {
+        if Operator::gave(ticket) {
+            return Ok(());
+        }
         if Readers::gave(ticket) {
             return self.reader_answered(node, ticket, answer);
         }

@@ -9,7 +9,7 @@ pub(crate) struct Coverage {
 }
 
 /// What every sample of seeds that is large enough has to reach, with how often at least in a thousand seeds.
-pub(crate) const DEMANDED: [(&str, u64); 133] = [
+pub(crate) const DEMANDED: [(&str, u64); 135] = [
     ("partition: isolate leader", 100),
     ("partition: isolate follower", 100),
     ("partition: isolate minority", 100),
@@ -143,6 +143,8 @@ pub(crate) const DEMANDED: [(&str, u64); 133] = [
     ("read of a state that may be old", 1_500),
     ("state too old for a read", 2_000),
     ("age of a state checked", 12_000),
+    ("read under a lease", 1_000),
+    ("leases switched on or off", 100),
 ];
 
 impl Coverage {

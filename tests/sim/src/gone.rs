@@ -1,6 +1,6 @@
 //! What hosts tell of processes that have ended: their addresses refuse connections. Sometimes that is not true.
 
-use crate::node::node_id;
+use crate::node::{node_id, node_number};
 use crate::queue::Event;
 use crate::random::Random;
 use crate::violation::Violation;
@@ -12,6 +12,9 @@ const HEARD_US: (u64, u64) = (100, 50_000);
 /// How many of a thousand runs are told of no end, and how many of all that can be told of.
 const SILENT_RUNS: u64 = 300;
 const OUTSPOKEN_RUNS: u64 = 400;
+
+/// Of a thousand others, so many are told a lie as well.
+const TOLD_TOO: u64 = 800;
 
 /// How many of a thousand ends are told of in a run of a seed.
 pub(crate) fn told_of(seed: u64) -> u64 {
@@ -48,14 +51,25 @@ impl World {
         self.told_gone(node, peer)
     }
 
-    /// A node is told that its leader's process has ended, which is not true.
+    /// A node is told that its leader's process has ended, which is not true. Where there are leases, which would not
+    /// survive that if anybody believed it, others are told as well.
     pub(crate) fn tell_wrongly(&mut self, node: usize) -> Result<(), Violation> {
-        let Some(process) = self.nodes[node].process.as_ref().filter(|_| self.nodes[node].is_running()) else {
-            return Ok(());
-        };
-        let Some(leader) = process.engine.raft().leader().map(crate::node::node_number) else { return Ok(()) };
+        let Some(leader) = self.leader_known_to(node) else { return Ok(()) };
         self.coverage.hit("end of a leader told wrongly");
-        self.told_gone(node, leader)
+        self.told_gone(node, leader)?;
+        for other in 0..self.nodes.len() {
+            let is_told = self.settings.leases && other != node && self.gone_random.chance(TOLD_TOO);
+            if is_told && self.leader_known_to(other) == Some(leader) {
+                self.told_gone(other, leader)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whom a node that runs follows.
+    fn leader_known_to(&self, node: usize) -> Option<usize> {
+        let process = self.nodes[node].process.as_ref().filter(|_| self.nodes[node].is_running())?;
+        process.engine.raft().leader().filter(|leader| *leader != node_id(node)).map(node_number)
     }
 
     fn told_gone(&mut self, node: usize, peer: usize) -> Result<(), Violation> {

@@ -59,6 +59,7 @@ mod hunt;
 mod hunt_tests;
 mod invariants;
 mod jobs;
+mod leases;
 mod liveness;
 mod log_image;
 mod nemesis;

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use engine::Output;
 use engine::disk::{Fault as DiskFault, Operation};
 
-use crate::clock::TRUE_RATE;
 use crate::jobs::{CALLS_FULL, Job};
 use crate::partition::PartitionKind;
 use crate::plan::Fault;
@@ -77,10 +76,16 @@ impl World {
             Fault::DiskFull => self.fill_up(any, random),
             Fault::ClockRate => {
                 self.coverage.hit("clock rate changed");
-                self.nodes[any].clock.set_rate(self.now_us, random.between((TRUE_RATE / 2, 2 * TRUE_RATE)));
+                self.nodes[any].clock.set_rate(self.now_us, random.between(self.settings.later_rates()));
             }
             Fault::ClockJump => return self.jump(any, random),
-            Fault::FalseEnd => return self.tell_wrongly(follower),
+            Fault::FalseEnd => {
+                // As when something on the way refuses what was for the leader.
+                if self.settings.leases && random.chance(500) {
+                    self.partition(PartitionKind::IsolateLeader, random);
+                }
+                return self.tell_wrongly(follower);
+            }
             Fault::Transfer => {
                 let Some(leader) = leader.filter(|leader| self.nodes[*leader].is_running()) else { return Ok(()) };
                 return self.transfer(leader, follower);
@@ -89,14 +94,16 @@ impl World {
         Ok(())
     }
 
-    /// A clock jumps; if it jumps ahead, timers that have become due may all fire at once.
+    /// A clock jumps; if it jumps ahead, timers that have become due may all fire at once. Leases assume that it does
+    /// not go back, and that timers do not hurry.
     fn jump(&mut self, number: usize, random: &mut Random) -> Result<(), Violation> {
         self.coverage.hit("clock jumped");
         let by_us = i64::try_from(random.below(JUMP_US)).expect("an hour");
-        let ahead = random.chance(500);
+        let assumed = self.settings.leases;
+        let ahead = random.chance(500) || assumed;
         let node = &mut self.nodes[number];
         node.clock.jump(self.now_us, if ahead { by_us } else { -by_us });
-        if ahead && random.chance(500) && node.is_running() {
+        if ahead && !assumed && random.chance(500) && node.is_running() {
             self.coverage.hit("many ticks at once");
             for _ in 0..random.between((2, TICKS_AT_ONCE_MAX)) {
                 self.tick_now(number)?;

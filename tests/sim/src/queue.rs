@@ -50,6 +50,8 @@ pub(crate) enum Event {
     Begin { client: usize },
     /// Something happens to a reader.
     Reader(ReaderEvent),
+    /// Whoever switches leases on and off takes a look.
+    Operate,
     /// A client's request reaches a node.
     Request(Box<Request>),
     /// A node's answer reaches a client, with the replicated time there.

@@ -243,7 +243,7 @@ impl World {
         let min_revision = Revision::new(0);
         match level {
             Level::Quorum => process.engine.quorum_read(ticket, key, min_revision),
-            Level::Linearizable => process.engine.read(ticket, key),
+            Level::Linearizable => self.read_linearizably(node, |engine, now_ms| engine.read(ticket, key, now_ms))?,
             Level::Stale(max_age_ms) => {
                 process.engine.stale_read(ticket, key, StaleBounds { max_age_ms, min_revision }, now_ms);
             }

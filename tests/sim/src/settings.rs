@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkSettings,
     pub(crate) disk: DiskSettings,
     pub(crate) clients: ClientSettings,
+    /// Whether there are leader leases; then clocks are as those assume.
+    pub(crate) leases: bool,
     /// Whether clocks of nodes differ in their rates from the beginning.
     pub(crate) uneven_clocks: bool,
     /// Of a thousand ends of processes, so many are told to each node that can reach the host.
@@ -156,6 +158,7 @@ impl Settings {
             disk: draw_disk(random),
             clients: draw_clients(kind, random),
             sessions: SessionSettings::draw(kind, &mut Random::for_purpose(seed, "sessions")),
+            leases: crate::leases::drawn(seed),
             uneven_clocks: random.chance(400),
             ends_told: crate::gone::told_of(seed),
         };
@@ -193,6 +196,7 @@ impl Settings {
             snapshot_chunk_bytes: self.snapshots.chunk_bytes,
             space_reserve_bytes: self.snapshots.reserve_bytes,
             session_limits: self.sessions.limits,
+            lease_ms: self.lease_ms(),
             state_hash_every_entries: self.snapshots.hash_every_entries,
         }
     }

@@ -72,6 +72,8 @@ pub(crate) enum Violation {
     TooOld { max_age_ms: u64, age_ms: u64 },
     #[error("a state that was said to be {age_ms} ms old has revision {found}, and {floor} was told before that")]
     StateOlderThanSaid { age_ms: u64, floor: u64, found: u64 },
+    #[error("{node} answers under its lease of term {term}, and {leader} was elected in term {later}")]
+    LeaseBroken { node: NodeId, term: Term, later: Term, leader: NodeId },
     #[error("{node}: {what} is at {count}, above its bound {bound}")]
     Unbounded { node: NodeId, what: &'static str, count: u64, bound: u64 },
     #[error("{node} refuses ticket {ticket} for want of room, and has room")]

@@ -123,11 +123,12 @@ pub(crate) fn output(output: &Output) -> String {
 pub(crate) fn settings(settings: &Settings) -> [String; 5] {
     let Settings { voters, size, tick_us, raft, segment_bytes, network, disk, clients, snapshots, sessions, .. } =
         settings;
+    let leases = if settings.leases { ", with leases" } else { "" };
     let timeouts = [raft.election_timeout_ticks_min, raft.election_timeout_ticks_max];
     let [shortest, longest] = timeouts.map(|ticks| u64::from(ticks) * tick_us / 1000);
     [
         format!(
-            "{voters} nodes that vote and {} that learn, election timeouts {shortest} to {longest} ms; {} bytes an append, {} in flight, {} \
+            "{voters} nodes that vote and {} that learn, election timeouts {shortest} to {longest} ms{leases}; {} bytes an append, {} in flight, {} \
              uncommitted, {} in the tail, segments of {segment_bytes}",
             size - voters,
             raft.append_bytes_max,

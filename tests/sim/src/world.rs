@@ -10,6 +10,7 @@ use crate::coverage::Coverage;
 use crate::drive::IDLE_TICKS;
 use crate::forge::Forgery;
 use crate::invariants::{Holdings, Observer};
+use crate::leases::Operator;
 use crate::network::{Lane, Link, Network};
 use crate::node::{Node, node_id, node_number};
 use crate::plan::Action;
@@ -39,6 +40,7 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) readers: Readers,
+    pub(crate) operator: Operator,
     pub(crate) observer: Observer,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
@@ -72,7 +74,7 @@ impl World {
         let nodes = (0..settings.size).map(|_| {
             let mut clock = NodeClock::new(clocks.below(CLOCK_BEGIN_MAX_US));
             if settings.uneven_clocks {
-                clock.set_rate(0, clocks.between((900, 1_100)));
+                clock.set_rate(0, clocks.between(settings.first_rates()));
             }
             Node::new(clock)
         });
@@ -88,6 +90,7 @@ impl World {
                 Random::for_purpose(seed, "named writes"),
             ),
             readers: Readers::draw(seed),
+            operator: Operator::new(seed),
             observer: Observer::new(&settings),
             trace: Trace::new(keeps_lines),
             coverage: Coverage::default(),
@@ -120,6 +123,9 @@ impl World {
         }
         for reader in 0..world.readers.count() {
             world.queue.push(100_000 * reader as u64, Event::Reader(ReaderEvent::Begins { reader }));
+        }
+        if world.settings.leases {
+            world.queue.push(0, Event::Operate);
         }
         Ok(world)
     }
@@ -190,6 +196,7 @@ impl World {
                 Ok(())
             }
             Event::Reader(event) => self.reader(event),
+            Event::Operate => self.operate(),
             Event::Request(request) => self.request(*request),
             Event::Answer { attempt, answer, time_ms } => self.told(attempt, &answer, time_ms),
             Event::Resend { attempt } => {

@@ -13,6 +13,7 @@ mod error;
 mod offline;
 mod open;
 mod options;
+mod reads;
 mod repair;
 mod replay;
 mod snapshots;
@@ -20,13 +21,12 @@ mod space;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use raft::{Body, Entry, Fetch, Index, Message, NodeId, Raft};
 
 use crate::disk::Disk;
 use crate::kv::{Command, Request, Revision, Settings, Store};
 use crate::leaderless::ReplicaMessage;
-use crate::replica::{Answer, Event, Outbox, Replica, StaleBounds, Ticket};
+use crate::replica::{Answer, Event, Outbox, Replica, Ticket};
 use crate::side::{SideBody, SideMessage};
 use crate::wal::{Completion, Executor, Reader, RecoveryReport, Wal, Work};
 use agreement::{Agreement, Diverged};
@@ -38,6 +38,7 @@ pub use offline::{OfflineState, SnapshotFile};
 pub use open::{Damage, Progress, Remedy};
 pub use options::{
     EngineOptions, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES, STATE_HASH_EVERY_ENTRIES, WAL_PENDING_BYTES_MAX,
+    lease_ms,
 };
 pub use repair::{Repair, RepairError};
 pub use replay::ReplayError;
@@ -237,24 +238,6 @@ impl Engine {
             return;
         }
         self.replica.write(ticket, request, now_ms);
-    }
-
-    /// A client's linearizable read. Answered exactly once.
-    pub fn read(&mut self, ticket: Ticket, key: Bytes) {
-        self.replica.read(ticket, key);
-    }
-
-    /// A client's read that needs no leader and is linearizable all the same. Answered once at most: when no majority
-    /// answers, while a write to the key is undecided, and while no state has come to `min_revision`, it waits until it
-    /// is cancelled.
-    pub fn quorum_read(&mut self, ticket: Ticket, key: Bytes, min_revision: Revision) {
-        self.replica.quorum_read(ticket, key, min_revision);
-    }
-
-    /// A client's read of this node's own state, as it is if that is within `bounds`, at `now_ms` of this node's
-    /// monotonic clock. Answered exactly once, if need be with [`Answer::TooStale`].
-    pub fn stale_read(&mut self, ticket: Ticket, key: Bytes, bounds: StaleBounds, now_ms: u64) {
-        self.replica.stale_read(ticket, key, bounds, now_ms);
     }
 
     /// A message from a peer's replica.

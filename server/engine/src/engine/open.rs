@@ -21,9 +21,10 @@
 
 use std::sync::Arc;
 
-use raft::{Index, Raft, Restored, Term};
+use raft::{Entry, Index, Payload, Raft, Restored, Term};
 
 use crate::disk::Disk;
+use crate::kv::command::is_configure;
 use crate::replica::Replica;
 use crate::snapshot::{self, Stored};
 use crate::wal::{self, WalError};
@@ -110,6 +111,7 @@ pub(super) fn open(
     let EngineOptions { raft: raft_options, configuration, wal_pending_bytes_max, .. } = options.clone();
     let (id, timeout_ticks) = (raft_options.id, raft_options.election_timeout_ticks_max);
     let process = raft_options.seed;
+    let may_have_promised = may_have_promised(&done) || forgotten_term.is_some();
     let raft = Raft::new(
         raft_options,
         Restored {
@@ -121,7 +123,7 @@ pub(super) fn open(
             first_index: opened.first_index,
             snapshot_index,
             forgotten_term,
-            may_have_promised: false,
+            may_have_promised,
             applied: done.applied,
         },
     )?;
@@ -137,7 +139,7 @@ pub(super) fn open(
     let unreadable = unreadable.into_iter().map(|(stored, _)| stored).collect();
     let snapshots = Snapshots::new(snapshots_options, stored, unreadable, done.bytes_since_base);
     let applied = (done.applied, done.applied_term);
-    let replica = Replica::new(raft, done.store, applied, options.state_hash_every_entries, process);
+    let replica = Replica::new(raft, done.store, applied, options.state_hash_every_entries, process, options.lease_ms);
     Ok(Opened {
         engine: Engine {
             replica,
@@ -162,6 +164,14 @@ pub(super) fn open(
         damage,
         fresh: opened.fresh,
     })
+}
+
+/// Whether an earlier process may have answered heartbeats with promises: it did only while its disk, too, said that
+/// there are leases, in the state or in an entry that was not known to be committed any more.
+fn may_have_promised(done: &Done) -> bool {
+    let changes_settings = |entry: &Entry| matches!(&entry.payload, Payload::Command(encoded) if is_configure(encoded));
+    let mut unapplied = done.tail.iter().filter(|entry| entry.index > done.applied);
+    done.store.settings().lease_reads || unapplied.any(changes_settings)
 }
 
 impl Opening<'_> {

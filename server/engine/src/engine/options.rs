@@ -20,6 +20,15 @@ pub const SPACE_RESERVE_BYTES: u64 = 128 << 20;
 /// is wrong is found before it is far from its cause.
 pub const STATE_HASH_EVERY_ENTRIES: u64 = 1024;
 
+/// Of the shortest election timeout, leases leave out one in so many parts: clocks may differ by that much.
+const LEASE_MARGIN: u64 = 10;
+
+/// What [`EngineOptions::lease_ms`] is in service, if the shortest election timeout is so long. The clocks of computers
+/// differ by a thousandth at most, and by a hundredth if one is being corrected.
+pub const fn lease_ms(election_timeout_ms_min: u64) -> u64 {
+    election_timeout_ms_min - election_timeout_ms_min.div_ceil(LEASE_MARGIN)
+}
+
 /// How an engine is set up.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -45,6 +54,9 @@ pub struct EngineOptions {
     /// How much is kept of clients' sessions: the same on every node, and the default wherever it is not a test that
     /// wants to see them go.
     pub session_limits: SessionLimits,
+    /// How long a leader relies on what it was promised, by this node's clock, in milliseconds: shorter than the
+    /// shortest election timeout by as much as one clock may be faster than another. See [`lease_ms`].
+    pub lease_ms: u64,
     /// The replicas compare the hashes of their states at every index that this divides.
     pub state_hash_every_entries: u64,
 }

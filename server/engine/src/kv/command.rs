@@ -74,6 +74,11 @@ const FLAG_RETURN_PREVIOUS: u8 = 1 << 1;
 const SETTING_LEASE_READS_OFF: u8 = 0;
 const SETTING_LEASE_READS_ON: u8 = 1;
 
+/// Whether these are the bytes of a command that changes a setting.
+pub(crate) fn is_configure(encoded: &[u8]) -> bool {
+    encoded.get(1) == Some(&OPERATION_CONFIGURE)
+}
+
 /// What a client asks for, and perhaps under which name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {

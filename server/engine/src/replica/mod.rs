@@ -16,6 +16,7 @@
 
 mod answer;
 mod clock;
+mod leases;
 mod parked;
 mod quorum_reads;
 mod reads;
@@ -31,6 +32,7 @@ use crate::kv::command::encode;
 use crate::kv::{Request, Store, UnknownCommand};
 use crate::leaderless::{ReplicaBody, ReplicaMessage};
 use clock::Clock;
+use leases::Leases;
 use parked::Parked;
 use quorum_reads::{Own, QuorumReads};
 use stale_reads::StaleReads;
@@ -55,6 +57,11 @@ pub struct Replica {
     waiters: Waiters,
     quorum_reads: QuorumReads,
     stale_reads: StaleReads,
+    leases: Leases,
+    /// How many reads were answered, or are to be, because a lease held.
+    leased_reads: u64,
+    /// The settings of the state were changed at this index or before.
+    settings_index: Index,
     parked: Parked,
     clock: Clock,
     /// The term in which this node leads and for which `clock` was started.
@@ -109,15 +116,16 @@ impl Replica {
     /// A replica of a core and the state that has applied the log up to `applied`, an entry of `applied_term`
     /// ([`Index::ZERO`] and [`Term::ZERO`] for an empty state). The core must have been restored with the same index.
     /// The state's hash is noted at every index that `hash_every_entries` divides, for comparison with other replicas.
-    /// `process` is a number that no earlier process of this node has had.
+    /// `process` is a number that no earlier process of this node has had, and a lease lasts for `lease_ms`.
     pub fn new(
         raft: Raft,
         store: Store,
         (applied, applied_term): (Index, Term),
         hash_every_entries: u64,
         process: u64,
+        lease_ms: u64,
     ) -> Replica {
-        Replica {
+        let mut replica = Replica {
             narrated_commit_index: raft.commit_index(),
             narrated_durable_index: raft.last_index(),
             raft,
@@ -129,13 +137,18 @@ impl Replica {
             waiters: Waiters::new(applied_term),
             quorum_reads: QuorumReads::new(process),
             stale_reads: StaleReads::default(),
+            leases: Leases::new(lease_ms),
+            leased_reads: 0,
+            settings_index: Index::ZERO,
             parked: Parked::new(),
             clock: Clock::default(),
             leading_term: None,
             now_ms: 0,
             outbox: Outbox::default(),
             narrating: false,
-        }
+        };
+        replica.observe_settings();
+        replica
     }
 
     /// Whether to tell what happens in detail, in [`Outbox::events`]. Off at first: it costs time and memory.
@@ -246,6 +259,7 @@ impl Replica {
         self.raft.persisted(batch);
         self.parked.persisted(batch, &mut self.outbox.messages);
         self.observe_leadership();
+        self.observe_settings();
         if self.narrating {
             let index = self.raft.durable_index();
             if index > self.narrated_durable_index {
@@ -279,6 +293,8 @@ impl Replica {
         let replaced = std::mem::replace(&mut self.store, store);
         self.applied = last_index;
         self.applied_term = self.raft.term_at(last_index).expect("the installed log ends there");
+        self.settings_index = last_index;
+        self.observe_settings();
         let raft = &self.raft;
         let term_at = |index| raft.term_at(index).expect("the installed log reaches up to the snapshot");
         self.waiters.installed(last_index, term_at, &mut self.outbox.answers);
@@ -343,6 +359,7 @@ impl Replica {
         if committed.is_empty() {
             return Ok(());
         }
+        let settings = self.store.settings();
         for entry in committed {
             self.settled_bytes += entry.size_bytes() as u64;
             let Entry { term, index, payload } = entry;
@@ -367,6 +384,10 @@ impl Replica {
             self.waiters.decide(index, term, applied, &mut self.outbox.answers);
         }
         self.raft.applied(self.applied);
+        if self.store.settings() != settings {
+            self.settings_index = self.applied;
+            self.observe_settings();
+        }
         Ok(())
     }
 
@@ -392,9 +413,21 @@ impl Replica {
         std::mem::take(outbox)
     }
 
+    /// Has the core promise what leases rest on, if the settings say so. But not before this node's own disk says so as
+    /// well: who restarts has to find out that it may have promised something.
+    ///
+    /// Who restarts and finds that leases have ended has promised nothing that still counts. The leader that ended them
+    /// applied that before it told anyone; if it is another than the one that was promised something, it was elected
+    /// when that promise was over.
+    fn observe_settings(&mut self) {
+        let is_durable = self.raft.durable_index() >= self.settings_index;
+        self.raft.set_leases(self.store.settings().lease_reads && is_durable);
+    }
+
     /// The driver's clock must be monotonic; if it is not, time stands still until it has caught up.
     fn observe_time(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        self.leases.observe_time(&self.raft, now_ms);
         self.stale_reads.observe_time(now_ms);
     }
 
@@ -450,6 +483,11 @@ impl Replica {
     /// How many reads wait for an answer, those of cancelled tickets included.
     pub fn reads_waiting(&self) -> usize {
         self.waiters.read_count() + self.quorum_reads.count() + self.stale_reads.count()
+    }
+
+    /// How many reads were answered since the start because a lease held.
+    pub fn leased_reads(&self) -> u64 {
+        self.leased_reads
     }
 
     /// How many messages were dropped because too many waited for the disk.

@@ -4,16 +4,21 @@ use bytes::Bytes;
 use raft::{Index, ReadError, ReadId};
 
 use super::Replica;
-use super::answer::{Answer, Ticket};
+use super::answer::{Answer, ReadResult, Ticket};
 use super::quorum_reads::Own;
 use super::stale_reads::{StaleBounds, StaleReads};
 use crate::kv::Revision;
 
 impl Replica {
-    /// Reads `key` linearizably for the client with `ticket`. The answer comes through the outbox.
-    pub fn read(&mut self, ticket: Ticket, key: Bytes) {
+    /// Reads `key` linearizably for the client with `ticket`, whose request has arrived by `now_ms` of this node's
+    /// monotonic clock. The answer comes through the outbox.
+    pub fn read(&mut self, ticket: Ticket, key: Bytes, now_ms: u64) {
+        self.observe_time(now_ms);
         if self.waiters.reads_are_full() {
             return self.refuse(ticket, Answer::Overloaded);
+        }
+        if self.store.settings().lease_reads && self.leases.hold(&self.raft) {
+            return self.read_under_lease(ticket, key);
         }
         let answer = match self.raft.read(self.waiters.next_read()) {
             Ok(()) => return self.waiters.wait_for_read(ticket, key),
@@ -21,6 +26,19 @@ impl Replica {
             Err(ReadError::TooManyReads) => Answer::Overloaded,
         };
         self.outbox.answers.push((ticket, answer));
+    }
+
+    /// SAFETY(thesis §6.4.1): nobody else can have been elected by now, and the read has begun. So all that anybody was
+    /// told before it began is committed here.
+    fn read_under_lease(&mut self, ticket: Ticket, key: Bytes) {
+        self.leased_reads += 1;
+        let index = self.raft.commit_index();
+        if self.applied >= index {
+            let result = ReadResult::of(self.raft.id(), &self.store, &key);
+            self.outbox.answers.push((ticket, Answer::Read(result)));
+        } else {
+            self.waiters.wait_for_index(index, ticket, key);
+        }
     }
 
     /// Reads `key` linearizably for the client with `ticket`, and asks no leader: see `raft::quorum_read`. The state

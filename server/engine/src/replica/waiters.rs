@@ -171,9 +171,19 @@ impl Waiters {
         self.unconfirmed.push_back(Some(Read { ticket, key }));
     }
 
+    /// A client waits for a state that has applied `index`.
+    pub(super) fn wait_for_index(&mut self, index: Index, ticket: Ticket, key: Bytes) {
+        self.push_confirmed(index, Read { ticket, key });
+    }
+
     /// A majority confirmed the read: it may be served from a state that has applied `index`.
     pub(super) fn confirm_read(&mut self, id: ReadId, index: Index) {
-        let Some(read) = self.take_unconfirmed(id) else { return };
+        if let Some(read) = self.take_unconfirmed(id) {
+            self.push_confirmed(index, read);
+        }
+    }
+
+    fn push_confirmed(&mut self, index: Index, read: Read) {
         // The commit index never falls, so a later read never has a lower one; the search is for safety's sake.
         let position = self.confirmed.partition_point(|(other, _)| *other <= index);
         self.confirmed.insert(position, (index, read));

@@ -118,6 +118,7 @@ pub(crate) fn options(id: NodeId, size: usize, raft: fn(NodeId) -> raft::Options
         space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
         snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
         session_limits: SessionLimits::default(),
+        lease_ms: engine::lease_ms(10 * TICK_MS),
         state_hash_every_entries: 16,
     }
 }
@@ -466,7 +467,8 @@ impl Cluster {
     /// Hands a read to a node, without doing anything about it yet.
     pub(crate) fn read(&mut self, number: usize, key: &str) -> Ticket {
         let ticket = self.ticket();
-        self.engine(number).read(ticket, Bytes::copy_from_slice(key.as_bytes()));
+        let now_ms = self.now_ms;
+        self.engine(number).read(ticket, Bytes::copy_from_slice(key.as_bytes()), now_ms);
         ticket
     }
 

@@ -12,6 +12,7 @@ mod fault_log;
 mod fetching;
 mod forgetting;
 mod full_disk;
+mod leases;
 mod local_reads;
 mod quorum_reads;
 mod repair;

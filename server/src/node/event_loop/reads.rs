@@ -24,7 +24,7 @@ impl EventLoop {
     pub(super) fn read(&mut self, ticket: Ticket, get: Get, now_ms: u64) {
         let (engine, Get { key, consistency, min_revision }) = (&mut self.parts.engine, get);
         match consistency {
-            Consistency::Linearizable => engine.read(ticket, key),
+            Consistency::Linearizable => engine.read(ticket, key, now_ms),
             Consistency::Quorum => engine.quorum_read(ticket, key, min_revision),
             Consistency::Stale { max_age_ms } => {
                 engine.stale_read(ticket, key, StaleBounds { max_age_ms, min_revision }, now_ms);

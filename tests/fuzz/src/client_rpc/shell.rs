@@ -58,6 +58,7 @@ impl Led {
             space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
             snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
             session_limits: engine::kv::SessionLimits::default(),
+            lease_ms: 0,
             state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         };
         let opened = Engine::open(&disk, options).expect("an empty disk is sound");
@@ -138,7 +139,7 @@ impl Node for Alone {
         let mut led = self.lock();
         let Get { key, consistency, min_revision } = get;
         match led.answer(|engine, ticket| match consistency {
-            Consistency::Linearizable => engine.read(ticket, key),
+            Consistency::Linearizable => engine.read(ticket, key, NOW_MS),
             Consistency::Quorum => engine.quorum_read(ticket, key, min_revision),
             Consistency::Stale { max_age_ms } => {
                 engine.stale_read(ticket, key, StaleBounds { max_age_ms, min_revision }, NOW_MS);

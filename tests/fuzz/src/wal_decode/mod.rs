@@ -298,6 +298,7 @@ fn open_engine(disk: &MemoryDisk, last_index: Option<Index>) {
             space_reserve_bytes: engine::SPACE_RESERVE_BYTES,
             snapshot_chunk_bytes: engine::side::SNAPSHOT_CHUNK_BYTES,
             session_limits: engine::kv::SessionLimits::default(),
+            lease_ms: 0,
             state_hash_every_entries: engine::STATE_HASH_EVERY_ENTRIES,
         },
     );

@@ -26,6 +26,11 @@ impl ElectionSafety {
         }
         Ok(())
     }
+
+    /// The last leader of a term after this one, with its term.
+    pub(crate) fn leader_after(&self, term: Term) -> Option<(Term, usize)> {
+        self.leaders.last_key_value().filter(|(last, _)| **last > term).map(|(last, node)| (*last, *node))
+    }
 }
 
 #[cfg(test)]

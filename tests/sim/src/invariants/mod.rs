@@ -272,6 +272,11 @@ impl Observer {
         self.answers_are_true.asked(ticket);
     }
 
+    /// The last leader of a term after this one, with its term.
+    pub(crate) fn leader_after(&self, term: Term) -> Option<(Term, usize)> {
+        self.election_safety.leader_after(term)
+    }
+
     /// A node was asked by a reader.
     pub(crate) fn reader_asked(&mut self, ticket: Ticket) {
         self.answers_are_true.asked(ticket);
