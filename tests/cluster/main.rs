@@ -13,6 +13,7 @@ mod golden_directories;
 mod grpcurl;
 mod hostile;
 mod leaderless;
+mod leases;
 mod lifecycle;
 mod load;
 mod operator;

@@ -15,9 +15,10 @@ use tonic::{Code, Status};
 
 /// What `client-cli` says when it has switched lease reads on.
 const ASSUMPTION: &str = "Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 \
-                          percent. If that is ever wrong, a read may be answered with an old value.\n";
+                          percent, and that none stands still while its machine is suspended. If that is ever wrong, a \
+                          read may be answered with an old value.\n";
 
-async fn update(
+pub(crate) async fn update(
     cluster: &Cluster,
     asked: usize,
     request: UpdateSettingsRequest,
@@ -26,7 +27,7 @@ async fn update(
 }
 
 /// Waits until every node that is up has this setting.
-async fn all_have(cluster: &Cluster, lease_reads: bool) {
+pub(crate) async fn all_have(cluster: &Cluster, lease_reads: bool) {
     wait_for("every node has the setting", async || {
         let statuses = cluster.statuses().await?;
         let is_so = statuses.iter().all(|(_, status)| status.settings == Some(Settings { lease_reads }));

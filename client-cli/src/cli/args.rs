@@ -79,16 +79,20 @@ Exit codes:
 
 /// What lease reads rest on, for whoever has switched them on.
 pub(crate) const LEASE_READS_ASSUMPTION: &str = "\
-    Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 percent. \
-    If that is ever wrong, a read may be answered with an old value.";
+    Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 percent, and that none \
+    stands still while its machine is suspended. If that is ever wrong, a read may be answered with an old value.";
 
 const SETTINGS: &str = "\
 Settings:
   lease-reads  off by default: whether the leader may answer linearizable reads
                under a lease, without asking a majority for each.
                Assumes that the monotonic clocks of all nodes run at rates that
-               differ by less than 10 percent. If that is ever wrong, a read may
-               be answered with an old value.
+               differ by less than 10 percent, and that none stands still while
+               its machine is suspended. If that is ever wrong, a read may be
+               answered with an old value.
+               In return, such reads cost no round trip. When a leader's process
+               ends, the next one is elected an election timeout later, and not
+               at once: until then the others keep what they promised it.
 
 A setting is one of the whole cluster and part of its replicated state: it stays
 until it is changed again, through restarts and in snapshots. A node of a

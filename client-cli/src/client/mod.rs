@@ -167,8 +167,8 @@ pub enum Settled {
 pub enum Setting {
     /// Whether a leader may answer linearizable reads under a lease, without asking a majority for each.
     ///
-    /// Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 percent. If that is ever
-    /// wrong, a read may be answered with an old value.
+    /// Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 percent, and that none
+    /// stands still while its machine is suspended. If that is ever wrong, a read may be answered with an old value.
     LeaseReads(bool),
 }
 

@@ -261,7 +261,8 @@ fn members_and_a_handover() {
 
 /// What is written to standard error when lease reads are switched on.
 const ASSUMPTION: &str = "Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 \
-                          percent. If that is ever wrong, a read may be answered with an old value.\n";
+                          percent, and that none stands still while its machine is suspended. If that is ever wrong, a \
+                          read may be answered with an old value.\n";
 
 #[test]
 fn a_setting_is_changed_and_what_it_assumes_is_said_when_it_is_switched_on() {
