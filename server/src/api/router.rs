@@ -47,9 +47,6 @@ pub(super) use own_reads::read_here_until;
 /// The call that carries a forwarded request.
 pub(super) const FORWARD_METHOD: &str = "raft.v1.RaftService/Forward";
 
-/// Why a read that needs no leader has no answer.
-const NO_MAJORITY: &str = "no majority of the members answered, or a write to the key is undecided";
-
 /// Runs requests where they belong.
 pub(super) struct Router<N> {
     pub(super) node: N,
@@ -236,7 +233,7 @@ impl<N: Node> Router<N> {
         span: &RequestSpan,
     ) -> Result<Answer, Failure> {
         match self.run_only_here(operation, patience, span).await {
-            Err(ApiError::DeadlineExceeded) => Err(self.no_quorum(NO_MAJORITY.to_owned()).into()),
+            Err(ApiError::DeadlineExceeded) => Err(self.no_majority().into()),
             result => result.map_err(Failure::Own),
         }
     }
@@ -404,6 +401,11 @@ impl<N: Node> Router<N> {
         };
         // An error means that the time is over.
         let _ = timeout_at(until.into(), learnt).await;
+    }
+
+    /// A read that asks a majority has no answer in time.
+    pub(super) fn no_majority(&self) -> ApiError {
+        self.no_quorum("no majority of the members answered, or a write to the key is undecided".to_owned())
     }
 
     fn no_quorum(&self, cause: String) -> ApiError {

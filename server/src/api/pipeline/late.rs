@@ -54,6 +54,8 @@ impl<N: Node> Pipeline<N> {
         }
         let error = if is_untouched {
             ApiError::DeadlineExceeded
+        } else if identity.is_leaderless {
+            self.shared.router.no_majority()
         } else if identity.is_read() {
             ReadError::DeadlineExceeded.into()
         } else {

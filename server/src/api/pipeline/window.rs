@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::kv;
+use engine::{Consistency, kv};
 use tonic::Status;
 
 use crate::api::admission::Queue;
@@ -45,6 +45,8 @@ struct Numbered {
 pub(super) struct Identity {
     pub(super) kind: CallKind,
     id: Option<kv::RequestId>,
+    /// It asks a majority, and no leader.
+    pub(super) is_leaderless: bool,
 }
 
 /// Who watches a request's deadline.
@@ -92,10 +94,13 @@ impl Identity {
         match operation {
             // As with calls: a question for an outcome is no write of its own.
             Operation::Write(kv::Request { id, command: kv::Command::Settle }) => {
-                Self { kind: CallKind::Other, id: *id }
+                Self { kind: CallKind::Other, id: *id, is_leaderless: false }
             }
-            Operation::Write(request) => Self { kind: CallKind::Write, id: request.id },
-            Operation::Read(_) => Self { kind: CallKind::Other, id: None },
+            Operation::Write(request) => Self { kind: CallKind::Write, id: request.id, is_leaderless: false },
+            Operation::Read(get) => {
+                let is_leaderless = matches!(get.consistency, Consistency::Quorum);
+                Self { kind: CallKind::Other, id: None, is_leaderless }
+            }
         }
     }
 

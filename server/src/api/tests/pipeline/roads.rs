@@ -1,14 +1,17 @@
 //! Where the requests of a stream are run, and how a stream ends.
 
 use engine::kv;
+use proto::kv::v1::pipelined_request::Request;
 use proto::kv::v1::pipelined_response::Response;
-use proto::kv::v1::{GetResponse, PipelineRequest, PipelinedRequest, PipelinedResponse, PutResponse};
+use proto::kv::v1::{
+    Consistency, GetRequest, GetResponse, PipelineRequest, PipelinedRequest, PipelinedResponse, PutResponse,
+};
 use proto::raft::v1::ForwardResponse;
 use proto::raft::v1::forward_response::Response as Forwarded;
 use tonic::Code;
 use tonic::transport::Server;
 
-use super::{Stream, expect, get, put, succeed, take, taken, until};
+use super::{Stream, expect, get, put, request, succeed, take, taken, until};
 use crate::api::error::{ApiError, CallKind};
 use crate::api::limits;
 use crate::api::tests::fake::{Harness, Read, TIME_MS, led_by, reason};
@@ -108,6 +111,18 @@ async fn a_read_whose_deadline_passes_is_answered_however_it_goes_on() {
     stream.send([PipelinedRequest { timeout_ms: 100, ..get(1, "a") }]).await;
     let _held = take(&harness, 1).await;
     expect(&stream.error().await.1, Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "");
+    assert!(harness.api.in_flight.is_empty());
+}
+
+#[tokio::test]
+async fn a_quorum_get_without_a_majority_says_so_also_at_a_leader() {
+    let harness = Harness::new(led_by(Some("n1")));
+    let mut stream = Stream::open(&harness).await;
+    let consistency = Consistency::Quorum.into();
+    let quorum_get = Request::Get(GetRequest { key: "a".to_owned(), consistency, ..GetRequest::default() });
+    stream.send([PipelinedRequest { timeout_ms: 100, ..request(1, quorum_get) }]).await;
+    let _held = take(&harness, 1).await;
+    expect(&stream.error().await.1, Code::Unavailable, "NO_QUORUM", "");
     assert!(harness.api.in_flight.is_empty());
 }
 
