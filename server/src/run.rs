@@ -352,9 +352,9 @@ impl Listeners {
             }
         }
         if let Some(listener) = self.http {
-            let (probes, stopped) = (api.probes, stopped.clone());
+            let (probes, metrics, stopped) = (api.probes, api.metrics, stopped.clone());
             servers.push(tokio::spawn(async move {
-                if let Err(error) = api::http::serve(listener, probes, until_stopped(stopped)).await {
+                if let Err(error) = api::http::serve(listener, (probes, metrics), until_stopped(stopped)).await {
                     error!(%error, "the HTTP listener failed");
                 }
             }));

@@ -1,6 +1,10 @@
 //! Health checks and server reflection, as load balancers, Kubernetes and tools use them.
 
-use proto::raft::v1::{IdentifyRequest, raft_service_client::RaftServiceClient};
+use client_cli::{Client, Consistency as Level, GetOptions};
+use proto::{
+    kv::v1::{Consistency, GetRequest},
+    raft::v1::{IdentifyRequest, raft_service_client::RaftServiceClient},
+};
 use std::{collections::BTreeSet, net::SocketAddr};
 use tests::{
     cluster::{Cluster, HTTP_PORT_OFFSET, Options, PEER_PORT_OFFSET, beside},
@@ -10,6 +14,7 @@ use tests::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
 };
 use tokio_stream::StreamExt as _;
 use tonic::{Code, transport::Channel};
@@ -146,6 +151,50 @@ async fn http_get(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("the node answers");
     answer
+}
+
+/// How many requests a node says that it has answered.
+async fn answered(node: &tests::node::Node, method: &str, consistency: &str, code: &str) -> u64 {
+    let text = http_get(beside(node.address(), HTTP_PORT_OFFSET), "/metrics").await;
+    let labels = format!("method=\"{method}\",consistency=\"{consistency}\",code=\"{code}\"");
+    let name = format!("quorate_request_duration_seconds_count{{{labels}}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.map_or(0, |count| count.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_method_consistency_and_code_also_those_of_streams() {
+    let cluster = Cluster::start(Options { separate_ports: true, ..Options::default() }).await;
+    let leader = cluster.leader().await;
+    let node = &cluster.nodes[cluster.others(leader)[0]];
+    rpc::put(&node.channel(), "k", "v").await.expect("it is forwarded");
+    rpc::put(&node.channel(), "k", "v").await.expect_err("it is there");
+    for consistency in [Consistency::Linearizable, Consistency::Quorum, Consistency::Stale] {
+        let request = GetRequest { consistency: consistency.into(), ..rpc::get_request("k") };
+        rpc::bounded(rpc::kv(&node.channel()).get(request)).await.expect("it is there");
+    }
+    // What is under way at the same time, the library sends on a stream.
+    let client = Client::connect(client_cli::Options::new([node.address().to_string()]).expect("it is well formed"));
+    let mut gets = JoinSet::new();
+    for _ in 0..8 {
+        let client = client.clone();
+        let options = GetOptions { consistency: Level::Quorum, ..GetOptions::default() };
+        gets.spawn(async move { client.get_with("absent", options).await.expect_err("nobody wrote it") });
+    }
+    gets.join_all().await;
+    for (method, consistency, code, count) in [
+        ("Put", "", "OK", 1),
+        ("Put", "", "ALREADY_EXISTS", 1),
+        ("Get", "linearizable", "OK", 1),
+        ("Get", "quorum", "OK", 1),
+        ("Get", "stale", "OK", 1),
+        ("Get", "quorum", "NOT_FOUND", 8),
+        ("Delete", "", "OK", 0),
+    ] {
+        assert_eq!(answered(node, method, consistency, code).await, count, "{method} {consistency} {code}");
+    }
+    // Whom it forwarded to counts no request of a client.
+    assert_eq!(answered(&cluster.nodes[leader], "Put", "", "OK").await, 0);
 }
 
 #[tokio::test]

@@ -34,6 +34,11 @@ impl Arrival {
     pub(super) fn of(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or_else(|| Self(Instant::now()))
     }
+
+    /// When that was.
+    pub(super) fn moment(self) -> Instant {
+        self.0
+    }
 }
 
 /// When work on a request ends: what its metadata asks for, at most [`REQUEST_TIMEOUT_MAX`], or else `default`; a

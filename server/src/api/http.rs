@@ -1,4 +1,5 @@
-//! The probes over HTTP, for those who cannot ask over gRPC: `/livez` and `/readyz` answer 200 or 503 and one line.
+//! The probes over HTTP, for those who cannot ask over gRPC: `/livez` and `/readyz` answer 200 or 503 and one line. And
+//! the metrics for those who collect them: `/metrics`.
 
 use std::future::Future;
 use std::io;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,20 +21,22 @@ use tokio::time::{Sleep, sleep};
 
 use super::health::Probes;
 use super::limits::{PROBE_CONNECTION_AGE_MAX, PROBE_CONNECTIONS_MAX};
+use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
 
-/// Serves the probes on `listener` until `shutdown` is done.
+/// Serves the probes and the metrics on `listener` until `shutdown` is done.
 ///
 /// # Errors
 ///
 /// The listener failed.
-pub async fn serve<F>(listener: TcpListener, probes: Probes, shutdown: F) -> io::Result<()>
+pub async fn serve<F>(listener: TcpListener, (probes, metrics): (Probes, Arc<Metrics>), shutdown: F) -> io::Result<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let router = Router::new()
         .route("/livez", get(async |State(probes): State<Probes>| answer(probes.liveness())))
         .route("/readyz", get(async |State(probes): State<Probes>| answer(probes.readiness())))
-        .with_state(probes);
+        .with_state(probes)
+        .route("/metrics", get(async move || ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], metrics.text())));
     let places = Arc::new(Semaphore::new(PROBE_CONNECTIONS_MAX));
     axum::serve(Bounded { listener, places }, router).with_graceful_shutdown(shutdown).await
 }
@@ -138,7 +142,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, probes, async { drop(stopped.await) }));
+        let server = tokio::spawn(serve(listener, (probes, Arc::default()), async { drop(stopped.await) }));
 
         assert_eq!(probe(address, "/livez").await, ("200".to_owned(), "ok\n".to_owned()));
         assert_eq!(probe(address, "/readyz").await, ("200".to_owned(), "ok\n".to_owned()));
@@ -146,6 +150,8 @@ mod tests {
         assert_eq!(probe(address, "/livez").await.0, "200");
         assert_eq!(probe(address, "/readyz").await, ("503".to_owned(), "catching up\n".to_owned()));
         assert_eq!(probe(address, "/secret").await.0, "404");
+        let metrics = ask(address, "GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n").await;
+        assert!(metrics.contains(METRICS_CONTENT_TYPE) && metrics.ends_with("# EOF\n"), "{metrics}");
         assert!(ask(address, "\u{0}\u{1} random bytes \r\n\r\n").await.starts_with("HTTP/1.1 400"));
         assert_eq!(probe(address, "/livez").await.0, "200");
 

@@ -24,7 +24,7 @@ use super::pipeline::{self, Pipelines};
 use super::router::{FORWARD_METHOD, Failure, Router};
 use super::validate::Violation;
 use crate::forward::ForwardTarget;
-use crate::telemetry::{self, RequestSpan, SpanKind, TraceContext};
+use crate::telemetry::{self, Measured, Metrics, RequestKind, RequestSpan, SpanKind, TraceContext};
 
 /// The methods' full names.
 pub(super) const PUT: &str = "kv.v1.KvService/Put";
@@ -41,6 +41,7 @@ pub(super) struct KvApi<N> {
     pub(super) leader: Arc<LeaderHint>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) drain: Drain,
+    pub(super) metrics: Arc<Metrics>,
     /// How long a request may take whose client sets no deadline.
     pub(super) request_timeout: Duration,
 }
@@ -53,10 +54,12 @@ impl<N: Node> KvApi<N> {
         (arrival, metadata): (Arrival, &MetadataMap),
         request: Request,
     ) -> Result<Response<Answer>, Status> {
-        let span = with_consistency(telemetry::server_span(metadata, method), &request);
+        let measured = Measured { kind: metric_kind(&request), arrived: arrival.moment() };
+        let span = with_consistency(telemetry::server_span(metadata, method), measured.kind);
         let (kind, id) = (kind(&request), request_id(&request));
         match self.admit_and_run((arrival, metadata), request, &span).await {
             Ok(answer) => {
+                self.metrics.answered(measured, Code::Ok);
                 span.end(Code::Ok);
                 let mut response = Response::new(answer);
                 self.leader.add_to(response.metadata_mut());
@@ -64,6 +67,7 @@ impl<N: Node> KvApi<N> {
             }
             Err(failure) => {
                 let mut status = failure.into_status(|error| error.to_status_of(kind, id.as_ref()));
+                self.metrics.answered(measured, status.code());
                 span.end(status.code());
                 self.leader.add_to(status.metadata_mut());
                 Err(status)
@@ -141,15 +145,26 @@ fn request_id(request: &Request) -> Option<RequestId> {
     }
 }
 
+/// What a request is in the metrics.
+pub(super) fn metric_kind(request: &Request) -> RequestKind {
+    match request {
+        Request::Put(_) => RequestKind::Put,
+        Request::Delete(_) => RequestKind::Delete,
+        Request::GetOutcome(_) => RequestKind::GetOutcome,
+        Request::Get(get) => match get.consistency() {
+            Consistency::Unspecified | Consistency::Linearizable => RequestKind::GetLinearizable,
+            Consistency::Quorum => RequestKind::GetQuorum,
+            Consistency::Stale => RequestKind::GetStale,
+        },
+    }
+}
+
 /// The span of a request, which tells how fresh a get has to be.
-pub(super) fn with_consistency(span: RequestSpan, request: &Request) -> RequestSpan {
-    let Request::Get(get) = request else { return span };
-    let level = match get.consistency() {
-        Consistency::Unspecified | Consistency::Linearizable => "linearizable",
-        Consistency::Quorum => "quorum",
-        Consistency::Stale => "stale",
-    };
-    span.with_text(CONSISTENCY, level)
+pub(super) fn with_consistency(span: RequestSpan, kind: RequestKind) -> RequestSpan {
+    match kind.consistency() {
+        Some(level) => span.with_text(CONSISTENCY, level),
+        None => span,
+    }
 }
 
 /// What a request is to the store.
@@ -206,6 +221,7 @@ impl<N: Node> KvService for KvApi<N> {
             leader: Arc::clone(&self.leader),
             in_flight: Arc::clone(&self.in_flight),
             drain: self.drain.clone(),
+            metrics: Arc::clone(&self.metrics),
             request_timeout: self.request_timeout,
         };
         let mut response = Response::new(pipeline::open(shared, call.into_inner()));

@@ -39,6 +39,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::forward::{ForwardTarget, Forwarder};
 use crate::node::NodeHandle;
+use crate::telemetry::Metrics;
 
 pub use drain::Drain;
 pub use health::{Probes, Vital};
@@ -86,6 +87,8 @@ pub struct Api {
     pub forward_target: Arc<dyn ForwardTarget>,
     /// Answers the probes; [`http::serve`] serves them.
     pub probes: Probes,
+    /// What is counted; [`http::serve`] tells it.
+    pub metrics: Arc<Metrics>,
     /// The requests under way, to be waited for at the end.
     pub in_flight: Arc<InFlight>,
 }
@@ -108,12 +111,13 @@ fn services_of<N: Node + Clone>(
     let request_timeout = options.request_timeout;
     let probes = Probes::new(status.clone(), drain.clone(), vitals);
     let router = Arc::new(Router::new(node.clone(), options.name.clone(), forwarder, options.election_timeout));
-    let in_flight = Arc::new(InFlight::new());
+    let (in_flight, metrics) = (Arc::new(InFlight::new()), Arc::new(Metrics::default()));
     let kv = Arc::new(KvApi {
         router,
         leader: Arc::new(LeaderHint::new(status.clone())),
         in_flight: Arc::clone(&in_flight),
         drain: drain.clone(),
+        metrics: Arc::clone(&metrics),
         request_timeout,
     });
     let leader = LeaderHint::new(status.clone());
@@ -128,5 +132,5 @@ fn services_of<N: Node + Clone>(
     let routes =
         Routes::default().add_service(Labelled(kv_server)).add_service(Labelled(admin_server)).add_service(health);
     let routes = reflection::add_to(routes, options.serves_peers).prepare();
-    Api { routes, forward_target: kv, probes, in_flight }
+    Api { routes, forward_target: kv, probes, metrics, in_flight }
 }

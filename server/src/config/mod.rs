@@ -89,7 +89,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address to serve peers on, if it is one of their own.
     pub peer_listen: Option<SocketAddr>,
-    /// The address to serve health checks over HTTP on; none: not served.
+    /// The address to serve health checks and metrics over HTTP on; none: not served.
     pub http_listen: Option<SocketAddr>,
     /// The address (host:port) at which clients reach this node, if it was given; see [`Config::client_address`].
     pub advertise_client: Option<String>,

@@ -1,4 +1,4 @@
-//! Traces and logs: what a node tells about itself.
+//! Traces, logs and metrics: what a node tells about itself.
 //!
 //! Logs are [`tracing`] events on standard error. Traces are OpenTelemetry spans, exported over OTLP when the standard
 //! `OTEL_*` environment asks for it; they are built directly and not from `tracing` spans, because a span object costs
@@ -14,6 +14,7 @@
 mod context;
 mod environment;
 mod init;
+mod metrics;
 mod pulse;
 mod reporting;
 mod span;
@@ -24,6 +25,7 @@ mod tests;
 pub use context::{TraceContext, extract, inject};
 pub use environment::{ExportSettings, Sampler};
 pub use init::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
+pub use metrics::{METRICS_CONTENT_TYPE, Measured, Metrics, RequestKind};
 pub use opentelemetry::trace::SpanKind;
 pub use pulse::Pulse;
 pub use span::{RequestSpan, child_span, pipelined_span, server_span};

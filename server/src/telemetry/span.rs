@@ -220,7 +220,7 @@ fn is_error(code: Code, kind: &SpanKind) -> bool {
 }
 
 /// The code's name as gRPC writes it.
-fn code_name(code: Code) -> &'static str {
+pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

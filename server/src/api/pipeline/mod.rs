@@ -34,7 +34,7 @@ use tonic::{Status, Streaming};
 use super::deadline::answer_by;
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
-use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind, with_consistency};
+use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind, metric_kind, with_consistency};
 use super::labels::library_error;
 use super::leader::LeaderHint;
 use super::limits::{
@@ -48,7 +48,7 @@ use super::validate::Violation;
 use crate::node::{
     Action, ActionResult, Answered, Answers, BATCH_OPERATIONS_MAX, Batch, BatchedOperation, Mark, Pending, Unavailable,
 };
-use crate::telemetry::{self, RequestSpan};
+use crate::telemetry::{self, Measured, Metrics, RequestSpan};
 use answer::{Ready, SameRefusal};
 use restraint::Restraint;
 use window::{Detour, Identity, Road, UnderWay, Window};
@@ -59,6 +59,7 @@ pub(super) struct Pipelines<N> {
     pub(super) leader: Arc<LeaderHint>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) drain: Drain,
+    pub(super) metrics: Arc<Metrics>,
     /// How long a request may take for which the client sets no time.
     pub(super) request_timeout: Duration,
 }
@@ -244,23 +245,25 @@ impl<N: Node> Pipeline<N> {
         self.window.check(tag).map_err(|violation| ApiError::from(violation).to_status(CallKind::Other))?;
         let Some((method, request)) = request.map(action) else {
             // Whatever was meant, it was not run.
-            self.refuse(tag, CallKind::Write, &Violation::RequestMissing.into(), RequestSpan::NONE);
+            self.refuse(tag, CallKind::Write, &Violation::RequestMissing.into(), (RequestSpan::NONE, None));
             return Ok(None);
         };
+        let measured = Measured { kind: metric_kind(&request), arrived: self.arrived(circumstances.now) };
         if let Some(refusal) = &circumstances.refusal
             && traceparent.is_empty()
             && let Some(refused) = refusal.repeat(tag, method, timeout_ms)
         {
             self.queue.refused += 1;
+            self.shared.metrics.answered(measured, refused.code());
             self.ready.push_back(refused);
             return Ok(None);
         }
-        let span = with_consistency(telemetry::pipelined_span(&traceparent, method), &request);
+        let span = with_consistency(telemetry::pipelined_span(&traceparent, method), measured.kind);
         let request_kind = kind(&request);
         let operation = match Operation::new(request) {
             Ok(operation) => operation,
             Err(violation) => {
-                self.refuse(tag, request_kind, &violation.into(), span);
+                self.refuse(tag, request_kind, &violation.into(), (span, Some(measured)));
                 return Ok(None);
             }
         };
@@ -272,7 +275,7 @@ impl<N: Node> Pipeline<N> {
         let arriving = Arriving { units, held: self.window.units(), queue, now: circumstances.now, deadline };
         if let Err(error) = self.admit(circumstances, &arriving) {
             self.queue.refused += usize::from(matches!(error, ApiError::Overloaded { .. }));
-            let refused = self.refuse(tag, request_kind, &error, span);
+            let refused = self.refuse(tag, request_kind, &error, (span, Some(measured)));
             if units == 1 && matches!(error, ApiError::Overloaded { .. }) {
                 circumstances.refusal = Some(SameRefusal::of(method, timeout_ms, refused));
             }
@@ -280,7 +283,8 @@ impl<N: Node> Pipeline<N> {
         }
         let identity = Identity::of(&operation);
         if !runs_here {
-            let mark = self.window.begin(tag, UnderWay { units, queue, identity, deadline, road: Road::Task, span });
+            let request = UnderWay { units, queue, identity, measured, deadline, road: Road::Task, span };
+            let mark = self.window.begin(tag, request);
             self.run_in_task(mark, operation, &mut GivenBack::default());
             return Ok(None);
         }
@@ -296,15 +300,20 @@ impl<N: Node> Pipeline<N> {
             Action::Read(_) | Action::Write(_) => None,
         };
         let (trace, road) = (span.context(), Road::Batch { pending, place, detour });
-        let request = UnderWay { units, queue, identity, deadline, road, span };
+        let request = UnderWay { units, queue, identity, measured, deadline, road, span };
         let due = request.due();
         let mark = self.window.begin(tag, request);
         Ok(Some(BatchedOperation { mark, action, deadline: due, trace }))
     }
 
+    /// When the frame that was read last arrived.
+    fn arrived(&self, now: Instant) -> Instant {
+        self.queue.arrived.unwrap_or(now)
+    }
+
     /// When work on a request of the frame that was read last ends.
     fn deadline(&self, timeout_ms: u32, now: Instant) -> Instant {
-        let arrived = self.queue.arrived.unwrap_or(now);
+        let arrived = self.arrived(now);
         let timeout = match timeout_ms {
             0 => self.shared.request_timeout,
             timeout_ms => Duration::from_millis(timeout_ms.into()),
@@ -325,8 +334,17 @@ impl<N: Node> Pipeline<N> {
     }
 
     /// Answers a request that is not begun.
-    fn refuse(&mut self, tag: u64, kind: CallKind, error: &ApiError, span: RequestSpan) -> &Ready {
+    fn refuse(
+        &mut self,
+        tag: u64,
+        kind: CallKind,
+        error: &ApiError,
+        (span, measured): (RequestSpan, Option<Measured>),
+    ) -> &Ready {
         let status = error.to_status(kind);
+        if let Some(measured) = measured {
+            self.shared.metrics.answered(measured, status.code());
+        }
         span.end(status.code());
         self.ready.push_back(Ready::new(tag, Err(status)));
         &self.ready[self.ready.len() - 1]
@@ -363,6 +381,7 @@ impl<N: Node> Pipeline<N> {
         if let Some(request) = self.window.end(mark, None, &mut given_back) {
             let own = |error: ApiError| request.identity.status(&error);
             let result = result.map_err(|failure| failure.into_status(own));
+            self.shared.metrics.answered(request.measured, answer::code(&result));
             span.end(answer::code(&result));
             self.ready.push_back(Ready::new(mark.tag, result));
         }
@@ -411,6 +430,7 @@ impl<N: Node> Pipeline<N> {
     ) {
         let Some(request) = self.window.end(mark, answered, given_back) else { return };
         let result = result.map_err(|error| request.identity.status(&error));
+        self.shared.metrics.answered(request.measured, answer::code(&result));
         request.span.end(answer::code(&result));
         self.ready.push_back(Ready::new(mark.tag, result));
     }

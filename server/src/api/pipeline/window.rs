@@ -15,7 +15,7 @@ use crate::api::operation::{self, Operation};
 use crate::api::validate::Violation;
 use crate::node::{Get, Mark, Pending};
 use crate::number_hash::NumberHash;
-use crate::telemetry::RequestSpan;
+use crate::telemetry::{Measured, RequestSpan};
 
 /// A window with room for more requests than this is made small again when it is empty.
 const SPARE_REQUESTS: usize = 256;
@@ -28,6 +28,7 @@ pub(super) struct UnderWay {
     /// The node's queue that it waits in, if it does.
     pub(super) queue: Option<Queue>,
     pub(super) identity: Identity,
+    pub(super) measured: Measured,
     pub(super) deadline: Instant,
     pub(super) road: Road,
     pub(super) span: RequestSpan,
