@@ -131,9 +131,11 @@ fn gets_through_the_loss_of_a_leader_end_in_tables_and_a_plot() {
         }
     }
     let rates = report["rates"].as_array().expect("rates were measured");
-    assert_eq!(rates.len(), 4);
+    // The leader and the others, at both levels, and the leader with a lease.
+    assert_eq!(rates.len(), 5);
     assert!(rates.iter().all(|rate| rate["per_second"].as_f64().is_some_and(|rate| rate > 0.0)), "{rates:?}");
-    expect_whole_tables(&read(out.path(), "leaderless.md"), &["killed", "stands still", "the leader", "the others"]);
+    let words = ["killed", "stands still", "the leader", "the others", "the leader, with a lease"];
+    expect_whole_tables(&read(out.path(), "leaderless.md"), &words);
     expect_whole_plot("leaderless.svg", &read(out.path(), "leaderless.svg"));
 }
 

@@ -1,7 +1,8 @@
 //! Gets of both consistency levels: how long they take while the leader is lost, and how many a second there are.
 //!
 //! The first part is an open loop of gets, half of each level, at the members that stay up, through the end of the
-//! leader: killed, or standing still. The second is a closed loop of one level at the leader alone or at the others.
+//! leader: killed, or standing still. The second is a closed loop of one level at the leader alone or at the others,
+//! and of linearizable gets at a leader that holds a lease.
 
 mod report;
 
@@ -20,7 +21,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use clap::Args;
-use proto::kv::v1::{Consistency, GetRequest, kv_service_client::KvServiceClient};
+use proto::{
+    admin::v1::{UpdateSettingsRequest, admin_service_client::AdminServiceClient},
+    kv::v1::{Consistency, GetRequest, kv_service_client::KvServiceClient},
+};
 use report::{Rate, Report, Seen, Through};
 use serde::Serialize;
 use std::{
@@ -41,6 +45,9 @@ const UNDER_WAY_MAX: u32 = 10_000;
 
 /// Connections to each member.
 const CONNECTIONS: usize = 8;
+
+/// Several heartbeats: leases are there by then.
+const HEARTBEATS: Duration = Duration::from_millis(500);
 
 /// The requests that put the keys in place.
 const LOADERS: usize = 64;
@@ -78,6 +85,8 @@ enum End {
 enum Asked {
     Leader,
     Followers,
+    /// The setting is on.
+    LeaderWithLease,
 }
 
 /// How to measure gets of both levels.
@@ -96,7 +105,7 @@ pub(crate) struct Leaderless {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Requests in flight of the closed loops.
-    #[arg(long, value_delimiter = ',', default_value = "64,1000")]
+    #[arg(long, value_delimiter = ',', default_value = "1,64,1000")]
     in_flight: Vec<usize>,
     /// Keys that are read.
     #[arg(long, default_value_t = 10_000)]
@@ -221,40 +230,57 @@ async fn gets(
     Ok(seen)
 }
 
-/// Gets a second of each level, at the leader and at the others.
+/// Gets a second of each level, at the leader and at the others, and at a leader that holds a lease.
 async fn rates(options: &Leaderless) -> anyhow::Result<Vec<Rate>> {
     let servers = loaded(options).await?;
     let leader = servers.leader().await;
-    let addresses = servers.addresses();
     let mut rates = Vec::new();
     for &in_flight in &options.in_flight {
         for asked in [Asked::Leader, Asked::Followers] {
             for level in Level::ALL {
-                let is_asked = |number: usize| (number == leader) == (asked == Asked::Leader);
-                let asked_at: Vec<_> = (0..addresses.len()).filter(|&number| is_asked(number)).collect();
-                let channel = |at: usize| rpc::channel(addresses[asked_at[at % asked_at.len()]]);
-                let connections = (0..CONNECTIONS).map(|at| Gets::new(channel(at), level)).collect();
-                let schedule = Schedule {
-                    mode: Mode::Closed { in_flight },
-                    warm_up: Duration::from_millis(500),
-                    duration: Duration::from_secs_f64(options.seconds),
-                };
-                let traffic = Traffic::new(Workload::Get, options.keys);
-                let measured = calls::run(connections, &traffic, &schedule, || servers.usage()).await?;
-                let operations = measured.per_second() * measured.elapsed.as_secs_f64();
-                rates.push(Rate {
-                    asked,
-                    level,
-                    in_flight,
-                    per_second: measured.per_second(),
-                    p50_ms: measured.latencies.value_at_quantile(0.5) as f64 / 1e6,
-                    p99_ms: measured.latencies.value_at_quantile(0.99) as f64 / 1e6,
-                    cpu_us: measured.system.cpu.as_secs_f64() * 1e6 / operations,
-                    errors: measured.errors,
-                });
-                eprintln!("{asked:?}, {level:?}, {in_flight} in flight: {:.0} a second", measured.per_second());
+                rates.push(rate(options, &servers, (leader, asked), level, in_flight).await?);
             }
         }
     }
+    let request = UpdateSettingsRequest { lease_reads: Some(true), request_id: None };
+    AdminServiceClient::new(rpc::channel(servers.addresses()[leader])).update_settings(request).await?;
+    for &in_flight in &options.in_flight {
+        tokio::time::sleep(HEARTBEATS).await;
+        rates.push(rate(options, &servers, (leader, Asked::LeaderWithLease), Level::Linearizable, in_flight).await?);
+    }
     Ok(rates)
+}
+
+/// A closed loop of gets of one level at the leader or at the others.
+async fn rate(
+    options: &Leaderless,
+    servers: &Servers,
+    (leader, asked): (usize, Asked),
+    level: Level,
+    in_flight: usize,
+) -> anyhow::Result<Rate> {
+    let addresses = servers.addresses();
+    let is_asked = |number: usize| (number == leader) != (asked == Asked::Followers);
+    let asked_at: Vec<_> = (0..addresses.len()).filter(|&number| is_asked(number)).collect();
+    let channel = |at: usize| rpc::channel(addresses[asked_at[at % asked_at.len()]]);
+    let connections = (0..CONNECTIONS).map(|at| Gets::new(channel(at), level)).collect();
+    let schedule = Schedule {
+        mode: Mode::Closed { in_flight },
+        warm_up: Duration::from_millis(500),
+        duration: Duration::from_secs_f64(options.seconds),
+    };
+    let traffic = Traffic::new(Workload::Get, options.keys);
+    let measured = calls::run(connections, &traffic, &schedule, || servers.usage()).await?;
+    let operations = measured.per_second() * measured.elapsed.as_secs_f64();
+    eprintln!("{asked:?}, {level:?}, {in_flight} in flight: {:.0} a second", measured.per_second());
+    Ok(Rate {
+        asked,
+        level,
+        in_flight,
+        per_second: measured.per_second(),
+        p50_ms: measured.latencies.value_at_quantile(0.5) as f64 / 1e6,
+        p99_ms: measured.latencies.value_at_quantile(0.99) as f64 / 1e6,
+        cpu_us: measured.system.cpu.as_secs_f64() * 1e6 / operations,
+        errors: measured.errors,
+    })
 }

@@ -118,6 +118,7 @@ impl Report {
             let asked = match asked {
                 Asked::Leader => "the leader",
                 Asked::Followers => "the others",
+                Asked::LeaderWithLease => "the leader, with a lease",
             };
             let level = level.name();
             writeln!(
