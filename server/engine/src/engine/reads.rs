@@ -21,7 +21,7 @@ impl Engine {
     }
 
     /// A client's read of this node's own state, as it is if that is within `bounds`, at `now_ms` of this node's
-    /// monotonic clock. Answered exactly once, if need be with [`Answer::TooStale`].
+    /// monotonic clock. Answered exactly once, if need be with [`Answer::TooStale`](crate::Answer::TooStale).
     pub fn stale_read(&mut self, ticket: Ticket, key: Bytes, bounds: StaleBounds, now_ms: u64) {
         self.replica.stale_read(ticket, key, bounds, now_ms);
     }
