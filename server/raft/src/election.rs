@@ -6,7 +6,9 @@
 //! quorum steps down (check-quorum, thesis §6.2), so that stickiness to it ends where it can do nothing anyway.
 //!
 //! Who is told that the leader's process has ended does not wait for a timeout: see [`Raft::peer_gone`]. Nor does who
-//! refuses a pre-vote only because its own log is better: see `Raft::ask_again_after`.
+//! refuses a pre-vote only because its own log is better: see `Raft::ask_again_after`. So campaigns follow each other
+//! closely, and who has just voted refuses the next: see [`Raft::is_electing`]. With leases, a promise
+//! comes before all of this: see `lease`.
 
 use crate::configuration::Ballot;
 use crate::error::Refused;

@@ -89,6 +89,10 @@
 //! - **Stickiness** (§6, thesis §4.2.3): who heard of a leader within the shortest election timeout, and every leader,
 //!   ignores requests for votes in later terms, but for those of a leadership transfer, and later terms in answers to
 //!   votes that it asked for itself before. §5.1 adopts any later term.
+//! - **An election is left alone** (§5.2 has no such rule): who has voted grants no pre-vote for half of the shortest
+//!   election timeout, or until it hears of a leader.
+//! - **Leases rest on promises of their own** (thesis §6.4.1 has them rest on stickiness), and are measured by the
+//!   driver. They are off unless it switches them on. See `lease`.
 //! - **Check-quorum** (thesis §6.2): a leader that heard of no quorum for the longest election timeout steps down. The
 //!   paper's leader leads on until it sees a later term.
 //! - **A leader whose disk stands still** for the longest election timeout steps down and asks its best follower to
@@ -129,9 +133,10 @@
 //! *Ready*: what the driver has to do. *Batch*: one unit of writing. *Staged*: handed out in a batch. *Run*: a stretch
 //! of the log of one term. *Tail*: the entries in memory. *Progress*: a leader's account of a member. *Nudge*: an
 //! AppendEntries without entries that finds out what got lost. *Offer*: an InstallSnapshot. *Recovering*: having
-//! forgotten promises. *Round*: one question to the majority whether the term still is the latest. *Question*: what a
-//! follower asks its leader for its reads. *Witness*: what a voter says of its log and state to a read that asks no
-//! leader. *Learner*: a member that receives the log and is never counted.
+//! forgotten promises. *Promise*, of leases: to elect nobody for a while. *Round*: one question to the majority whether
+//! the term still is the latest. *Question*: what a follower asks its leader for its reads. *Witness*: what a voter
+//! says of its log and state to a read that asks no leader. *Learner*: a member that receives the log and is never
+//! counted.
 
 #![no_std]
 
