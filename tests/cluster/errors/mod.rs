@@ -36,6 +36,16 @@ enum Detail {
     Retry,
 }
 
+/// The trailer `grpc-retry-pushback-ms` of an error.
+#[derive(Clone, Copy, Debug)]
+enum Pushback {
+    Nothing,
+    /// Asked elsewhere, the request may be run at once.
+    AtOnce,
+    /// As long as the `RetryInfo` says, which depends on how much is to be done.
+    AsRetryInfo,
+}
+
 /// A row of the table: what an error says.
 struct Row {
     reason: &'static str,
@@ -44,8 +54,7 @@ struct Row {
     /// The keys of its metadata, without `outcome`.
     metadata: &'static [&'static str],
     detail: Detail,
-    /// The trailer `grpc-retry-pushback-ms`.
-    pushback_ms: Option<&'static str>,
+    pushback: Pushback,
 }
 
 const fn row(
@@ -55,7 +64,7 @@ const fn row(
     metadata: &'static [&'static str],
     detail: Detail,
 ) -> Row {
-    Row { reason, code, outcome, metadata, detail, pushback_ms: None }
+    Row { reason, code, outcome, metadata, detail, pushback: Pushback::Nothing }
 }
 
 /// A request that breaks a rule of the interface in one field.
@@ -63,8 +72,8 @@ const fn invalid(reason: &'static str, field: &'static str, metadata: &'static [
     row(reason, Code::InvalidArgument, Outcome::NotApplied, metadata, Detail::Field(field))
 }
 
-const fn with_pushback(row: Row, pushback_ms: &'static str) -> Row {
-    Row { pushback_ms: Some(pushback_ms), ..row }
+const fn with_pushback(row: Row, pushback: Pushback) -> Row {
+    Row { pushback, ..row }
 }
 
 const ROWS: [Row; 47] = {
@@ -74,6 +83,7 @@ const ROWS: [Row; 47] = {
     };
     use Detail::{Nothing, Precondition, Quota, Resource, Retry};
     use Outcome::NotApplied;
+    use Pushback::{AsRetryInfo, AtOnce};
     [
         row("KEY_EXISTS", AlreadyExists, NotApplied, &["key", "revision"], Resource),
         row("KEY_NOT_FOUND", NotFound, NotApplied, &["key", "storeRevision"], Resource),
@@ -111,15 +121,18 @@ const ROWS: [Row; 47] = {
         invalid("REQUEST_ID_REUSED", "request_id", &[]),
         row("REQUEST_FENCED", Aborted, NotApplied, &[], Nothing),
         row("RESULT_FORGOTTEN", FailedPrecondition, Outcome::Unknown, &[], Precondition("SESSION")),
-        with_pushback(row("SESSION_FULL", ResourceExhausted, NotApplied, &[], Retry), "100"),
-        with_pushback(row("NOT_LEADER", Unavailable, NotApplied, &["leaderId", "leaderAddress", "term"], Nothing), "0"),
+        with_pushback(row("SESSION_FULL", ResourceExhausted, NotApplied, &[], Retry), AsRetryInfo),
+        with_pushback(
+            row("NOT_LEADER", Unavailable, NotApplied, &["leaderId", "leaderAddress", "term"], Nothing),
+            AtOnce,
+        ),
         row("NO_QUORUM", Unavailable, NotApplied, &["cause", "reachable", "needed", "term"], Retry),
         row("NOT_READY", Unavailable, NotApplied, &["cause"], Nothing),
         row("STALENESS_BOUND_EXCEEDED", Unavailable, NotApplied, &["revision", "lagMs"], Nothing),
         row("REVISION_AHEAD", OutOfRange, NotApplied, &["revision", "minRevision"], Detail::Field("min_revision")),
         row("LEADERSHIP_TRANSFERRING", Unavailable, NotApplied, &[], Retry),
         row("DRAINING", Unavailable, NotApplied, &[], Nothing),
-        with_pushback(row("OVERLOADED", ResourceExhausted, NotApplied, &[], Retry), "100"),
+        with_pushback(row("OVERLOADED", ResourceExhausted, NotApplied, &[], Retry), AsRetryInfo),
         row("STORAGE_FULL", ResourceExhausted, NotApplied, &[], Quota("disk")),
         row("PROPOSAL_DROPPED", Unavailable, NotApplied, &["term"], Retry),
         row("OUTCOME_UNKNOWN", DeadlineExceeded, Outcome::Unknown, &["cause", "term", "index"], Nothing),
@@ -161,11 +174,26 @@ fn expect<T: std::fmt::Debug>(
     assert_eq!(info.metadata.get("outcome").map(String::as_str), outcome.map(|(label, _)| label), "{status:?}");
     let entry = |name| status.metadata().get(name).map(|value| value.to_str().expect("it is ASCII"));
     assert_eq!(entry("kv-outcome"), outcome.map(|(_, trailer)| trailer), "{status:?}");
-    assert_eq!(entry("grpc-retry-pushback-ms"), row.pushback_ms, "{status:?}");
+    assert_eq!(entry("grpc-retry-pushback-ms").map(str::to_owned), pushback_ms(row, &details), "{status:?}");
     let others: Vec<_> = details.iter().filter(|detail| !matches!(detail, ErrorDetail::ErrorInfo(_))).collect();
     expect_detail(row, &others, &info.metadata);
     assert!(!status.message().is_empty(), "{status:?}");
     info.metadata.clone()
+}
+
+/// What the trailer `grpc-retry-pushback-ms` has to be.
+fn pushback_ms(row: &Row, details: &[ErrorDetail]) -> Option<String> {
+    let delay = details.iter().find_map(|detail| match detail {
+        ErrorDetail::RetryInfo(retry) => retry.retry_delay,
+        _ => None,
+    });
+    match row.pushback {
+        Pushback::Nothing => None,
+        Pushback::AtOnce => Some("0".to_owned()),
+        Pushback::AsRetryInfo => {
+            Some(delay.expect("an error that pushes back has a RetryInfo").as_millis().to_string())
+        }
+    }
 }
 
 fn info(detail: &ErrorDetail) -> Option<&tonic_types::ErrorInfo> {
