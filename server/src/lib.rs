@@ -19,4 +19,5 @@ mod slow_disk;
 pub mod story;
 pub mod telemetry;
 mod threads;
+mod timed_disk;
 pub mod transport;

@@ -35,6 +35,7 @@ use crate::offline;
 use crate::slow_disk::SlowDisk;
 use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
 use crate::threads::{self, ClientThreads, connections};
+use crate::timed_disk::TimedDisk;
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
 
 /// An address that cannot be bound: `EX_UNAVAILABLE` of sysexits.h.
@@ -280,11 +281,14 @@ async fn serve(config: &Config) -> Result<(), RunError> {
 /// Takes the data directory.
 fn open_disk(config: &Config) -> Result<Arc<dyn Disk>, LockError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data_dir)?);
-    if config.sync_delay_ms == 0 {
-        return Ok(disk);
-    }
-    warn!(sync_delay_ms = config.sync_delay_ms, "each sync of the disk is made slower, for a measurement");
-    Ok(Arc::new(SlowDisk::new(disk, Duration::from_millis(config.sync_delay_ms))))
+    let disk = match config.sync_delay_ms {
+        0 => disk,
+        sync_delay_ms => {
+            warn!(sync_delay_ms, "each sync of the disk is made slower, for a measurement");
+            Arc::new(SlowDisk::new(disk, Duration::from_millis(sync_delay_ms)))
+        }
+    };
+    Ok(Arc::new(TimedDisk::new(disk, Arc::new(|_, _| {}))))
 }
 
 /// The sockets of a node, bound before anything else is started.
