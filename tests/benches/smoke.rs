@@ -106,7 +106,8 @@ fn a_profile_ends_in_tables_and_json() {
             }
         }
     }
-    expect_whole_tables(&read(out.path(), "profile.md"), &["h2, hyper, tonic, http", "wal"]);
+    // Of less than that, a busy machine may take no sample in so short a time.
+    expect_whole_tables(&read(out.path(), "profile.md"), &["std, other", "quorate-server"]);
 }
 
 #[test]
