@@ -1,5 +1,5 @@
-//! One put is one trace: from `client-cli` through a forwarding node and the leader to the followers' appends. A get
-//! tells how fresh it has to be.
+//! One put is one trace: from `client-cli` through a forwarding node and the leader to the syncs of all logs and its
+//! application. A get tells how fresh it has to be; an election tells of its votes.
 //!
 //! Each process exports to a receiver of its own, so that a span's process is known without trusting what it says.
 
@@ -29,6 +29,13 @@ enum Process {
     Node(usize),
     Client,
 }
+
+/// The consistency levels of gets.
+const LEVELS: [&str; 3] = ["linearizable", "quorum", "stale"];
+
+/// How far the clocks of two processes of a machine may be apart: each reads when it starts how its own lie to each
+/// other, and the system may set the time meanwhile.
+const CLOCKS_APART_NANOS: u64 = 100_000_000;
 
 type Spans = Arc<Mutex<Vec<(Process, Span)>>>;
 
@@ -73,41 +80,66 @@ fn export_to(address: SocketAddr) -> Vec<(String, String)> {
 /// All spans of one trace, by their id.
 struct Trace(HashMap<Vec<u8>, (Process, Span)>);
 
+/// A span as a test expects it: its name, its kind, and what is within it.
+struct Expected {
+    process: Process,
+    name: String,
+    kind: SpanKind,
+    children: Vec<Expected>,
+}
+
+fn span(process: Process, name: &str, kind: SpanKind, children: Vec<Expected>) -> Expected {
+    Expected { process, name: name.to_owned(), kind, children }
+}
+
+fn internal(process: Process, name: &str) -> Expected {
+    span(process, name, SpanKind::Internal, Vec::new())
+}
+
 impl Trace {
-    /// Whether each span's parent is there too, but for one root.
-    fn is_linked(&self) -> bool {
-        let orphans = self.0.values().filter(|(_, span)| !self.0.contains_key(&span.parent_span_id));
-        let roots: Vec<bool> = orphans.map(|(_, span)| span.parent_span_id.is_empty()).collect();
-        roots == [true]
+    fn children(&self, parent: &[u8]) -> impl Iterator<Item = &(Process, Span)> {
+        self.0.values().filter(move |(_, span)| span.parent_span_id == parent)
     }
 
-    /// The processes of a span's ancestors, from the span itself to the root, each run of equal ones once.
-    fn way_to_root(&self, span: &Span) -> Vec<Process> {
-        let mut way = Vec::new();
-        let mut next = self.0.get(&span.span_id);
-        while let Some((process, span)) = next {
-            if way.last() != Some(process) {
-                way.push(*process);
+    /// What is missing of the expected span and of all that is within it, below the span `parent`; and what is there
+    /// although nothing of it is expected.
+    fn differences(&self, parent: &[u8], expected: &[Expected]) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut unexpected: Vec<&(Process, Span)> = self.children(parent).collect();
+        for wanted in expected {
+            let is_it = |(process, span): &&(Process, Span)| {
+                (*process, &span.name, span.kind()) == (wanted.process, &wanted.name, wanted.kind)
+            };
+            match unexpected.iter().position(is_it) {
+                None => differences.push(format!("{:?} has no {} ({:?})", wanted.process, wanted.name, wanted.kind)),
+                Some(place) => {
+                    let (_, found) = unexpected.remove(place);
+                    differences.extend(self.differences(&found.span_id, &wanted.children));
+                }
             }
-            next = self.0.get(&span.parent_span_id);
         }
-        way
+        let surplus = unexpected.iter().map(|(process, span)| format!("{process:?} has {} too much", span.name));
+        differences.extend(surplus);
+        differences
     }
 
-    fn of_process(&self, process: Process) -> impl Iterator<Item = &Span> {
-        self.0.values().filter(move |(other, _)| *other == process).map(|(_, span)| span)
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a (Process, Span)> {
+        self.0.values().filter(move |(_, span)| span.name == name)
     }
 
-    /// Whether `process` has a span whose ancestors lead through these processes to the root.
-    fn has_way(&self, wanted: impl Fn(&Span) -> bool, way: &[Process]) -> bool {
-        self.of_process(way[0]).any(|span| wanted(span) && self.way_to_root(span) == way)
-    }
-
-    fn describe(&self) -> String {
-        let line = |(process, span): &(Process, Span)| {
-            format!("  {process:?} {} ({:?}), through {:?}\n", span.name, span.kind(), self.way_to_root(span))
-        };
-        self.0.values().map(line).collect()
+    /// Panics unless every span lies within the one that it is part of.
+    fn expect_nested(&self) {
+        for (process, span) in self.0.values() {
+            let Some((owner, parent)) = self.0.get(&span.parent_span_id) else { continue };
+            let slack = if owner == process { 0 } else { CLOCKS_APART_NANOS };
+            let what = format!("{process:?} {} within {owner:?} {}", span.name, parent.name);
+            assert!(span.start_time_unix_nano <= span.end_time_unix_nano, "{what}");
+            assert!(parent.start_time_unix_nano <= span.start_time_unix_nano + slack, "{what}");
+            // A put is answered when a majority has it: the last follower may come later.
+            if !span.name.starts_with("raft.replicate ") {
+                assert!(span.end_time_unix_nano <= parent.end_time_unix_nano + slack, "{what}");
+            }
+        }
     }
 }
 
@@ -119,12 +151,44 @@ fn clients_trace(spans: &Spans) -> Option<Trace> {
     Some(Trace(of_trace.map(|entry| (entry.1.span_id.clone(), entry.clone())).collect()))
 }
 
-fn is_server(span: &Span) -> bool {
-    span.kind() == SpanKind::Server
+/// Waits until the client's trace is as expected.
+async fn whole_trace(spans: &Spans, expected: &[Expected]) -> Trace {
+    let is_whole = |trace: &Trace| trace.differences(&[], expected).is_empty();
+    let complete = wait_for("the trace is whole", async || clients_trace(spans).filter(is_whole));
+    // What is missing is of more use than that something is.
+    match tokio::time::timeout(tests::wait::BOUND / 2, complete).await {
+        Ok(trace) => trace,
+        Err(_) => panic!("{:#?}", clients_trace(spans).map(|trace| trace.differences(&[], expected))),
+    }
 }
 
-fn is_append(span: &Span) -> bool {
-    span.name.to_lowercase().contains("append")
+/// What the log of a process does with an entry.
+fn log_of(process: Process) -> Vec<Expected> {
+    ["wal.queue", "wal.append", "wal.fsync"].map(|name| internal(process, name)).into()
+}
+
+/// What a leader and its followers do with an entry.
+fn proposal(leader: usize, followers: &[usize]) -> Vec<Expected> {
+    let own = Process::Node(leader);
+    let mut within = log_of(own);
+    within.extend(["raft.quorum_wait", "sm.apply"].map(|name| internal(own, name)));
+    within.extend(followers.iter().map(|follower| {
+        let process = Process::Node(*follower);
+        let append = span(process, "raft.append", SpanKind::Server, log_of(process));
+        span(own, &format!("raft.replicate n{}", follower + 1), SpanKind::Client, vec![append])
+    }));
+    vec![internal(own, "raft.queue"), span(own, "raft.propose", SpanKind::Internal, within)]
+}
+
+/// A call of the client to a node.
+fn call(method: &str, node: usize, within: Vec<Expected>) -> Expected {
+    let server = span(Process::Node(node), method, SpanKind::Server, within);
+    span(Process::Client, method, SpanKind::Client, vec![server])
+}
+
+/// A call of the client to a node, within the client's operation.
+fn called(operation: &str, method: &str, node: usize, within: Vec<Expected>) -> Vec<Expected> {
+    vec![span(Process::Client, operation, SpanKind::Client, vec![call(method, node, within)])]
 }
 
 /// A cluster whose nodes tell their spans, and the variables with which a client does.
@@ -155,50 +219,86 @@ fn consistency(span: &Span) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn a_get_tells_its_consistency_level_and_a_follower_forwards_none() {
+async fn a_get_is_read_where_it_was_asked_for_at_each_consistency_level() {
     let spans = Spans::default();
     let (cluster, client) = traced(&spans).await;
     let leader = cluster.leader().await;
     let follower = cluster.others(leader)[0];
     cluster.put(leader, "traced", "v").await.expect("the key is new");
     cluster.converged().await;
-    for level in ["linearizable", "quorum", "stale"] {
-        run_client(&cluster, follower, &client, &["get", "--consistency", level, "traced"]).await;
-        wait_for("the span of the get is told", async || {
-            let spans = spans.lock().expect("no holder of the lock panics");
-            let is_it = |(process, span): &(Process, Span)| {
-                *process == Process::Node(follower) && is_server(span) && consistency(span) == Some(level)
-            };
-            spans.iter().any(is_it).then_some(())
-        })
-        .await;
+    for (node, level) in [leader, follower].iter().flat_map(|node| LEVELS.map(|level| (*node, level))) {
+        spans.lock().expect("no holder of the lock panics").clear();
+        run_client(&cluster, node, &client, &["get", "--consistency", level, "traced"]).await;
+        let own = Process::Node(node);
+        let within = vec![internal(own, "raft.queue"), internal(own, &format!("read.{level}"))];
+        let trace = whole_trace(&spans, &called("get", "kv.v1.KvService/Get", node, within)).await;
+        trace.expect_nested();
+        let is_told = |(process, span): &(Process, Span)| *process == own && consistency(span) == Some(level);
+        assert!(trace.named("kv.v1.KvService/Get").any(is_told), "{level}");
     }
-    let spans = spans.lock().expect("no holder of the lock panics");
-    assert!(!spans.iter().any(|(_, span)| span.name == "kv.forward"), "the value came from elsewhere");
 }
 
 #[tokio::test]
-async fn a_put_through_a_follower_is_one_trace_from_the_client_to_the_followers_appends() {
+async fn a_put_through_a_follower_is_one_trace_from_the_client_through_all_logs_to_its_application() {
     let spans = Spans::default();
     let (cluster, client) = traced(&spans).await;
     let leader = cluster.leader().await;
     let [forwarding, other] = cluster.others(leader)[..] else { panic!("three nodes have one leader") };
+    cluster.converged().await;
 
     run_client(&cluster, forwarding, &client, &["put", "traced", "v"]).await;
 
-    let through =
-        |node: usize| [Process::Node(node), Process::Node(leader), Process::Node(forwarding), Process::Client];
-    let is_whole = |trace: &Trace| {
-        trace.is_linked()
-            && trace.has_way(is_server, &[Process::Node(forwarding), Process::Client])
-            && trace.has_way(is_server, &through(leader)[1..])
-            && trace.has_way(is_append, &through(forwarding))
-            && trace.has_way(is_append, &through(other))
-    };
-    let complete = wait_for("the trace is whole", async || clients_trace(&spans).filter(is_whole));
-    // What is missing is of more use than that something is.
-    match tokio::time::timeout(tests::wait::BOUND / 2, complete).await {
-        Ok(trace) => assert!(trace.0.len() >= 5),
-        Err(_) => panic!("{}", clients_trace(&spans).map_or("no trace".to_owned(), |trace| trace.describe())),
-    }
+    let forward = "raft.v1.RaftService/Forward";
+    let served = span(Process::Node(leader), forward, SpanKind::Server, proposal(leader, &[forwarding, other]));
+    let forwarded = span(Process::Node(forwarding), "kv.forward", SpanKind::Client, vec![served]);
+    let mut expected = called("put", "kv.v1.KvService/Put", forwarding, vec![forwarded]);
+    // Before its first write the client asks for the cluster's time, to name the write by it.
+    expected[0].children.push(call("admin.v1.AdminService/Status", forwarding, Vec::new()));
+    let trace = whole_trace(&spans, &expected).await;
+    trace.expect_nested();
+    // When the leader knew of a majority, two logs had been synced.
+    let (_, quorum) = trace.named("raft.quorum_wait").next().expect("the tree is whole");
+    let until = quorum.end_time_unix_nano + CLOCKS_APART_NANOS;
+    let synced = trace.named("wal.fsync").filter(|(_, span)| span.end_time_unix_nano <= until);
+    assert!(synced.count() >= 2, "a majority of logs is synced before the entry is committed");
+    // What is shared is linked, both ways.
+    let links: Vec<usize> = trace.named("wal.fsync").map(|(_, span)| span.links.len()).collect();
+    assert_eq!(links, [1, 1, 1]);
+    let linked = wait_for("the batches are told", async || {
+        let spans = spans.lock().expect("no holder of the lock panics");
+        let is_linked = |batch: &Span| batch.links.iter().any(|link| trace.0.contains_key(&link.span_id));
+        let batches = spans.iter().filter(|(_, span)| span.name == "wal.commit" && is_linked(span));
+        (batches.count() >= 3).then_some(())
+    });
+    linked.await;
+    // Neither the key nor the value is told to anybody.
+    let told = spans.lock().expect("no holder of the lock panics");
+    assert!(!format!("{told:?}").contains("\"traced\""), "the key is in an attribute");
+}
+
+#[tokio::test]
+async fn an_election_is_a_trace_with_the_votes_of_the_others() {
+    let spans = Spans::default();
+    let (mut cluster, _) = traced(&spans).await;
+    let leader = cluster.leader().await;
+    cluster.nodes[leader].kill();
+    let elected = cluster.leader().await;
+    let own = Process::Node(elected);
+    let won = wait_for("the election is told with a vote", async || {
+        let spans = spans.lock().expect("no holder of the lock panics");
+        let mut elections = spans.iter().filter(|(process, span)| *process == own && span.name == "raft.election");
+        let is_whole = |election: &&(Process, Span)| {
+            let trace = spans.iter().filter(|(_, span)| span.trace_id == election.1.trace_id);
+            let trace = Trace(trace.map(|entry| (entry.1.span_id.clone(), entry.clone())).collect());
+            let mut questions =
+                trace.children(&election.1.span_id).filter(|(_, span)| span.name == "raft.request_vote");
+            questions.any(|(_, question)| {
+                let mut votes = trace.children(&question.span_id);
+                votes.any(|(voter, vote)| *voter != own && vote.name == "raft.vote" && vote.kind() == SpanKind::Server)
+            })
+        };
+        elections.find(is_whole).map(|(_, span)| span.clone())
+    });
+    let outcome = won.await.attributes.iter().find(|attribute| attribute.key == "outcome").cloned();
+    assert_eq!(outcome.and_then(|outcome| outcome.value?.value), Some(Value::StringValue("won".to_owned())));
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use engine::kv;
 use proto::admin::v1::admin_service_server::AdminService;
 use proto::admin::v1::{
-    ListMembersRequest, ListMembersResponse, Member, PeerProgress, Role as WireRole, Settings, StatusRequest,
-    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse, UpdateSettingsRequest,
-    UpdateSettingsResponse,
+    GetTraceRequest, GetTraceResponse, ListMembersRequest, ListMembersResponse, ListSlowRequestsRequest,
+    ListSlowRequestsResponse, Member, PeerProgress, Role as WireRole, Settings, StatusRequest, StatusResponse,
+    TransferLeadershipRequest, TransferLeadershipResponse, UpdateSettingsRequest, UpdateSettingsResponse,
 };
 use proto::kv::v1::RequestId;
 use tokio::sync::watch;
@@ -20,12 +20,15 @@ use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
 use super::node::Node;
-use super::validate;
+use super::spans::{slow_request, wire_spans};
+use super::validate::{self, Violation};
 use crate::node::{MemberStatus, NodeStatus, PeerStatus, RequestContext, Role, WriteResult};
 use crate::telemetry::{self, RequestSpan};
 
 /// The admin.v1 service of a node.
 pub(super) struct AdminApi<N> {
+    /// The node's name.
+    pub(super) name: String,
     pub(super) node: N,
     pub(super) status: watch::Receiver<NodeStatus>,
     pub(super) leader: LeaderHint,
@@ -139,6 +142,33 @@ impl<N: Node> AdminService for AdminApi<N> {
         let result = self.update((Arrival::of(&extensions), &metadata), message, &span).await;
         self.finish_of(CallKind::Write, id.as_ref(), span, result)
     }
+
+    // These two are not traced themselves: whoever looks at traces would look at the looking.
+
+    async fn get_trace(&self, request: Request<GetTraceRequest>) -> Result<Response<GetTraceResponse>, Status> {
+        let spans = trace_id(&request.get_ref().trace_id).map(|id| {
+            let trace = telemetry::kept_trace(id);
+            GetTraceResponse { spans: trace.map(|trace| wire_spans(&self.name, trace)).unwrap_or_default() }
+        });
+        self.finish(RequestSpan::NONE, spans)
+    }
+
+    async fn list_slow_requests(
+        &self,
+        request: Request<ListSlowRequestsRequest>,
+    ) -> Result<Response<ListSlowRequestsResponse>, Status> {
+        let max = match request.get_ref().limit {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        let requests = telemetry::slowest(max).into_iter().map(|slow| slow_request(&self.name, slow)).collect();
+        self.finish(RequestSpan::NONE, Ok(ListSlowRequestsResponse { requests }))
+    }
+}
+
+/// What is asked for in a trace's id.
+fn trace_id(bytes: &[u8]) -> Result<[u8; 16], ApiError> {
+    bytes.try_into().map_err(|_| Violation::TraceIdLength { actual_bytes: bytes.len() }.into())
 }
 
 /// A node's status as admin.v1 has it. Each field is named, so that a new one is not forgotten.

@@ -96,6 +96,12 @@ fn administrative() -> Vec<Row> {
     let target = || "n9".to_owned();
     vec![
         row(Violation::SettingMissing, "SETTING_MISSING", "no setting is named", &[]),
+        row(
+            Violation::TraceIdLength { actual_bytes: 8 },
+            "TRACE_ID_LENGTH",
+            "the id of the trace has 8 bytes and has to have 16",
+            &[("expectedBytes", "16"), ("actualBytes", "8")],
+        ),
         (
             ApiError::NotAVoter { target: target() },
             Code::InvalidArgument,

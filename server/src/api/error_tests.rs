@@ -27,6 +27,7 @@ fn number(error: &ApiError) -> usize {
             Violation::RevisionZero => 10,
             Violation::RequestMissing => 11,
             Violation::SettingMissing => 45,
+            Violation::TraceIdLength { .. } => 46,
             Violation::TagReused { .. } => 40,
             Violation::RequestIdMissing => 30,
             Violation::SessionLength { .. } => 31,
@@ -62,7 +63,7 @@ fn number(error: &ApiError) -> usize {
     }
 }
 
-const CASES: usize = 46;
+const CASES: usize = 47;
 
 #[test]
 fn every_case_has_a_row() {

@@ -32,9 +32,6 @@ pub(super) const GET: &str = "kv.v1.KvService/Get";
 pub(super) const DELETE: &str = "kv.v1.KvService/Delete";
 pub(super) const GET_OUTCOME: &str = "kv.v1.KvService/GetOutcome";
 
-/// The attribute of a get's span that tells its consistency level.
-const CONSISTENCY: &str = "kv.consistency";
-
 /// The kv.v1 service of a node.
 pub(super) struct KvApi<N> {
     pub(super) router: Arc<Router<N>>,
@@ -55,7 +52,7 @@ impl<N: Node> KvApi<N> {
         request: Request,
     ) -> Result<Response<Answer>, Status> {
         let measured = Measured { kind: metric_kind(&request), arrived: arrival.moment() };
-        let span = with_consistency(telemetry::server_span(metadata, method), measured.kind);
+        let span = telemetry::server_span(metadata, method).with_consistency_of(measured.kind);
         let (kind, id) = (kind(&request), request_id(&request));
         match self.admit_and_run((arrival, metadata), request, &span).await {
             Ok(answer) => {
@@ -156,14 +153,6 @@ pub(super) fn metric_kind(request: &Request) -> RequestKind {
             Consistency::Quorum => RequestKind::GetQuorum,
             Consistency::Stale => RequestKind::GetStale,
         },
-    }
-}
-
-/// The span of a request, which tells how fresh a get has to be.
-pub(super) fn with_consistency(span: RequestSpan, kind: RequestKind) -> RequestSpan {
-    match kind.consistency() {
-        Some(level) => span.with_text(CONSISTENCY, level),
-        None => span,
     }
 }
 

@@ -23,6 +23,7 @@ mod operation;
 mod pipeline;
 mod reflection;
 mod router;
+mod spans;
 mod validate;
 
 #[cfg(test)]
@@ -121,7 +122,7 @@ fn services_of<N: Node + Clone>(
         request_timeout,
     });
     let leader = LeaderHint::new(status.clone());
-    let admin = AdminApi { node, status, leader, drain, request_timeout };
+    let admin = AdminApi { name: options.name.clone(), node, status, leader, drain, request_timeout };
 
     let reporter = HealthReporter::new();
     let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));

@@ -32,6 +32,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::error::{ApiError, DOMAIN, OUTCOME_TRAILER, PUSHBACK_TRAILER, RUN_ELSEWHERE};
+use super::kv_service::metric_kind;
 use super::leader::{LEADER_ADDRESS, LEADER_NAME};
 use super::limits::{ATTEMPTS_MAX, LEADER_WAIT_MAX, RELAY_ANSWER_MAX, RETRY_PAUSE};
 use super::node::Node;
@@ -362,8 +363,9 @@ impl<N: Node> Router<N> {
         let span =
             span.child("kv.forward", SpanKind::Client).with_method(FORWARD_METHOD).with_text("server.address", name);
         let relay = matches!(receiver, Receiver::Relay(_));
-        let request =
-            ForwardRequest { from: self.name.clone(), relay, question: false, request: Some(operation.to_request()) };
+        let request = operation.to_request();
+        let (kind, begun) = (metric_kind(&request), Instant::now());
+        let request = ForwardRequest { from: self.name.clone(), relay, question: false, request: Some(request) };
         let result = self.forwarder.forward(name, request, deadline, span.context().as_ref()).await;
         let (code, attempt) = match result {
             Ok(response) => match response.response.filter(|answer| operation.is_answered_by(answer)) {
@@ -381,7 +383,7 @@ impl<N: Node> Router<N> {
                 (code, lost(operation, format!("the answer of {member} was lost: {cause}"), deadline_exceeded))
             }
         };
-        span.end(code);
+        span.end_forward(code, (kind, begun), name);
         attempt
     }
 

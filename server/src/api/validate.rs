@@ -14,6 +14,9 @@ use crate::node::Get;
 /// The length of a session's id: 128 random bits.
 const SESSION_BYTES: usize = 16;
 
+/// The length of the id of a trace, by the W3C's trace context.
+const TRACE_ID_BYTES: usize = 16;
+
 /// Which rule of the interface a request breaks. The field of each is fixed, but for those that name it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Violation {
@@ -45,6 +48,8 @@ pub(super) enum Violation {
     RequestId(InvalidRequestId),
     #[error("no setting is named")]
     SettingMissing,
+    #[error("the id of the trace has {actual_bytes} bytes and has to have {TRACE_ID_BYTES}")]
+    TraceIdLength { actual_bytes: usize },
     #[error("the request is missing")]
     RequestMissing,
     #[error("another request with the tag {tag} is under way on the stream")]
@@ -84,6 +89,7 @@ impl Violation {
                 ("request_id.acknowledged_below", "REQUEST_ID_ACKNOWLEDGED_AHEAD")
             }
             Self::SettingMissing => ("lease_reads", "SETTING_MISSING"),
+            Self::TraceIdLength { .. } => ("trace_id", "TRACE_ID_LENGTH"),
             Self::RequestMissing => ("request", "REQUEST_MISSING"),
             Self::TagReused { .. } => ("requests.tag", "TAG_REUSED"),
         };
@@ -98,6 +104,9 @@ impl Violation {
             Self::ModeUnknown { number } | Self::ConsistencyUnknown { number } => shape.with("number", number),
             Self::SessionLength { actual_bytes } => {
                 shape.with("expectedBytes", &SESSION_BYTES).with("actualBytes", actual_bytes)
+            }
+            Self::TraceIdLength { actual_bytes } => {
+                shape.with("expectedBytes", &TRACE_ID_BYTES).with("actualBytes", actual_bytes)
             }
             Self::RequestId(InvalidRequestId::AcknowledgedAhead { sequence, acknowledged_below }) => {
                 shape.with("sequence", sequence).with("acknowledgedBelow", acknowledged_below)

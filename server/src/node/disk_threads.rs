@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use engine::disk::Disk;
 use engine::wal::{Completion, Executor, Reader, Work};
@@ -19,20 +20,32 @@ use tracing::warn;
 use super::disk_space::watch_space;
 use super::snapshot_thread::run_paced;
 use crate::telemetry::Pulse;
+use crate::timed_disk::{SyncTime, take_last_sync};
 
 /// The log has at most one commit and one preparation under way, and the core one fetch a follower; ten times that.
 const WAITING_MAX: usize = 64;
 
 /// Something that a disk thread has finished.
 pub(super) enum Done {
-    /// Work of the log.
-    Work(Completion),
+    /// Work of the log; if it was a batch of entries, when.
+    Work(Completion, Option<BatchTime>),
     /// Old entries for a follower; none if they could not be read.
     Fetched(Fetch, Vec<Entry>),
     /// Work of the snapshots.
     Snapshot(SnapshotCompletion),
     /// The disk has so many bytes left.
     FreeBytes(u64),
+}
+
+/// When a batch was written to the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchTime {
+    /// When the thread began with it.
+    pub(super) begun: Instant,
+    /// When it was synced.
+    pub(super) sync: SyncTime,
+    /// Its size in bytes.
+    pub(super) bytes: u64,
 }
 
 /// What the threads work with.
@@ -157,9 +170,12 @@ fn work_loop(
     move || {
         for work in work {
             pulse.beat();
+            let (begun, bytes) = (Instant::now(), work.commit_bytes());
             let completion = executor.run(work);
             pulse.rest();
-            if done.blocking_send(Done::Work(completion)).is_err() {
+            let sync = take_last_sync();
+            let batch = bytes.zip(sync).map(|(bytes, sync)| BatchTime { begun, sync, bytes });
+            if done.blocking_send(Done::Work(completion, batch)).is_err() {
                 return;
             }
         }

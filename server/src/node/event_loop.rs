@@ -7,6 +7,7 @@
 
 mod answers;
 mod batches;
+mod following;
 mod reads;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,16 +23,19 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
 use super::batch::Pending;
+use super::deeds::Deeds;
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
 use super::handle::{TransferError, Unavailable};
+use super::journey::{Journey, write_kind};
 use super::request::{Request, Write};
 use super::roster::Roster;
 use super::status::NodeStatus;
+use super::timeline::Timeline;
 use super::traces::Traces;
 use super::waiters::{Waiter, WriteWaiter};
 use crate::number_hash::NumberHash;
 use crate::story;
-use crate::telemetry::{Pulse, RequestSpan};
+use crate::telemetry::{self, Pulse};
 use crate::transport::{Board, Inbound, InboxReceivers, Lane, Links};
 
 /// The core's unit of time. Fine enough that randomised election timeouts differ, coarse enough to cost nothing.
@@ -114,7 +118,11 @@ pub(super) struct EventLoop {
     waiters: HashMap<Ticket, Waiter, NumberHash>,
     next_ticket: u64,
     traces: Traces,
+    deeds: Deeds,
+    timeline: Timeline,
     started: Instant,
+    /// When what the turn takes had begun to arrive.
+    turn_began: Instant,
     ticks: u64,
     last_append_tick: u64,
     snapshot_work_under_way: usize,
@@ -131,13 +139,17 @@ pub(super) struct EventLoop {
 impl EventLoop {
     pub(super) fn new(mut parts: Parts) -> Self {
         parts.engine.narrate(parts.narrate);
-        let traces = Traces::new(parts.roster.own_name());
+        let (traces, deeds) = (Traces::new(parts.roster.own_name()), Deeds::new(parts.roster.own_name()));
+        let now = Instant::now();
         Self {
             parts,
             waiters: HashMap::default(),
             next_ticket: 0,
             traces,
-            started: Instant::now(),
+            deeds,
+            timeline: Timeline::default(),
+            started: now,
+            turn_began: now,
             ticks: 0,
             last_append_tick: 0,
             snapshot_work_under_way: 0,
@@ -181,6 +193,7 @@ impl EventLoop {
             Some(request) = parts.requests.recv() => Arrival::Request(request),
             Some(inbound) = parts.inbox.side.recv(), if takes_side => Arrival::Inbound(inbound),
         };
+        self.turn_began = Instant::now();
         let ticked = matches!(first, Arrival::Tick);
         let mut operations = 0;
         match first {
@@ -228,7 +241,7 @@ impl EventLoop {
 
     fn take_done(&mut self, done: Done) -> Result<(), LoopError> {
         match done {
-            Done::Work(completion) => self.parts.engine.completed(completion)?,
+            Done::Work(completion, batch) => self.take_work(completion, batch)?,
             Done::Fetched(fetch, entries) => self.parts.engine.fetched(fetch, entries),
             Done::Snapshot(completion) => {
                 self.snapshot_work_under_way -= 1;
@@ -241,13 +254,7 @@ impl EventLoop {
 
     fn take_inbound(&mut self, inbound: Inbound) {
         match inbound {
-            Inbound::Message { message, traces } => {
-                let term = message.term;
-                match self.parts.engine.message(message) {
-                    Ok(()) => self.traces.received(term, &traces),
-                    Err(refused) => self.count_dropped(refused.as_str()),
-                }
-            }
+            Inbound::Message { message, traces } => self.take_message(message, &traces),
             Inbound::Replica(message) => self.parts.engine.replica_message(message),
             Inbound::Side(message) => self.parts.engine.side_message(message),
             Inbound::Unreachable(peer) => self.parts.engine.unreachable(peer),
@@ -308,8 +315,8 @@ impl EventLoop {
         }
         let ticket = self.ticket();
         let now_ms = self.now_ms();
-        let waiter =
-            WriteWaiter { answer: write.answer, claim: write.claim, trace: write.trace, proposal: RequestSpan::NONE };
+        let journey = Journey::new(write_kind(&write.request), (write.asked, self.turn_began), write.trace);
+        let waiter = WriteWaiter { answer: write.answer, claim: write.claim, journey };
         self.waiters.insert(ticket, Waiter::Write(waiter));
         self.parts.engine.write(ticket, &write.request, now_ms);
     }
@@ -340,20 +347,18 @@ impl EventLoop {
 
     /// Forgets requests whose callers have gone away, so that they do not count against the limits.
     fn forget_abandoned(&mut self) {
-        let (engine, now) = (&mut self.parts.engine, Instant::now());
-        self.waiters.retain(|ticket, waiter| {
-            let keep = !waiter.is_abandoned(now);
-            if !keep {
-                engine.cancel(*ticket);
-            }
-            keep
-        });
-        self.traces.forget_old(self.started.elapsed());
+        let now = Instant::now();
+        for (ticket, waiter) in self.waiters.extract_if(|_, waiter| waiter.is_abandoned(now)) {
+            self.parts.engine.cancel(ticket);
+            waiter.into_journey().end(now, &self.timeline, |node| self.parts.roster.name(node));
+        }
+        self.traces.forget_old(now);
+        telemetry::forget_old(now);
     }
 
     /// Does what the engine wants done after a turn.
     fn carry_out(&mut self) -> Result<(), LoopError> {
-        let mut output = self.parts.engine.output()?;
+        let mut output = self.output()?;
         // Before the messages: they carry the traces of what was proposed.
         for (ticket, answer) in output.answers.drain(..) {
             self.answer(ticket, answer);
@@ -361,8 +366,7 @@ impl EventLoop {
         self.parts.engine.reuse(output.answers);
         self.wake_callers();
         for message in output.messages {
-            self.traces.sending(&message);
-            let (to, traces) = (message.to, self.traces.of_entries(&message));
+            let (to, traces) = (message.to, self.traces_of(&message));
             if let Err(undelivered) = self.parts.links.send(message, traces)
                 && undelivered.lane == Lane::AppendRequests
             {
@@ -415,6 +419,7 @@ impl EventLoop {
         match event {
             Event::Raft(event) => {
                 self.changed = true;
+                self.deeds.tell(event, |node| self.parts.roster.name(node));
                 self.parts.roster.log(event);
             }
             Event::Appended { .. } | Event::Durable { .. } | Event::Committed { .. } | Event::Applied { .. } => {}

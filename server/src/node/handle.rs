@@ -195,7 +195,7 @@ impl NodeHandle {
     pub async fn write(&self, request: kv::Request, context: RequestContext) -> Result<WriteResult, WriteError> {
         let (answer, receiver) = oneshot::channel();
         let claim = Arc::new(Claim::default());
-        let write = Write { request, claim: Arc::clone(&claim), trace: context.trace, answer };
+        let write = Write { request, claim: Arc::clone(&claim), trace: context.trace, asked: Instant::now(), answer };
         self.submit(Request::Write(write))?;
         match timeout_at(context.deadline.into(), receiver).await {
             Ok(Ok(result)) => result,
@@ -216,7 +216,7 @@ impl NodeHandle {
     /// A read changes nothing, so every error may be answered by trying again.
     pub async fn read(&self, get: Get, context: RequestContext) -> Result<ReadResult, ReadError> {
         let (answer, receiver) = oneshot::channel();
-        self.submit(Request::Read(Read { get, answer }))?;
+        self.submit(Request::Read(Read { get, trace: context.trace, asked: Instant::now(), answer }))?;
         match timeout_at(context.deadline.into(), receiver).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Unavailable::Draining.into()),

@@ -4,15 +4,18 @@
 
 mod batch;
 mod bootstrap;
+mod deeds;
 mod disk_space;
 mod disk_threads;
 mod event_loop;
 mod handle;
+mod journey;
 mod request;
 mod roster;
 mod snapshot_thread;
 mod start;
 mod status;
+mod timeline;
 mod traces;
 mod waiters;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use engine::Consistency;
@@ -37,6 +38,8 @@ pub(super) struct Write {
     pub(super) request: kv::Request,
     pub(super) claim: Arc<Claim>,
     pub(super) trace: Option<TraceContext>,
+    /// When it was handed over.
+    pub(super) asked: Instant,
     pub(super) answer: oneshot::Sender<Result<WriteResult, WriteError>>,
 }
 
@@ -54,6 +57,9 @@ pub struct Get {
 /// A read on its way to the loop.
 pub(super) struct Read {
     pub(super) get: Get,
+    pub(super) trace: Option<TraceContext>,
+    /// When it was handed over.
+    pub(super) asked: Instant,
     pub(super) answer: oneshot::Sender<Result<ReadResult, ReadError>>,
 }
 

@@ -23,7 +23,7 @@ use super::handle::NodeHandle;
 use super::request::Request;
 use super::roster::Roster;
 use super::status::NodeStatus;
-use crate::telemetry::Pulse;
+use crate::telemetry::{Pulse, Stage, record_root};
 use crate::transport::{Board, Inbox, Links, PeerAddress, PeerForwarder, PeerService, ServiceParts, spawn_peers};
 
 /// How many requests may wait for the loop. It takes them within a turn, so this is what arrives during one turn under
@@ -261,6 +261,11 @@ async fn open_engine(setup: &Setup, cluster: &Cluster) -> Result<Result<engine::
         identity.store(setup.disk.as_ref())?;
         setup.board.set_identity(identity);
     }
+    let recovered =
+        Stage::new("node.recover", begun, Instant::now()).with_text("raft.node.id", &setup.identity.member.name);
+    record_root(
+        recovered.with_number("wal.bytes", opened.report.bytes).with_number("wal.entries", opened.report.entries),
+    );
     tell_recovery(&opened, begun.elapsed());
     Ok(Ok(opened))
 }

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::batch::{Action, Mark, Pending};
 use super::handle::{ReadError, ReadResult, Unavailable, WriteError, WriteResult};
+use super::journey::Journey;
 use super::request::Claim;
-use crate::telemetry::{RequestSpan, TraceContext};
 
 /// A caller that waits.
 pub(super) enum Waiter {
@@ -22,6 +22,7 @@ pub(super) enum Waiter {
 /// A caller that waits for a read.
 pub(super) struct ReadWaiter {
     pub(super) answer: oneshot::Sender<Result<ReadResult, ReadError>>,
+    pub(super) journey: Journey,
     /// As with [`Get::min_revision`](super::request::Get::min_revision).
     pub(super) min_revision: Revision,
 }
@@ -30,9 +31,7 @@ pub(super) struct ReadWaiter {
 pub(super) struct WriteWaiter {
     pub(super) answer: oneshot::Sender<Result<WriteResult, WriteError>>,
     pub(super) claim: Arc<Claim>,
-    pub(super) trace: Option<TraceContext>,
-    /// The span from the proposal to the application; it ends when the waiter is dropped.
-    pub(super) proposal: RequestSpan,
+    pub(super) journey: Journey,
 }
 
 /// A caller that waits for an operation of a batch.
@@ -44,22 +43,7 @@ pub(super) struct BatchWaiter {
     pub(super) action: Action,
     /// When the caller stops waiting, whether it says so or not.
     pub(super) deadline: Instant,
-    pub(super) traced: Option<Box<Traced>>,
-}
-
-/// What is kept of an operation of a batch that is traced.
-pub(super) struct Traced {
-    pub(super) context: TraceContext,
-    /// As with [`WriteWaiter::proposal`].
-    pub(super) proposal: RequestSpan,
-}
-
-impl WriteWaiter {
-    pub(super) fn answer(self, result: Result<WriteResult, WriteError>) {
-        drop(self.proposal);
-        // A caller that has gone away wants no answer.
-        let _ = self.answer.send(result);
-    }
+    pub(super) journey: Journey,
 }
 
 impl BatchWaiter {
@@ -79,6 +63,24 @@ impl Waiter {
             Self::Write(waiter) => waiter.answer.is_closed(),
             Self::Read(waiter) => waiter.answer.is_closed(),
             Self::Batch(waiter) => waiter.deadline <= now || waiter.pending.is_closed(),
+        }
+    }
+
+    /// What is remembered of its way.
+    pub(super) fn journey_mut(&mut self) -> &mut Journey {
+        match self {
+            Self::Write(waiter) => &mut waiter.journey,
+            Self::Read(waiter) => &mut waiter.journey,
+            Self::Batch(waiter) => &mut waiter.journey,
+        }
+    }
+
+    /// What is remembered of its way, when that is over.
+    pub(super) fn into_journey(self) -> Journey {
+        match self {
+            Self::Write(waiter) => waiter.journey,
+            Self::Read(waiter) => waiter.journey,
+            Self::Batch(waiter) => waiter.journey,
         }
     }
 

@@ -16,25 +16,24 @@ const TRACESTATE_BYTES_MAX: usize = 512;
 /// The length of a `traceparent` of version 00, in bytes.
 const TRACEPARENT_BYTES: usize = 55;
 
-/// The W3C trace context of a sampled request: what a `traceparent` header carries.
+/// The W3C trace context of a span: what `traceparent` and `tracestate` headers carry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TraceContext {
-    traceparent: String,
-    tracestate: Option<String>,
+    pub(super) span: Parent,
+    tracestate: Option<Box<str>>,
 }
 
 impl TraceContext {
-    /// Wraps the value of a `traceparent` header. It is checked when it is used: a span is never made a child of a
-    /// malformed parent.
+    /// Reads the value of a `traceparent` header; none if it is malformed.
     #[must_use]
-    pub fn new(traceparent: String) -> Self {
-        Self { traceparent, tracestate: None }
+    pub fn parse(traceparent: &str) -> Option<Self> {
+        Some(Self { span: Parent::parse(traceparent)?, tracestate: None })
     }
 
     /// The value of a `traceparent` header.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.traceparent
+    pub fn traceparent(&self) -> String {
+        self.span.to_header()
     }
 
     /// The value of a `tracestate` header, if there is one.
@@ -43,33 +42,39 @@ impl TraceContext {
         self.tracestate.as_deref()
     }
 
-    /// The context of a span of ours, to be carried to its children.
-    pub(super) fn of_span(span: &SpanContext) -> Self {
-        let parent =
-            Parent { trace_id: span.trace_id(), span_id: span.span_id(), sampled: span.trace_flags().is_sampled() };
-        let state = span.trace_state().header();
-        Self { traceparent: parent.to_header(), tracestate: (!state.is_empty()).then_some(state) }
+    /// Whether the span is recorded by whoever made it.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.span.sampled
     }
 
-    /// The context as OpenTelemetry has it, if it is well-formed.
-    pub(super) fn to_span_context(&self) -> Option<SpanContext> {
-        let parent = Parent::parse(&self.traceparent)?;
+    /// The context of another span in the same trace.
+    pub(super) fn with_span(&self, span_id: SpanId) -> Self {
+        Self { span: Parent { span_id, sampled: true, ..self.span }, tracestate: self.tracestate.clone() }
+    }
+
+    /// The context of the first span of a trace.
+    pub(super) fn root(trace_id: TraceId, span_id: SpanId) -> Self {
+        Self { span: Parent { trace_id, span_id, sampled: true }, tracestate: None }
+    }
+
+    /// The context as OpenTelemetry has it.
+    pub(super) fn to_span_context(&self, is_remote: bool) -> SpanContext {
         let state = self.tracestate.as_deref().and_then(|state| state.parse::<TraceState>().ok()).unwrap_or_default();
-        let flags = TraceFlags::default().with_sampled(parent.sampled);
-        Some(SpanContext::new(parent.trace_id, parent.span_id, flags, true, state))
+        let flags = TraceFlags::default().with_sampled(self.span.sampled);
+        SpanContext::new(self.span.trace_id, self.span.span_id, flags, is_remote, state)
     }
 }
 
 /// The trace context in the metadata of a request, if it is well-formed and its caller sampled it.
 #[must_use]
 pub fn extract(metadata: &MetadataMap) -> Option<TraceContext> {
-    let (parent, traceparent) = parent(metadata)?;
-    parent.sampled.then(|| TraceContext { traceparent: traceparent.to_owned(), tracestate: tracestate(metadata) })
+    parent(metadata).filter(TraceContext::is_sampled)
 }
 
 /// Writes a trace context into the metadata of an outgoing request.
 pub fn inject(trace: &TraceContext, metadata: &mut MetadataMap) {
-    if let Ok(value) = MetadataValue::try_from(trace.as_str()) {
+    if let Ok(value) = MetadataValue::try_from(trace.traceparent()) {
         metadata.insert(TRACEPARENT, value);
     }
     if let Some(Ok(value)) = trace.tracestate().map(MetadataValue::try_from) {
@@ -77,10 +82,13 @@ pub fn inject(trace: &TraceContext, metadata: &mut MetadataMap) {
     }
 }
 
-/// The caller's span in the metadata of a request, sampled or not, with the header that names it.
-pub(super) fn parent(metadata: &MetadataMap) -> Option<(Parent, &str)> {
+/// The caller's span in the metadata of a request, sampled or not.
+pub(super) fn parent(metadata: &MetadataMap) -> Option<TraceContext> {
     let header = metadata.get(TRACEPARENT)?.to_str().ok()?;
-    Some((Parent::parse(header)?, header))
+    let span = Parent::parse(header)?;
+    // What is not sampled has no use for it.
+    let tracestate = if span.sampled { tracestate(metadata) } else { None };
+    Some(TraceContext { span, tracestate: tracestate.map(Into::into) })
 }
 
 /// The `tracestate` in the metadata of a request. Several entries count as one list.
@@ -99,7 +107,7 @@ fn tracestate(metadata: &MetadataMap) -> Option<String> {
     (!list.is_empty()).then_some(list)
 }
 
-/// What a `traceparent` header says.
+/// What a `traceparent` header says of a span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Parent {
     pub(super) trace_id: TraceId,
@@ -207,7 +215,7 @@ mod tests {
         metadata.append(TRACESTATE, MetadataValue::from_static("a=1"));
         metadata.append(TRACESTATE, MetadataValue::from_static("b=2"));
         let trace = extract(&metadata).expect("sampled");
-        assert_eq!((trace.as_str(), trace.tracestate()), (HEADER, Some("a=1,b=2")));
+        assert_eq!((trace.traceparent().as_str(), trace.tracestate()), (HEADER, Some("a=1,b=2")));
 
         let mut outgoing = MetadataMap::new();
         inject(&trace, &mut outgoing);
@@ -229,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_context_that_a_peer_made_up_becomes_no_parent() {
-        assert!(TraceContext::new("nonsense".to_owned()).to_span_context().is_none());
-        assert!(TraceContext::new(HEADER.to_owned()).to_span_context().is_some());
+        assert!(TraceContext::parse("nonsense").is_none());
+        assert!(TraceContext::parse(HEADER).is_some());
     }
 }

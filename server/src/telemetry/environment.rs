@@ -38,6 +38,14 @@ impl Sampler {
     /// Follows the caller; samples everything that has none. This is the standard's default.
     pub const PARENT_BASED_ALWAYS_ON: Self = Self { parent_based: true, root: Root::Always };
 
+    /// Follows the caller; samples nothing that has none. This is ours where nothing is exported.
+    pub const PARENT_BASED_ALWAYS_OFF: Self = Self { parent_based: true, root: Root::Never };
+
+    /// Whether nothing is ever sampled, whatever a caller says.
+    pub(super) fn is_always_off(self) -> bool {
+        self == Self { parent_based: false, root: Root::Never }
+    }
+
     /// Reads `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
     fn parse(name: &str, argument: Option<&str>) -> Result<Self, String> {
         let (parent_based, rule) = match name.strip_prefix("parentbased_") {
@@ -105,23 +113,47 @@ fn bound(ratio: f64) -> u64 {
     (ratio * (1_u64 << (u64::BITS - RATIO_SHIFT)) as f64) as u64
 }
 
+/// How requests are traced.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TraceSettings {
+    /// Which requests are traced.
+    pub sampler: Sampler,
+    /// How traces are exported; if they are not, the node remembers those of lately all the same.
+    pub export: Option<ExportSettings>,
+}
+
 /// How traces are exported.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ExportSettings {
-    /// Which requests are traced.
-    pub sampler: Sampler,
     /// Whether the environment names the service, so that our own name does not.
     pub service_named: bool,
 }
 
-/// What the environment asks for: none if no export. What was not understood is added to `warnings`.
-pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Option<ExportSettings> {
+/// What the environment asks for: none if nothing is to be traced. What was not understood is added to `warnings`.
+pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Option<TraceSettings> {
     // An empty value counts as absent, says the specification.
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
 
     if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return None;
     }
+    let export = read_export(&variable, warnings);
+    let default = match export {
+        Some(_) => Sampler::PARENT_BASED_ALWAYS_ON,
+        None => Sampler::PARENT_BASED_ALWAYS_OFF,
+    };
+    let sampler = match variable("OTEL_TRACES_SAMPLER") {
+        None => default,
+        Some(name) => Sampler::parse(&name, variable("OTEL_TRACES_SAMPLER_ARG").as_deref()).unwrap_or_else(|reason| {
+            warnings.push(format!("{reason}: the default sampler is used"));
+            default
+        }),
+    };
+    Some(TraceSettings { sampler, export })
+}
+
+/// How the environment asks traces to be exported, if it does.
+fn read_export(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Option<ExportSettings> {
     let endpoint = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"));
     match variable("OTEL_TRACES_EXPORTER").as_deref() {
         Some("otlp") => {}
@@ -137,17 +169,10 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec
         warnings.push(format!("the OTLP protocol {other} is not supported, only grpc: traces are not exported"));
         return None;
     }
-    let sampler = match variable("OTEL_TRACES_SAMPLER") {
-        None => Sampler::PARENT_BASED_ALWAYS_ON,
-        Some(name) => Sampler::parse(&name, variable("OTEL_TRACES_SAMPLER_ARG").as_deref()).unwrap_or_else(|reason| {
-            warnings.push(format!("{reason}: the default sampler is used"));
-            Sampler::PARENT_BASED_ALWAYS_ON
-        }),
-    };
     let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     let service_named = variable("OTEL_SERVICE_NAME").is_some()
         || attributes.split(',').any(|pair| pair.trim_start().starts_with("service.name="));
-    Some(ExportSettings { sampler, service_named })
+    Some(ExportSettings { service_named })
 }
 
 #[cfg(test)]
@@ -157,7 +182,7 @@ mod tests {
     const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
-    fn read_pairs(pairs: &[(&str, &str)]) -> (Option<ExportSettings>, Vec<String>) {
+    fn read_pairs(pairs: &[(&str, &str)]) -> (Option<TraceSettings>, Vec<String>) {
         let mut warnings = Vec::new();
         let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let settings = read(&lookup, &mut warnings);
@@ -171,10 +196,20 @@ mod tests {
             &[("OTEL_SERVICE_NAME", "x"), ("OTEL_TRACES_SAMPLER", "always_on")],
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")],
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317"), ("OTEL_TRACES_EXPORTER", "none")],
-            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317"), ("OTEL_SDK_DISABLED", "TRUE")],
         ] {
-            assert_eq!(read_pairs(pairs), (None, Vec::new()), "{pairs:?}");
+            let (settings, warnings) = read_pairs(pairs);
+            assert_eq!((settings.expect("callers are followed").export, warnings), (None, Vec::new()), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn without_an_export_callers_are_followed_and_with_tracing_switched_off_nobody() {
+        let sampler = |pairs: &[(&str, &str)]| read_pairs(pairs).0.map(|settings| settings.sampler);
+        assert_eq!(sampler(&[]), Some(Sampler::PARENT_BASED_ALWAYS_OFF));
+        let always_on = Sampler { parent_based: false, root: Root::Always };
+        assert_eq!(sampler(&[("OTEL_TRACES_SAMPLER", "always_on")]), Some(always_on));
+        let disabled = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317"), ("OTEL_SDK_DISABLED", "TRUE")];
+        assert_eq!(sampler(&disabled), None);
     }
 
     #[test]
@@ -185,7 +220,8 @@ mod tests {
             &[("OTEL_TRACES_EXPORTER", "otlp")],
             &[("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
         ] {
-            let expected = ExportSettings { sampler: Sampler::PARENT_BASED_ALWAYS_ON, service_named: false };
+            let export = Some(ExportSettings { service_named: false });
+            let expected = TraceSettings { sampler: Sampler::PARENT_BASED_ALWAYS_ON, export };
             assert_eq!(read_pairs(pairs), (Some(expected), Vec::new()), "{pairs:?}");
         }
     }
@@ -197,7 +233,7 @@ mod tests {
             &[("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
         ] {
             let (settings, warnings) = read_pairs(pairs);
-            assert_eq!((settings, warnings.len()), (None, 1), "{pairs:?}");
+            assert_eq!((settings.and_then(|settings| settings.export), warnings.len()), (None, 1), "{pairs:?}");
         }
         for sampler in [("OTEL_TRACES_SAMPLER", "xray"), ("OTEL_TRACES_SAMPLER_ARG", "1.5")] {
             let base = [("OTEL_TRACES_EXPORTER", "otlp"), sampler, ("OTEL_TRACES_SAMPLER", "traceidratio")];
@@ -210,11 +246,13 @@ mod tests {
     #[test]
     fn the_service_is_named_by_either_variable() {
         let on = ("OTEL_TRACES_EXPORTER", "otlp");
+        let export = |pairs: &[(&str, &str)]| read_pairs(pairs).0.and_then(|settings| settings.export);
+        let is_named = |pairs: &[(&str, &str)]| export(pairs).expect("it is exported").service_named;
         for named in [("OTEL_SERVICE_NAME", "x"), ("OTEL_RESOURCE_ATTRIBUTES", "a=b, service.name=x")] {
-            assert!(read_pairs(&[on, named]).0.expect("exported").service_named);
+            assert!(is_named(&[on, named]));
         }
         let other = ("OTEL_RESOURCE_ATTRIBUTES", "my.service.name=x");
-        assert!(!read_pairs(&[on, other]).0.expect("exported").service_named);
+        assert!(!is_named(&[on, other]));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Switching logs and traces on at the start, and off at the end.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::environment::{self, ExportSettings};
 use super::reporting::Reporting;
-use super::span::Tracing;
+use super::tracer::Tracer;
 use crate::config::LogFormat;
 
 /// The service's name in traces unless the environment gives another.
@@ -56,7 +56,7 @@ pub enum TelemetryError {
 #[derive(Debug)]
 #[must_use = "spans that are still queued are lost without shutdown"]
 pub struct TelemetryGuard {
-    provider: Option<SdkTracerProvider>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// Switches on logs, to standard error, and the export of traces if the environment asks for it. It is called once, in
@@ -72,28 +72,32 @@ pub fn init(options: &TelemetryOptions) -> Result<TelemetryGuard, TelemetryError
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let provider = settings.and_then(|settings| match SpanExporter::builder().with_tonic().build() {
-        Ok(exporter) => Some(install(exporter, &settings, &options.node_name)),
+    let tracer = settings.map(|settings| {
+        let exporter = settings.export.and_then(|export| exporter(&export, &options.node_name));
+        if exporter.is_some() {
+            tracing::info!(sampler = %settings.sampler, "traces are exported");
+        }
+        Arc::new(Tracer::new(SERVICE_NAME, settings.sampler, exporter))
+    });
+    if let Some(tracer) = &tracer {
+        Arc::clone(tracer).install();
+    }
+    Ok(TelemetryGuard { tracer })
+}
+
+/// What takes spans off to the collector: a bounded queue, and a thread of its own behind it.
+fn exporter(settings: &ExportSettings, node_name: &str) -> Option<Box<dyn SpanProcessor>> {
+    match SpanExporter::builder().with_tonic().build() {
+        Ok(exporter) => {
+            let mut processor = BatchSpanProcessor::builder(Reporting::new(exporter)).build();
+            processor.set_resource(&resource(settings, node_name));
+            Some(Box::new(processor))
+        }
         Err(error) => {
             tracing::warn!(%error, "traces are not exported");
             None
         }
-    });
-    Ok(TelemetryGuard { provider })
-}
-
-fn install(exporter: SpanExporter, settings: &ExportSettings, node_name: &str) -> SdkTracerProvider {
-    let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(Reporting::new(exporter))
-        // Only requests that our own sampler took reach this.
-        .with_sampler(Sampler::AlwaysOn)
-        .with_resource(resource(settings, node_name))
-        .build();
-    let tracing = Tracing { tracer: provider.tracer(SERVICE_NAME), sampler: settings.sampler };
-    if tracing.install() {
-        tracing::info!(sampler = %settings.sampler, "traces are exported");
     }
-    provider
 }
 
 /// What every span says of its process. The environment's own attributes are there beside ours.
@@ -134,9 +138,11 @@ where
 impl TelemetryGuard {
     /// Sends off the spans that are still queued, for no longer than two seconds.
     pub async fn shutdown(self) {
-        let Some(provider) = self.provider else { return };
+        let Some(tracer) = self.tracer else { return };
         // The exporter needs the runtime to send: on one of its threads this call would wait for itself.
-        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
+        let flushed = tokio::task::spawn_blocking(move || {
+            tracer.exporter().map_or(Ok(()), |exporter| exporter.shutdown_with_timeout(SHUTDOWN_TIMEOUT))
+        });
         match tokio::time::timeout(SHUTDOWN_TIMEOUT, flushed).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans may be lost"),

@@ -85,6 +85,22 @@ impl RequestKind {
         }
     }
 
+    /// The method's full name, without the leading slash.
+    pub(super) const fn full_method(self) -> &'static str {
+        match self {
+            Self::Put => "kv.v1.KvService/Put",
+            Self::GetLinearizable | Self::GetQuorum | Self::GetStale => "kv.v1.KvService/Get",
+            Self::Delete => "kv.v1.KvService/Delete",
+            Self::GetOutcome => "kv.v1.KvService/GetOutcome",
+        }
+    }
+
+    /// Whether it reads a key.
+    #[must_use]
+    pub fn is_get(self) -> bool {
+        self.consistency().is_some()
+    }
+
     /// The consistency level of a get.
     #[must_use]
     pub fn consistency(self) -> Option<&'static str> {

@@ -14,18 +14,24 @@
 mod context;
 mod environment;
 mod init;
+mod journal;
 mod metrics;
 mod pulse;
 mod reporting;
 mod span;
+mod stage;
+mod tracer;
 
 #[cfg(test)]
 mod tests;
 
 pub use context::{TraceContext, extract, inject};
-pub use environment::{ExportSettings, Sampler};
+pub use environment::{ExportSettings, Sampler, TraceSettings};
 pub use init::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
+pub use journal::{KeptTrace, SlowTrace};
 pub use metrics::{METRICS_CONTENT_TYPE, Measured, Metrics, RequestKind};
 pub use opentelemetry::trace::SpanKind;
 pub use pulse::Pulse;
-pub use span::{RequestSpan, child_span, pipelined_span, server_span};
+pub use span::{RequestSpan, child_span, own_span, pipelined_span, server_span};
+pub use stage::{Stage, forget_old, is_slow, record, record_root, record_slow, reserve};
+pub use tracer::{kept_trace, slowest, unix_nanos};

@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider as _};
+use opentelemetry::trace::{SpanId, SpanKind, Status};
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{SimpleSpanProcessor, SpanData, SpanExporter};
 use tonic::Code;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use super::environment::{ExportSettings, Sampler};
 use super::init::{resource, subscriber};
 use super::reporting::Reporting;
-use super::span::{RequestSpan, Tracing};
+use super::span::RequestSpan;
+use super::tracer::Tracer;
 use super::{TraceContext, inject};
 use crate::config::LogFormat;
 
@@ -31,12 +32,9 @@ impl SpanExporter for Exported {
 }
 
 impl Exported {
-    fn tracing(&self) -> Tracing {
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(self.clone())
-            .with_sampler(opentelemetry_sdk::trace::Sampler::AlwaysOn)
-            .build();
-        Tracing { tracer: provider.tracer("test"), sampler: Sampler::PARENT_BASED_ALWAYS_ON }
+    fn tracer(&self) -> Arc<Tracer> {
+        let exporter = Box::new(SimpleSpanProcessor::new(self.clone()));
+        Arc::new(Tracer::new("test", Sampler::PARENT_BASED_ALWAYS_ON, Some(exporter)))
     }
 
     fn take(&self) -> Vec<SpanData> {
@@ -57,8 +55,8 @@ fn attribute(span: &SpanData, key: &str) -> Option<String> {
 #[test]
 fn a_request_of_an_unsampled_trace_builds_nothing() {
     let exported = Exported::default();
-    let tracing = exported.tracing();
-    let span = tracing.server_span(&metadata(UNSAMPLED), METHOD);
+    let tracer = exported.tracer();
+    let span = tracer.server_span(&metadata(UNSAMPLED), METHOD);
     assert_eq!(span.context(), None);
     let child = span.child("raft.propose", SpanKind::Internal);
     assert_eq!(child.context(), None);
@@ -73,15 +71,15 @@ fn a_request_of_an_unsampled_trace_builds_nothing() {
 #[test]
 fn a_chain_of_spans_keeps_the_trace_and_its_order() {
     let exported = Exported::default();
-    let tracing = exported.tracing();
-    let server = tracing.server_span(&metadata(SAMPLED), METHOD);
+    let tracer = exported.tracer();
+    let server = tracer.server_span(&metadata(SAMPLED), METHOD);
     let trace = server.context().expect("sampled");
 
     // The context goes through another request's metadata, as between two nodes.
     let mut outgoing = MetadataMap::new();
     inject(&trace, &mut outgoing);
     let trace = super::extract(&outgoing).expect("sampled");
-    let append = tracing.child_span(&trace, "raft.append".into(), SpanKind::Server).with_number("raft.index", 7);
+    let append = tracer.child_span(&trace, "raft.append".into(), SpanKind::Server).with_number("raft.index", 7);
     drop(append.with_text("raft.node.id", "n2"));
     server.end(Code::Ok);
 
@@ -105,7 +103,7 @@ fn a_chain_of_spans_keeps_the_trace_and_its_order() {
 #[test]
 fn a_request_without_a_parent_starts_a_trace() {
     let exported = Exported::default();
-    exported.tracing().server_span(&MetadataMap::new(), METHOD).end(Code::Ok);
+    exported.tracer().server_span(&MetadataMap::new(), METHOD).end(Code::Ok);
     let spans = exported.take();
     assert_eq!(spans.len(), 1);
     assert_eq!(spans[0].parent_span_id, SpanId::INVALID);
@@ -115,7 +113,7 @@ fn a_request_without_a_parent_starts_a_trace() {
 #[test]
 fn only_what_may_be_the_servers_fault_is_an_error_on_the_server() {
     let exported = Exported::default();
-    let tracing = exported.tracing();
+    let tracer = exported.tracer();
     for (code, error) in [
         (Code::AlreadyExists, false),
         (Code::NotFound, false),
@@ -124,13 +122,13 @@ fn only_what_may_be_the_servers_fault_is_an_error_on_the_server() {
         (Code::DeadlineExceeded, true),
         (Code::Unknown, true),
     ] {
-        tracing.server_span(&metadata(SAMPLED), METHOD).end(code);
+        tracer.server_span(&metadata(SAMPLED), METHOD).end(code);
         let spans = exported.take();
         assert_eq!(spans[0].status != Status::Unset, error, "{code:?} on the server");
         assert_eq!(attribute(&spans[0], "error.type").is_some(), error, "{code:?} on the server");
 
-        let parent = TraceContext::new(SAMPLED.to_owned());
-        tracing.child_span(&parent, "kv.forward".into(), SpanKind::Client).with_method(METHOD).end(code);
+        let parent = TraceContext::parse(SAMPLED).expect("well-formed");
+        tracer.child_span(&parent, "kv.forward".into(), SpanKind::Client).with_method(METHOD).end(code);
         let spans = exported.take();
         assert_ne!(spans[0].status, Status::Unset, "{code:?} on the client");
     }
@@ -139,34 +137,33 @@ fn only_what_may_be_the_servers_fault_is_an_error_on_the_server() {
 #[test]
 fn a_call_that_nobody_waits_for_ends_as_cancelled() {
     let exported = Exported::default();
-    drop(exported.tracing().server_span(&metadata(SAMPLED), METHOD));
+    drop(exported.tracer().server_span(&metadata(SAMPLED), METHOD));
     let spans = exported.take();
     assert_eq!(attribute(&spans[0], "rpc.response.status_code").as_deref(), Some("CANCELLED"));
     assert_eq!(spans[0].status, Status::Unset);
 }
 
 #[test]
-fn a_parent_that_a_peer_made_up_gives_no_span() {
+fn a_parent_that_a_peer_made_up_or_did_not_sample_gives_no_span() {
     let exported = Exported::default();
-    let tracing = exported.tracing();
-    for parent in ["", "nonsense", UNSAMPLED] {
-        let parent = TraceContext::new(parent.to_owned());
-        drop(tracing.child_span(&parent, "raft.append".into(), SpanKind::Server));
-    }
+    let tracer = exported.tracer();
+    assert_eq!(["", "nonsense"].map(TraceContext::parse), [None, None]);
+    let unsampled = TraceContext::parse(UNSAMPLED).expect("well-formed");
+    drop(tracer.child_span(&unsampled, "raft.append".into(), SpanKind::Server));
     assert!(exported.take().is_empty());
 }
 
 #[test]
 fn a_sampled_context_is_handed_on_by_a_process_that_exports_nothing() {
     let span = super::server_span(&metadata(SAMPLED), METHOD);
-    assert_eq!(span.context(), Some(TraceContext::new(SAMPLED.to_owned())));
+    assert_eq!(span.context(), TraceContext::parse(SAMPLED));
     let span = super::server_span(&metadata(UNSAMPLED), METHOD);
     assert_eq!(span.context(), None);
 }
 
 #[test]
 fn the_resource_names_service_node_and_version() {
-    let settings = ExportSettings { sampler: Sampler::PARENT_BASED_ALWAYS_ON, service_named: false };
+    let settings = ExportSettings { service_named: false };
     let resource = resource(&settings, "n1");
     let get = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
     assert_eq!(get("service.name").as_deref(), Some("quorate-server"));

@@ -26,7 +26,7 @@ pub enum Malformed {
     OutOfBounds,
 }
 
-/// The trace contexts of sampled entries, by the entry's index.
+/// The trace contexts of sampled entries, by the entry's index; with index zero, that of the message itself.
 pub type Traces = Vec<(Index, TraceContext)>;
 
 /// A message in the form of the stream that carries it.
@@ -61,7 +61,7 @@ pub fn to_frame(message: Message, traces: Traces) -> Frame {
     use wire::control_request::Body as Request;
     use wire::control_response::Body as Response;
     let term = message.term.get();
-    match message.body {
+    let mut frame = match message.body {
         Body::AppendEntries { prev_log_index, prev_log_term, entries, leader_commit } => {
             Frame::AppendRequest(wire::AppendEntriesRequest {
                 term,
@@ -69,7 +69,7 @@ pub fn to_frame(message: Message, traces: Traces) -> Frame {
                 prev_log_term: prev_log_term.get(),
                 entries: entries.into_iter().map(entry_to_wire).collect(),
                 leader_commit: leader_commit.get(),
-                traces: traces.into_iter().map(trace_to_wire).collect(),
+                traces: Vec::new(),
             })
         }
         Body::AppendEntriesResponse(result) => {
@@ -107,11 +107,19 @@ pub fn to_frame(message: Message, traces: Traces) -> Frame {
         Body::HeartbeatResponse { round, promised } => {
             control_response(term, Response::Heartbeat(wire::HeartbeatResponse { round, promised }))
         }
+    };
+    match &mut frame {
+        Frame::AppendRequest(request) => request.traces = traces.into_iter().map(trace_to_wire).collect(),
+        Frame::ControlRequest(request) => {
+            request.traceparent = traces.first().map(|(_, context)| context.traceparent()).unwrap_or_default();
+        }
+        Frame::AppendResponse(_) | Frame::ControlResponse(_) => {}
     }
+    frame
 }
 
 fn control_request(term: u64, body: wire::control_request::Body) -> Frame {
-    Frame::ControlRequest(wire::ControlRequest { term, body: Some(body) })
+    Frame::ControlRequest(wire::ControlRequest { term, body: Some(body), ..Default::default() })
 }
 
 fn control_response(term: u64, body: wire::control_response::Body) -> Frame {
@@ -157,12 +165,17 @@ pub fn append_response(from: NodeId, to: NodeId, response: wire::AppendEntriesRe
     Ok(Message { from, to, term: Term::new(response.term), body: Body::AppendEntriesResponse(result) })
 }
 
-/// A vote request, a heartbeat, a handover, a snapshot's offer or a follower's question.
+/// A vote request, a heartbeat, a handover, a snapshot's offer or a follower's question, and the trace that it belongs
+/// to.
 ///
 /// # Errors
 ///
 /// Fails if it is none of those.
-pub fn control_request_message(from: NodeId, to: NodeId, request: wire::ControlRequest) -> Result<Message, Malformed> {
+pub fn control_request_message(
+    from: NodeId,
+    to: NodeId,
+    request: wire::ControlRequest,
+) -> Result<(Message, Traces), Malformed> {
     use wire::control_request::Body as Request;
     let body = match request.body.ok_or(Malformed::PartMissing)? {
         Request::RequestVote(vote) => Body::RequestVote {
@@ -183,7 +196,9 @@ pub fn control_request_message(from: NodeId, to: NodeId, request: wire::ControlR
             last_included_term: Term::new(offer.last_included_term),
         },
     };
-    Ok(Message { from, to, term: Term::new(request.term), body })
+    let trace = wire::TraceContext { index: Index::ZERO.get(), traceparent: request.traceparent };
+    let traces = trace_from_wire(trace).into_iter().collect();
+    Ok((Message { from, to, term: Term::new(request.term), body }, traces))
 }
 
 /// The answer to a vote request, to a heartbeat or to a follower's question.
@@ -241,14 +256,16 @@ fn result_to_wire(result: AppendResult) -> wire::append_entries_response::Result
     }
 }
 
-/// A context that is too long to be one is not kept.
+/// A context that is malformed or too long to be one is not kept.
 fn trace_from_wire(trace: wire::TraceContext) -> Option<(Index, TraceContext)> {
-    let plausible = trace.traceparent.len() <= TRACEPARENT_BYTES_MAX;
-    plausible.then(|| (Index::new(trace.index), TraceContext::new(trace.traceparent)))
+    if trace.traceparent.len() > TRACEPARENT_BYTES_MAX {
+        return None;
+    }
+    TraceContext::parse(&trace.traceparent).map(|context| (Index::new(trace.index), context))
 }
 
 fn trace_to_wire((index, trace): (Index, TraceContext)) -> wire::TraceContext {
-    wire::TraceContext { index: index.get(), traceparent: trace.as_str().to_owned() }
+    wire::TraceContext { index: index.get(), traceparent: trace.traceparent() }
 }
 
 #[cfg(test)]
@@ -265,7 +282,7 @@ mod tests {
         match to_frame(message, Vec::new()) {
             Frame::AppendRequest(request) => append_request(from, to, request).expect("whole").0,
             Frame::AppendResponse(response) => append_response(from, to, response).expect("whole"),
-            Frame::ControlRequest(request) => control_request_message(from, to, request).expect("whole"),
+            Frame::ControlRequest(request) => control_request_message(from, to, request).expect("whole").0,
             Frame::ControlResponse(response) => control_response_message(from, to, response).expect("whole"),
         }
     }
@@ -299,6 +316,32 @@ mod tests {
             let message = Message { from: node(1), to: node(2), term, body };
             assert_eq!(there_and_back(message.clone()), message);
         }
+    }
+
+    #[test]
+    fn traces_travel_with_entries_and_with_urgent_requests() {
+        let context = TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect("whole");
+        let vote = Body::RequestVote {
+            pre_vote: true,
+            last_log_index: Index::ZERO,
+            last_log_term: Term::ZERO,
+            leadership_transfer: false,
+        };
+        let vote = Message { from: node(1), to: node(2), term: Term::new(7), body: vote };
+        for traces in [Vec::new(), vec![(Index::ZERO, context.clone())]] {
+            let Frame::ControlRequest(frame) = to_frame(vote.clone(), traces.clone()) else { panic!("it is urgent") };
+            assert_eq!(control_request_message(node(1), node(2), frame), Ok((vote.clone(), traces)));
+        }
+        let entry = Entry { term: Term::new(7), index: Index::new(1), payload: Payload::Noop };
+        let (prev_log_index, prev_log_term) = (Index::ZERO, Term::ZERO);
+        let entries =
+            Body::AppendEntries { prev_log_index, prev_log_term, entries: vec![entry], leader_commit: Index::ZERO };
+        let append = Message { body: entries, ..vote };
+        let traces = vec![(Index::new(1), context)];
+        let Frame::AppendRequest(mut frame) = to_frame(append.clone(), traces.clone()) else { panic!("it is bulk") };
+        assert_eq!(append_request(node(1), node(2), frame.clone()), Ok((append.clone(), traces)));
+        frame.traces[0].traceparent = "nonsense".to_owned();
+        assert_eq!(append_request(node(1), node(2), frame), Ok((append, Vec::new())), "the entries count");
     }
 
     #[test]

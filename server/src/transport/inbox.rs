@@ -29,7 +29,7 @@ pub enum Inbound {
     Message {
         /// The message; its sender is the one that its stream was opened by.
         message: Message,
-        /// The traces of sampled entries in it.
+        /// The traces of sampled entries in it; with index zero, that of the message itself.
         traces: Traces,
     },
     /// A message of a read that needs no leader.
@@ -48,6 +48,11 @@ impl Inbound {
     /// What became of a frame of the core's messages.
     pub(super) fn of(message: Result<Message, Malformed>) -> Self {
         message.map_or(Self::Dropped(MALFORMED), |message| Self::Message { message, traces: Vec::new() })
+    }
+
+    /// What became of a frame of the core's messages that may belong to traces.
+    pub(super) fn of_traced(message: Result<(Message, Traces), Malformed>) -> Self {
+        message.map_or(Self::Dropped(MALFORMED), |(message, traces)| Self::Message { message, traces })
     }
 
     /// What became of a frame of the messages of reads.

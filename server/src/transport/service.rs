@@ -21,7 +21,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::debug;
 
-use super::convert::{MALFORMED, append_request, control_request_message};
+use super::convert::{append_request, control_request_message};
 use super::identify::{Board, answer, introduction};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Link, Links, Slot};
@@ -127,10 +127,9 @@ impl RaftService for PeerService {
         let (parts, from) = self.admit(request.metadata())?;
         let (reader, answers) = Reader::open(parts, from, Lane::AppendRequests, |link| &link.append_responses)?;
         let own = parts.own;
-        tokio::spawn(reader.read(request.into_inner(), move |request| match append_request(from, own, request) {
-            Ok((message, traces)) => Inbound::Message { message, traces },
-            Err(_) => Inbound::Dropped(MALFORMED),
-        }));
+        tokio::spawn(
+            reader.read(request.into_inner(), move |request| Inbound::of_traced(append_request(from, own, request))),
+        );
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
@@ -143,9 +142,9 @@ impl RaftService for PeerService {
         let (parts, from) = self.admit(request.metadata())?;
         let (reader, answers) = Reader::open(parts, from, Lane::ControlRequests, |link| &link.control_responses)?;
         let own = parts.own;
-        tokio::spawn(
-            reader.read(request.into_inner(), move |request| Inbound::of(control_request_message(from, own, request))),
-        );
+        tokio::spawn(reader.read(request.into_inner(), move |request| {
+            Inbound::of_traced(control_request_message(from, own, request))
+        }));
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 

@@ -213,7 +213,7 @@ async fn nonsense_of_a_peer_is_counted_and_the_node_goes_on() {
     let _answers = client.append_entries(introduced(ReceiverStream::new(requests), who)).await.expect("it is a peer");
     let heartbeat = control_request::Body::Heartbeat(Heartbeat { commit_index: u64::MAX, round: u64::MAX });
     for (term, body) in [(1, None), (u64::MAX, Some(heartbeat)), (0, Some(heartbeat))] {
-        control.send(ControlRequest { term, body }).await.expect("the stream is open");
+        control.send(ControlRequest { term, body, ..Default::default() }).await.expect("the stream is open");
     }
     let bad_entries = AppendEntriesRequest {
         term: status.term,

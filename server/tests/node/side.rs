@@ -272,7 +272,7 @@ async fn side_messages_that_nobody_takes_hold_up_nothing_else() {
     let (sender, requests) = mpsc::channel(8);
     let _answers = client.control(introduced(ReceiverStream::new(requests), who())).await.expect("it may");
     let body = Some(control_request::Body::Heartbeat(Heartbeat { commit_index: 0, round: 7 }));
-    sender.send(ControlRequest { term: 1, body }).await.expect("the stream is open");
+    sender.send(ControlRequest { term: 1, body, ..Default::default() }).await.expect("the stream is open");
     let arrival = in_time("the heartbeat", side.arrivals.control.recv()).await;
     assert!(matches!(arrival, Some(Inbound::Message { .. })), "{arrival:?}");
     assert!(side.arrivals.side.max_capacity() * SNAPSHOT_CHUNK_BYTES <= 8 << 20, "a few pieces wait, not many");

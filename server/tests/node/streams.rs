@@ -193,11 +193,11 @@ async fn a_malformed_message_is_dropped_and_the_stream_goes_on() {
     let who = (u128::from_be_bytes(cluster().id()), 1, 2);
     let request = introduced(ReceiverStream::new(requests), who);
     let _answers = client(&address).await.control(request).await.expect("a peer may");
-    sender.send(ControlRequest { term: 1, body: None }).await.expect("the stream is open");
+    sender.send(ControlRequest { term: 1, body: None, ..Default::default() }).await.expect("the stream is open");
     assert_eq!(dropped(&mut side.arrivals.control).await, "malformed");
 
     let body = Some(control_request::Body::Heartbeat(Heartbeat { commit_index: 0, round: 7 }));
-    sender.send(ControlRequest { term: 1, body }).await.expect("the stream is still open");
+    sender.send(ControlRequest { term: 1, body, ..Default::default() }).await.expect("the stream is still open");
     let arrival = in_time("the heartbeat", side.arrivals.control.recv()).await;
     let Some(Inbound::Message { message, .. }) = arrival else { panic!("it is a message: {arrival:?}") };
     assert_eq!(message, heartbeat(7));
@@ -257,7 +257,7 @@ async fn a_connection_that_breaks_closes_the_lane_and_counts_as_nothing_dropped(
     let _answers =
         client(&at).await.control(introduced(ReceiverStream::new(requests), who)).await.expect("it may again");
     let body = Some(control_request::Body::Heartbeat(Heartbeat { commit_index: 0, round: 7 }));
-    sender.send(ControlRequest { term: 1, body }).await.expect("the stream is open");
+    sender.send(ControlRequest { term: 1, body, ..Default::default() }).await.expect("the stream is open");
     let arrival = in_time("the heartbeat", side.arrivals.control.recv()).await;
     assert!(matches!(arrival, Some(Inbound::Message { .. })), "{arrival:?}");
     runtime.shutdown_background();
@@ -284,7 +284,10 @@ async fn a_stream_that_was_replaced_gets_no_more_answers() {
     let answer = in_time("the answer", new.message()).await.expect("the stream is open");
     assert!(answer.is_some());
     // The old one ends at the latest with what is sent on it next.
-    old_sender.send(ControlRequest { term: 1, body: None }).await.expect("the end is not known yet");
+    old_sender
+        .send(ControlRequest { term: 1, body: None, ..Default::default() })
+        .await
+        .expect("the end is not known yet");
     let end = in_time("the old stream's end", old.message()).await;
     assert!(!matches!(end, Ok(Some(_))), "{end:?}");
     side.links

@@ -76,7 +76,7 @@ const fn with_pushback(row: Row, pushback: Pushback) -> Row {
     Row { pushback, ..row }
 }
 
-const ROWS: [Row; 47] = {
+const ROWS: [Row; 48] = {
     use Code::{
         Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
         ResourceExhausted, Unavailable, Unimplemented, Unknown,
@@ -109,6 +109,7 @@ const ROWS: [Row; 47] = {
         invalid("REQUEST_ID_SEQUENCE_ZERO", "request_id.sequence", &[]),
         invalid("REQUEST_ID_ACKNOWLEDGED_AHEAD", "request_id.acknowledged_below", &["sequence", "acknowledgedBelow"]),
         invalid("SETTING_MISSING", "lease_reads", &[]),
+        invalid("TRACE_ID_LENGTH", "trace_id", &["expectedBytes", "actualBytes"]),
         invalid("REQUEST_MISSING", "request", &[]),
         invalid("TAG_REUSED", "requests.tag", &["tag"]),
         row("TIMEOUT_MALFORMED", InvalidArgument, NotApplied, &["value"], Nothing),

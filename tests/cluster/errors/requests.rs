@@ -5,7 +5,7 @@ use crate::hostile::call_raw;
 use bytes::Bytes;
 use prost::Message as _;
 use proto::{
-    admin::v1::{UpdateSettingsRequest, admin_service_client::AdminServiceClient},
+    admin::v1::{GetTraceRequest, UpdateSettingsRequest, admin_service_client::AdminServiceClient},
     kv::v1::{
         DeleteRequest, GetOutcomeRequest, GetRequest, PipelineRequest, PipelinedRequest, PutMode, PutRequest,
         RequestId, kv_service_client::KvServiceClient, pipelined_request,
@@ -121,6 +121,9 @@ async fn a_field_out_of_bounds_is_named() {
         let mut admin = AdminServiceClient::new(channel.clone());
         let answer = rpc::bounded(admin.update_settings(UpdateSettingsRequest::default())).await;
         expect(answer, Call::Write, Code::InvalidArgument, "SETTING_MISSING");
+        let trace = GetTraceRequest { trace_id: vec![1; 15].into() };
+        let answer = rpc::bounded(admin.get_trace(trace)).await;
+        expect(answer, Call::Other, Code::InvalidArgument, "TRACE_ID_LENGTH");
     }
 }
 

@@ -170,7 +170,8 @@ async fn control_messages_of_the_highest_term_are_dropped_and_counted() {
     let heartbeat = control_request::Body::Heartbeat(Heartbeat { commit_index: u64::MAX, round: u64::MAX });
     let timeout_now = control_request::Body::TimeoutNow(TimeoutNow {});
     let bodies = [vote(false), vote(true), heartbeat, timeout_now];
-    let messages = bodies.map(|body| ControlRequest { term: u64::MAX, body: Some(body) }).to_vec();
+    let messages =
+        bodies.map(|body| ControlRequest { term: u64::MAX, body: Some(body), ..Default::default() }).to_vec();
     victim.control(&claim, messages).await;
     victim.goes_on().await;
 }
@@ -188,7 +189,7 @@ async fn entries_of_the_highest_term_are_dropped_and_counted() {
 async fn a_control_message_without_a_body_is_dropped_and_counted() {
     let victim = Victim::start().await;
     let claim = victim.claim_of(victim.third()).await;
-    victim.control(&claim, vec![ControlRequest { term: victim.before.term, body: None }]).await;
+    victim.control(&claim, vec![ControlRequest { term: victim.before.term, body: None, ..Default::default() }]).await;
     victim.goes_on().await;
 }
 

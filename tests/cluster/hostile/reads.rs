@@ -67,7 +67,7 @@ async fn questions_for_an_index_to_who_does_not_lead_are_dropped_and_counted() {
     let claim = victim.claim_of(victim.third()).await;
     let body = control_request::Body::ReadIndex(ReadIndex { process: u64::MAX, number: u64::MAX });
     let terms = [0, 1, victim.before.term, victim.before.term + 1, u64::MAX];
-    let messages = terms.map(|term| ControlRequest { term, body: Some(body) }).to_vec();
+    let messages = terms.map(|term| ControlRequest { term, body: Some(body), ..Default::default() }).to_vec();
     victim.control(&claim, messages).await;
     victim.goes_on().await;
 }

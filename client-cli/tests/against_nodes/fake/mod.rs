@@ -57,6 +57,9 @@ struct State {
     /// How many requests each frame had that arrived on a stream.
     frames: Vec<usize>,
     streams: usize,
+    /// What is told of any trace.
+    spans: Vec<admin::Span>,
+    slow: Vec<admin::SlowRequest>,
     streamless: bool,
     leader: Option<(String, String)>,
     status: Option<admin::StatusResponse>,
@@ -458,5 +461,21 @@ impl admin_server::AdminService for Service {
     ) -> Result<Response<admin::UpdateSettingsResponse>, Status> {
         self.note(request.get_ref().request_id.as_ref());
         self.serve("UpdateSettings", request, Store::update_settings).await
+    }
+
+    async fn get_trace(
+        &self,
+        request: Request<admin::GetTraceRequest>,
+    ) -> Result<Response<admin::GetTraceResponse>, Status> {
+        let spans = self.state.lock().expect("no holder panics").spans.clone();
+        self.serve("GetTrace", request, |_, _| Ok(admin::GetTraceResponse { spans })).await
+    }
+
+    async fn list_slow_requests(
+        &self,
+        request: Request<admin::ListSlowRequestsRequest>,
+    ) -> Result<Response<admin::ListSlowRequestsResponse>, Status> {
+        let requests = self.state.lock().expect("no holder panics").slow.clone();
+        self.serve("ListSlowRequests", request, |_, _| Ok(admin::ListSlowRequestsResponse { requests })).await
     }
 }

@@ -42,6 +42,15 @@ impl Work {
     pub fn is_background(&self) -> bool {
         !matches!(self.0, WorkKind::Commit { .. })
     }
+
+    /// How many bytes it writes and syncs, if it is a commit.
+    #[must_use]
+    pub fn commit_bytes(&self) -> Option<u64> {
+        match &self.0 {
+            WorkKind::Commit { bytes, .. } => Some(bytes.len() as u64),
+            _ => None,
+        }
+    }
 }
 
 /// That a piece of work is done, well or badly. Goes back to [`super::Wal::completed`].

@@ -34,7 +34,7 @@ use tonic::{Status, Streaming};
 use super::deadline::answer_by;
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
-use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind, metric_kind, with_consistency};
+use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind, metric_kind};
 use super::labels::library_error;
 use super::leader::LeaderHint;
 use super::limits::{
@@ -258,7 +258,7 @@ impl<N: Node> Pipeline<N> {
             self.ready.push_back(refused);
             return Ok(None);
         }
-        let span = with_consistency(telemetry::pipelined_span(&traceparent, method), measured.kind);
+        let span = telemetry::pipelined_span(&traceparent, method).with_consistency_of(measured.kind);
         let request_kind = kind(&request);
         let operation = match Operation::new(request) {
             Ok(operation) => operation,

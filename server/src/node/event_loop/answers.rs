@@ -5,33 +5,32 @@ use engine::replica::Ticket;
 
 use super::EventLoop;
 use crate::node::handle::{Unavailable, WriteError, WriteResult};
-use crate::node::waiters::{ReadWaiter, Waiter};
+use crate::node::waiters::{ReadWaiter, Waiter, WriteWaiter};
 
 impl EventLoop {
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         if let Answer::Proposed { term, index } = answer {
-            match self.waiters.get_mut(&ticket) {
-                Some(Waiter::Write(waiter)) => {
-                    waiter.claim.set_position(term.get(), index.get());
-                    if let Some(trace) = &waiter.trace {
-                        waiter.proposal = self.traces.proposed(trace, term, index);
-                    }
-                }
-                Some(Waiter::Batch(waiter)) => {
-                    waiter.proposed(term.get(), index.get());
-                    if let Some(traced) = &mut waiter.traced {
-                        traced.proposal = self.traces.proposed(&traced.context, term, index);
-                    }
-                }
-                Some(Waiter::Read(_)) | None => {}
+            let Some(waiter) = self.waiters.get_mut(&ticket) else { return };
+            match waiter {
+                Waiter::Write(waiter) => waiter.claim.set_position(term.get(), index.get()),
+                Waiter::Batch(waiter) => waiter.proposed(term.get(), index.get()),
+                Waiter::Read(_) => {}
+            }
+            if let Some(trace) = waiter.journey_mut().proposed(term, index) {
+                self.traces.proposed(index, trace, self.turn_began);
             }
             return;
         }
         // No waiter: its caller has gone away.
         match self.waiters.remove(&ticket) {
-            Some(Waiter::Write(waiter)) => waiter.answer(self.write_result(answer)),
-            Some(Waiter::Read(ReadWaiter { answer: sender, min_revision })) => {
-                drop(sender.send(self.read_result(answer, min_revision)));
+            // A caller that has gone away wants no answer.
+            Some(Waiter::Write(WriteWaiter { answer: sender, journey, .. })) => {
+                self.end_journey(journey);
+                let _ = sender.send(self.write_result(answer));
+            }
+            Some(Waiter::Read(ReadWaiter { answer: sender, journey, min_revision })) => {
+                self.end_journey(journey);
+                let _ = sender.send(self.read_result(answer, min_revision));
             }
             Some(Waiter::Batch(waiter)) => self.answer_batched(waiter, answer),
             None => {}

@@ -4,9 +4,9 @@ use engine::Answer;
 
 use super::EventLoop;
 use crate::node::batch::{Action, ActionResult, Batch, BatchedOperation};
+use crate::node::journey::{Journey, read_kind, write_kind};
 use crate::node::request::Get;
-use crate::node::waiters::{BatchWaiter, Traced, Waiter};
-use crate::telemetry::RequestSpan;
+use crate::node::waiters::{BatchWaiter, Waiter};
 
 impl EventLoop {
     /// Takes up what a batch holds.
@@ -15,19 +15,26 @@ impl EventLoop {
         let (pending, operations) = batch.take();
         for (place, BatchedOperation { mark, action, deadline, trace }) in operations {
             let ticket = self.ticket();
-            match &action {
-                Action::Write(request) => self.parts.engine.write(ticket, request, now_ms),
-                Action::Read(get) => self.read(ticket, get.clone(), now_ms),
-            }
-            let traced = trace.map(|context| Box::new(Traced { context, proposal: RequestSpan::NONE }));
-            let waiter = BatchWaiter { pending: pending.clone(), place, mark, action, deadline, traced };
+            let kind = match &action {
+                Action::Write(request) => {
+                    self.parts.engine.write(ticket, request, now_ms);
+                    write_kind(request)
+                }
+                Action::Read(get) => {
+                    self.read(ticket, get.clone(), now_ms);
+                    Some(read_kind(get.consistency))
+                }
+            };
+            let journey = Journey::new(kind, (pending.made(), self.turn_began), trace);
+            let waiter = BatchWaiter { pending: pending.clone(), place, mark, action, deadline, journey };
             self.waiters.insert(ticket, Waiter::Batch(waiter));
         }
     }
 
     /// Answers an operation of a batch; its caller is woken at the end of the turn.
     pub(super) fn answer_batched(&mut self, waiter: BatchWaiter, answer: Answer) {
-        let BatchWaiter { pending, mark, action, .. } = waiter;
+        let BatchWaiter { pending, mark, action, journey, .. } = waiter;
+        self.end_journey(journey);
         let result = match (action, answer) {
             // A write that is in the log has another answer than these.
             (action, Answer::NotLeader { .. } | Answer::Transferring | Answer::ReadAborted) => {

@@ -6,16 +6,18 @@ use engine::{Answer, Consistency, StaleBounds};
 
 use super::EventLoop;
 use crate::node::handle::{ReadError, ReadResult};
+use crate::node::journey::{Journey, read_kind};
 use crate::node::request::{Get, Read};
 use crate::node::waiters::{ReadWaiter, Waiter};
 
 impl EventLoop {
-    pub(super) fn take_read(&mut self, Read { get, answer }: Read) {
+    pub(super) fn take_read(&mut self, Read { get, trace, asked, answer }: Read) {
         if answer.is_closed() {
             return;
         }
         let (ticket, now_ms) = (self.ticket(), self.now_ms());
-        let waiter = ReadWaiter { answer, min_revision: get.min_revision };
+        let journey = Journey::new(Some(read_kind(get.consistency)), (asked, self.turn_began), trace);
+        let waiter = ReadWaiter { answer, journey, min_revision: get.min_revision };
         self.waiters.insert(ticket, Waiter::Read(waiter));
         self.read(ticket, get, now_ms);
     }

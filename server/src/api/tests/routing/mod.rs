@@ -96,7 +96,7 @@ async fn a_sampled_request_is_forwarded_with_its_trace() {
     harness.call_with::<_, PutResponse>(PUT, &put(), &headers).await.expect("forwarded");
     let forwarded = harness.forwarder.forwarded.lock().expect("no panic");
     // Nothing is exported here, so the caller's span stays the parent.
-    assert_eq!(forwarded[0].2.as_ref().map(|trace| trace.as_str()), Some(trace));
+    assert_eq!(forwarded[0].2.as_ref().map(crate::telemetry::TraceContext::traceparent).as_deref(), Some(trace));
 }
 
 #[tokio::test]
