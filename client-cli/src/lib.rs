@@ -192,5 +192,5 @@ pub use client::{
 };
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Attempt, Error, Failure, Outcome};
-pub use proto::admin::v1::{Member, Role, Settings, StatusResponse};
+pub use proto::admin::v1::{Member, Role, Settings, SlowRequest, Span, SpanKind, StatusResponse};
 pub use request_id::{RequestId, RequestIdError};

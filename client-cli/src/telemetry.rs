@@ -1,11 +1,24 @@
 //! What a user asked to see of the client's doings: `-v` on standard error, and spans for an OpenTelemetry collector
 //! when the standard `OTEL_*` variables say so. Nothing is created otherwise.
 
-use crate::cli::complain;
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use crate::cli::{complain, traces::Own};
+use client_cli::{Span, SpanKind};
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{SpanId, Status, TraceId, TracerProvider as _},
+};
 use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithTonicConfig as _};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use std::{io, sync::mpsc, thread, time::Duration};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, SpanData, SpanProcessor},
+};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, mpsc},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::runtime::Runtime;
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -23,12 +36,73 @@ const FLUSH_TIME_MAX: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    kept: Option<Kept>,
+}
+
+/// The spans of this process that have ended, of the trace that is to be shown.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Vec<SpanData>> {
+        self.0.lock().expect("no holder of the lock panics")
+    }
+}
+
+impl SpanProcessor for Kept {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.lock().push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Gives all traces the same id: that of the trace which the request is to be part of.
+#[derive(Debug)]
+struct Joining(TraceId, RandomIdGenerator);
+
+impl IdGenerator for Joining {
+    fn new_trace_id(&self) -> TraceId {
+        self.0
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        self.1.new_span_id()
+    }
 }
 
 impl Telemetry {
     /// Sets up what was asked for.
-    pub(crate) fn start(runtime: &Runtime, verbosity: u8) -> Telemetry {
-        let provider = if export_is_asked_for(|name| std::env::var(name).ok()) { provider(runtime) } else { None };
+    ///
+    /// `shown`: whether the request's trace is to be shown, and its id, if it has to have one.
+    pub(crate) fn start(runtime: &Runtime, verbosity: u8, shown: Option<Option<[u8; 16]>>) -> Telemetry {
+        let is_exported = export_is_asked_for(|name| std::env::var(name).ok());
+        let exporter = if is_exported { exporter(runtime) } else { None };
+        let kept = shown.map(|_| Kept::default());
+        let is_wanted = exporter.is_some() || kept.is_some();
+        let provider = is_wanted.then(|| {
+            let mut builder = SdkTracerProvider::builder().with_resource(resource());
+            if let Some(exporter) = exporter {
+                builder = builder.with_batch_exporter(exporter);
+            }
+            if let Some(kept) = &kept {
+                // Whatever the environment says of others: this one is asked for.
+                builder = builder.with_span_processor(kept.clone()).with_sampler(Sampler::AlwaysOn);
+            }
+            if let Some(Some(trace_id)) = shown {
+                let joining = Joining(TraceId::from_bytes(trace_id), RandomIdGenerator::default());
+                builder = builder.with_id_generator(joining);
+            }
+            builder.build()
+        });
         let spans = provider.as_ref().map(|provider| {
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("client-cli"))
@@ -55,7 +129,20 @@ impl Telemetry {
         if spans.is_some() || doings.is_some() {
             tracing_subscriber::registry().with(spans).with(doings).init();
         }
-        Telemetry { provider }
+        Telemetry { provider, kept }
+    }
+
+    /// The trace that is to be shown, as far as this process has it by then; none if none is, or nothing was asked.
+    pub(crate) fn trace(&self) -> Option<impl Fn() -> Own> {
+        let kept = self.kept.clone()?;
+        let first = kept.lock().first()?.span_context.trace_id();
+        // What begins later is the looking for the rest of it, and may have been given the same id.
+        let asked = SystemTime::now();
+        Some(move || {
+            let spans = kept.lock();
+            let own = spans.iter().filter(|span| span.span_context.trace_id() == first && span.start_time <= asked);
+            Own { trace_id: first.to_bytes(), spans: own.map(wire_span).collect() }
+        })
     }
 
     /// Sends what is left, within [`FLUSH_TIME_MAX`].
@@ -91,19 +178,38 @@ fn export_is_asked_for(variable: impl Fn(&str) -> Option<String>) -> bool {
     }
 }
 
-/// The provider; none, after a word on standard error, if the variables make no sense. A request is not refused over
+/// A span as nodes tell theirs.
+fn wire_span(span: &SpanData) -> Span {
+    let nanos = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    };
+    let has_parent = span.parent_span_id != SpanId::INVALID;
+    let parent_span_id = if has_parent { span.parent_span_id.to_bytes().to_vec() } else { Vec::new() };
+    Span {
+        span_id: span.span_context.span_id().to_bytes().to_vec().into(),
+        parent_span_id: parent_span_id.into(),
+        name: span.name.to_string(),
+        kind: SpanKind::Client.into(),
+        start_time_unix_nano: nanos(span.start_time),
+        end_time_unix_nano: nanos(span.end_time),
+        attributes: span.attributes.iter().map(|pair| (pair.key.to_string(), pair.value.to_string())).collect(),
+        failed: matches!(span.status, Status::Error { .. }),
+        node: "client".to_owned(),
+    }
+}
+
+/// The exporter; none, after a word on standard error, if the variables make no sense. A request is not refused over
 /// it.
-fn provider(runtime: &Runtime) -> Option<SdkTracerProvider> {
+fn exporter(runtime: &Runtime) -> Option<SpanExporter> {
     let _context = runtime.enter();
     // One attempt: a collector that is away is not worth a delay.
     let exporter = SpanExporter::builder().with_tonic().with_retry_policy(RetryPolicy::disabled()).build();
-    let exporter = match exporter {
-        Ok(exporter) => exporter,
-        Err(error) => {
-            complain(&format!("warning: traces are not exported: {error}"));
-            return None;
-        }
-    };
+    exporter.map_err(|error| complain(&format!("warning: traces are not exported: {error}"))).ok()
+}
+
+/// What every span says of this process.
+fn resource() -> Resource {
     let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let variable = |name| std::env::var(name).unwrap_or_default();
     let named =
@@ -111,7 +217,7 @@ fn provider(runtime: &Runtime) -> Option<SdkTracerProvider> {
     if !named {
         resource = resource.with_service_name("client-cli");
     }
-    Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build())
+    resource.build()
 }
 
 #[cfg(test)]

@@ -30,3 +30,4 @@ mod snapshots;
 mod stale;
 mod tour;
 mod traces;
+mod waterfalls;

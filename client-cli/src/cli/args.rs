@@ -1,6 +1,6 @@
 //! What can be typed: the arguments exactly as given, with their help. Nothing is resolved here.
 
-use super::{bench::Bench, duration, exit};
+use super::{bench::Bench, duration, exit, trace_id::TraceId};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use client_cli::{RequestId, Setting};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
@@ -97,6 +97,25 @@ Settings:
 A setting is one of the whole cluster and part of its replicated state: it stays
 until it is changed again, through restarts and in snapshots. A node of a
 version that does not know it ends when it comes to the change in its log.";
+
+const SLOW: &str = "\
+Each node remembers the requests of the last ten minutes that took it longest,
+whether they were traced or not. Where: what took at least a tenth of the time;
+client-cli trace ID shows all of it.
+
+  raft.queue       waited for the node's loop
+  wal.queue        waited for the log to be free
+  wal.append       was written to the log
+  wal.fsync        was synced to the disk
+  raft.replicate   was on its way to a follower and into its log
+  raft.quorum_wait waited for a majority
+  sm.apply         was applied
+  kv.forward       waited for the leader
+  read.LEVEL       waited for what makes the answer as fresh as was asked";
+
+const TRACE: &str = "\
+A node remembers the traces of some hundred requests of lately, and those of the
+slowest of the last ten minutes. Exit code 3: no node knows the trace.";
 
 const DOCTOR_CHECKS: &str = "\
 Each endpoint: whether its name resolves, whether it takes connections, whether
@@ -229,6 +248,8 @@ pub(crate) enum Request {
         /// Only if it was last written at this revision.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         if_revision: Option<u64>,
+        #[command(flatten)]
+        tracing: Tracing,
     },
     /// Settle what became of a write whose outcome is unknown.
     #[command(after_help = OUTCOME_CODES)]
@@ -256,8 +277,39 @@ pub(crate) enum Request {
     /// Check each endpoint and the cluster; say what to do.
     #[command(after_help = DOCTOR_CHECKS)]
     Doctor,
+    /// List the slowest requests, and where their time went.
+    #[command(after_help = SLOW)]
+    Slow {
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Show a trace that the nodes remember, as a waterfall.
+    #[command(after_help = TRACE)]
+    Trace {
+        /// 32 hexadecimal digits.
+        trace_id: TraceId,
+    },
     /// Measure throughput and latency.
     Bench(Bench),
+}
+
+/// Whether the way of a request is shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Tracing {
+    /// Show where its time went, on standard error.
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// The same, as part of this trace: 32 digits.
+    #[arg(long, value_name = "ID")]
+    pub(crate) trace_id: Option<TraceId>,
+}
+
+impl Tracing {
+    /// Whether it is shown.
+    pub(crate) fn is_wanted(self) -> bool {
+        self.trace || self.trace_id.is_some()
+    }
 }
 
 /// What is done with settings.
@@ -310,6 +362,8 @@ pub(crate) struct Put {
     pub(crate) value: OsString,
     #[command(flatten)]
     pub(crate) mode: Mode,
+    #[command(flatten)]
+    pub(crate) tracing: Tracing,
 }
 
 /// The arguments of `get`.
@@ -332,6 +386,8 @@ pub(crate) struct Get {
     /// Only from a state that has come to this revision.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) min_revision: Option<u64>,
+    #[command(flatten)]
+    pub(crate) tracing: Tracing,
 }
 
 /// When a put is accepted.

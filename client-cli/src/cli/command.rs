@@ -1,8 +1,9 @@
 //! What is meant: the arguments resolved, with values read and endpoints parsed.
 
 use super::{
-    args::{Common, DEFAULT_ENDPOINTS, Format, Freshness, Get, Mode, Put, Request, SettingsAction},
+    args::{Common, DEFAULT_ENDPOINTS, Format, Freshness, Get, Mode, Put, Request, SettingsAction, Tracing},
     bench::Plan,
+    trace_id::TraceId,
 };
 use anyhow::Context as _;
 use client_cli::{Consistency, GetOptions, Options, PutMode, RequestId, Setting, VALUE_BYTES_MAX};
@@ -23,6 +24,8 @@ pub(crate) struct Invocation {
     pub(crate) action: Action,
     /// What a suggested command has to begin with to reach the same cluster.
     pub(crate) prefix: String,
+    /// Whether the way of the request is shown.
+    pub(crate) tracing: Option<Tracing>,
 }
 
 /// What is to be done.
@@ -39,6 +42,8 @@ pub(crate) enum Action {
     ShowSettings,
     UpdateSettings { setting: Setting },
     Doctor { timeout: Duration },
+    Slow { limit: u32 },
+    Trace { id: TraceId },
     Bench(Plan),
 }
 
@@ -60,12 +65,18 @@ impl Invocation {
         } else {
             format!("client-cli --endpoints {listed}")
         };
+        let tracing = match &request {
+            Request::Put(Put { tracing, .. }) | Request::Get(Get { tracing, .. }) | Request::Delete { tracing, .. } => {
+                Some(*tracing)
+            }
+            _ => None,
+        };
         let action = match request {
-            Request::Put(Put { key, value, mode }) => {
+            Request::Put(Put { key, value, mode, tracing: _ }) => {
                 Action::Put { key, value: read_value(&value)?, mode: put_mode(&mode) }
             }
             Request::Get(get) => Action::Get { options: get_options(&get)?, key: get.key },
-            Request::Delete { key, if_revision } => Action::Delete { key, expected_revision: if_revision },
+            Request::Delete { key, if_revision, tracing: _ } => Action::Delete { key, expected_revision: if_revision },
             Request::Outcome { request_id: id } => Action::Outcome { id },
             Request::Status => Action::Status,
             Request::Leader => Action::Leader,
@@ -76,14 +87,17 @@ impl Invocation {
                 Action::UpdateSettings { setting: setting.into() }
             }
             Request::Doctor => Action::Doctor { timeout },
+            Request::Slow { limit } => Action::Slow { limit },
+            Request::Trace { trace_id: id } => Action::Trace { id },
             Request::Bench(bench) => Action::Bench(Plan::new(bench)?),
         };
-        Ok(Invocation { options, format: output, action, prefix })
+        let tracing = tracing.filter(|tracing| tracing.is_wanted());
+        Ok(Invocation { options, format: output, action, prefix, tracing })
     }
 }
 
 fn get_options(get: &Get) -> anyhow::Result<GetOptions> {
-    let Get { key: _, consistency, max_staleness, min_revision } = *get;
+    let Get { key: _, consistency, max_staleness, min_revision, tracing: _ } = *get;
     let consistency = match (consistency, max_staleness) {
         (Freshness::Stale, max_staleness) => Consistency::Stale { max_staleness },
         (_, Some(_)) => anyhow::bail!("--max-staleness goes with --consistency stale"),
@@ -139,7 +153,8 @@ mod tests {
     #[test]
     fn only_a_stale_answer_has_a_bound_of_staleness() {
         let options = |consistency, max_staleness, min_revision| {
-            get_options(&Get { key: "k".to_owned(), consistency, max_staleness, min_revision }).ok()
+            let tracing = Tracing { trace: false, trace_id: None };
+            get_options(&Get { key: "k".to_owned(), consistency, max_staleness, min_revision, tracing }).ok()
         };
         let expected = |consistency, min_revision| Some(GetOptions { consistency, min_revision });
         let bound = Some(Duration::from_millis(500));

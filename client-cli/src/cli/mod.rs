@@ -14,6 +14,9 @@ mod run;
 mod settings;
 mod status;
 mod style;
+mod trace_id;
+pub(crate) mod traces;
+mod waterfall;
 
 use crate::telemetry::Telemetry;
 use anyhow::Context as _;
@@ -56,19 +59,27 @@ fn ask(common: args::Common, request: args::Request) -> anyhow::Result<ExitCode>
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let telemetry = Telemetry::start(&runtime, verbosity);
+    let tracing = invocation.tracing;
+    let trace_id = tracing.and_then(|tracing| tracing.trace_id).map(trace_id::TraceId::bytes);
+    let telemetry = Telemetry::start(&runtime, verbosity, tracing.map(|_| trace_id));
     let done = runtime.block_on(run::run(&invocation));
+    let waterfall = telemetry.trace().map(|own| {
+        let colours = style::Colours::of_errors();
+        runtime.block_on(traces::of_own(&invocation.options, own, colours))
+    });
     telemetry.finish();
     // A connection that is still being opened must not delay the exit.
     runtime.shutdown_background();
     let (output, code) = match done {
         Ok(done) => done,
         Err(error) => {
+            waterfall.iter().for_each(|waterfall| complain(waterfall));
             complain(&report::explain(&error, &invocation));
             return Ok(ExitCode::from(exit::code(&error)));
         }
     };
     write_out(&output).context("the request succeeded, but its result could not be written to standard output")?;
+    waterfall.iter().for_each(|waterfall| complain(waterfall));
     Ok(ExitCode::from(code))
 }
 

@@ -59,6 +59,8 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         | Action::UpdateSettings { .. }
         | Action::Outcome { .. }
         | Action::Doctor { .. }
+        | Action::Slow { .. }
+        | Action::Trace { .. }
         | Action::Bench(_) => String::new(),
     };
     match (error, action) {

@@ -7,6 +7,7 @@ use super::{
     complain, doctor, exit, output, settings,
     status::{self, Answer},
     style::Colours,
+    traces,
 };
 use client_cli::{Client, Error, Setting, Settled};
 
@@ -60,6 +61,8 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
         Action::Doctor { timeout } => {
             return Ok(doctor::run(&client, *timeout, format, &invocation.prefix).await);
         }
+        Action::Slow { limit } => return Ok(traces::slowest(&invocation.options, format, *limit, colours).await),
+        Action::Trace { id } => return Ok(traces::by_id(&invocation.options, format, id.bytes(), colours).await),
         Action::Bench(plan) => return bench::run(&client, plan, format, &invocation.prefix).await,
     };
     Ok((output, exit::OK))

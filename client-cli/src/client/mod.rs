@@ -2,6 +2,7 @@
 
 mod attempt;
 mod classify;
+mod each;
 mod hedge;
 mod options;
 mod pipe;
@@ -11,20 +12,16 @@ mod seen;
 mod session;
 mod tour;
 
-use crate::{
-    Endpoint, Error, Failure, Member, RequestId, Settings, StatusResponse, names::Names, routes::Routes, trace,
-};
+use crate::{Endpoint, Error, Failure, Member, RequestId, Settings, names::Names, routes::Routes};
 use bytes::Bytes;
 use hedge::HedgeBudget;
 use proto::{
-    admin::v1::{ListMembersRequest, StatusRequest, TransferLeadershipRequest, UpdateSettingsRequest},
+    admin::v1::{ListMembersRequest, TransferLeadershipRequest, UpdateSettingsRequest},
     kv::v1 as kv,
 };
 use seen::Seen;
 use session::Sessions;
 use std::{sync::Arc, time::Duration};
-use tokio::task::JoinSet;
-use tracing::Instrument as _;
 
 pub use options::Options;
 pub(crate) use pipe::{Pipe, Standing};
@@ -351,32 +348,6 @@ impl Client {
                 return Err(unknown(Box::new(Failure { message, attempts: Vec::new() })));
             }
         })
-    }
-
-    /// The status of the node at `endpoint`, asked once and nowhere else. It needs no leader and no quorum.
-    ///
-    /// # Errors
-    ///
-    /// Those of any request.
-    pub async fn status(&self, endpoint: &Endpoint) -> Result<StatusResponse, Error> {
-        request::ask(self, endpoint, StatusRequest {}).await
-    }
-
-    /// The status of each configured endpoint, all asked at once, in the order in which they are configured.
-    pub async fn statuses(&self) -> Vec<(Endpoint, Result<StatusResponse, Error>)> {
-        let span = trace::request_span("status");
-        let mut questions = JoinSet::new();
-        for (at, endpoint) in self.endpoints().iter().cloned().enumerate() {
-            let client = self.clone();
-            let question = async move {
-                let status = client.status(&endpoint).await;
-                (at, endpoint, status)
-            };
-            questions.spawn(question.instrument(span.clone()));
-        }
-        let mut answers = questions.join_all().await;
-        answers.sort_by_key(|(at, ..)| *at);
-        answers.into_iter().map(|(_, endpoint, status)| (endpoint, status)).collect()
     }
 
     /// The members of the cluster, as the node that answers knows them.

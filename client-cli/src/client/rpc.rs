@@ -193,6 +193,13 @@ rpc!(kv::GetOutcomeRequest, kv::GetOutcomeResponse, "kv.v1.KvService/GetOutcome"
 });
 rpc!(admin::StatusRequest, admin::StatusResponse, "admin.v1.AdminService/Status", Freely { timed!(); });
 rpc!(admin::ListMembersRequest, admin::ListMembersResponse, "admin.v1.AdminService/ListMembers", Freely {});
+rpc!(admin::GetTraceRequest, admin::GetTraceResponse, "admin.v1.AdminService/GetTrace", Freely {});
+rpc!(
+    admin::ListSlowRequestsRequest,
+    admin::ListSlowRequestsResponse,
+    "admin.v1.AdminService/ListSlowRequests",
+    Freely {}
+);
 rpc!(admin::UpdateSettingsRequest, admin::UpdateSettingsResponse, "admin.v1.AdminService/UpdateSettings", ByName {
     named!();
     timed!();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use opentelemetry::trace::TraceId;
+use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_sdk::trace::SpanData;
 
 /// How many traces are remembered. Whoever asks for the trace of their own request does so at once.
@@ -62,6 +62,24 @@ struct Kept {
 }
 
 impl KeptTrace {
+    /// Whether a span is part of one of these.
+    fn owns(&self, span: &SpanData) -> bool {
+        self.spans.iter().any(|other| other.span_context.span_id() == span.parent_span_id)
+    }
+
+    /// The span `root` and all that is part of it.
+    fn part(&self, root: SpanId) -> Option<Self> {
+        let root = self.spans.iter().find(|span| span.span_context.span_id() == root)?;
+        let mut part = Self { trace_id: self.trace_id, spans: vec![root.clone()] };
+        // What is part of a span mostly ended before it.
+        for span in self.spans.iter().rev() {
+            if part.owns(span) {
+                part.spans.push(span.clone());
+            }
+        }
+        Some(part)
+    }
+
     fn add(&mut self, span: SpanData) {
         if self.spans.len() < SPANS_PER_TRACE_MAX {
             self.spans.push(span);
@@ -75,20 +93,22 @@ impl Journal {
         let mut kept = self.lock();
         let trace_id = span.span_context.trace_id();
         // What ends after its request: the append of a follower that the answer did not wait for.
-        if let Some((_, slow)) = kept.slow.iter_mut().find(|(_, slow)| slow.trace.trace_id == trace_id) {
+        let of_request =
+            |slow: &&mut (Instant, SlowTrace)| slow.1.trace.trace_id == trace_id && slow.1.trace.owns(&span);
+        if let Some((_, slow)) = kept.slow.iter_mut().find(of_request) {
             slow.trace.add(span.clone());
         }
         kept.trace_mut(trace_id).add(span);
     }
 
-    /// A request of a sampled trace is done: if it is among the slowest, what there is of its trace is kept for longer.
-    pub(super) fn finished(&self, trace_id: TraceId, took: Duration) {
+    /// A request of a sampled trace is done, whose span is `request`: if it is among the slowest, what there is of it
+    /// is kept for longer. A trace may have several.
+    pub(super) fn finished(&self, trace_id: TraceId, request: SpanId, took: Duration) {
         if !self.is_slow(took) {
             return;
         }
         let mut kept = self.lock();
-        if let Some(trace) = kept.trace(trace_id).cloned() {
-            kept.slow.retain(|(_, slow)| slow.trace.trace_id != trace_id);
+        if let Some(trace) = kept.trace(trace_id).and_then(|trace| trace.part(request)) {
             self.insert_slow(&mut kept, SlowTrace { took, trace });
         }
     }
@@ -249,18 +269,30 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_after_a_slow_request_is_part_of_its_trace() {
+    fn what_is_part_of_a_slow_request_is_kept_with_it_also_if_it_ends_later() {
         let (tracer, journal) = (tracer(), Journal::default());
-        journal.keep(span(&tracer, 7));
-        journal.finished(TraceId::from(7), Duration::from_secs(1));
-        journal.keep(span(&tracer, 7));
-        // The same trace may have several requests.
-        journal.finished(TraceId::from(7), Duration::from_secs(2));
+        let trace_id = TraceId::from(7);
+        let within = |parent: &SpanData| {
+            let mut span = span(&tracer, 7);
+            span.parent_span_id = parent.span_context.span_id();
+            span
+        };
+        let (first, second) = (span(&tracer, 7), span(&tracer, 7));
+        let stage = within(&first);
+        let (part, late) = (within(&stage), within(&stage));
+        for span in [part, stage, first.clone(), within(&second), second.clone()] {
+            journal.keep(span);
+        }
+        journal.finished(trace_id, first.span_context.span_id(), Duration::from_secs(1));
+        journal.finished(trace_id, second.span_context.span_id(), Duration::from_secs(2));
+        journal.keep(late);
         for other in 0..RECENT_TRACES_MAX as u128 {
             journal.keep(span(&tracer, 100 + other));
         }
-        let [slow] = &journal.slowest(usize::MAX)[..] else { panic!("one trace is one entry") };
-        assert_eq!((slow.took, slow.trace.spans.len()), (Duration::from_secs(2), 2));
-        assert_eq!(journal.trace(TraceId::from(7)), Some(slow.trace.clone()), "it outlives those of lately");
+        let slowest = journal.slowest(usize::MAX);
+        let found: Vec<_> = slowest.iter().map(|slow| (slow.took.as_secs(), slow.trace.spans.len())).collect();
+        assert_eq!(found, [(2, 2), (1, 4)], "each request has its own part of the trace");
+        assert!(slowest.iter().all(|slow| slow.trace.spans[0].parent_span_id == SpanId::INVALID));
+        assert!(journal.trace(trace_id).is_some(), "it outlives those of lately");
     }
 }

@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::SpanData;
 use tonic::Code;
 use tonic::metadata::MetadataMap;
 
-use super::context::{self, TraceContext};
+use super::context::{self, Parent, TraceContext};
 use super::metrics::RequestKind;
 use super::stage::{Stage, is_slow, record_slow};
 use super::tracer::{Tracer, new_span_id, new_trace_id, tracer};
@@ -213,7 +213,8 @@ impl Live {
         let is_request = self.is_call && span.span_kind == SpanKind::Server;
         self.tracer.take(span);
         if is_request {
-            self.tracer.journal.finished(self.context.span.trace_id, now - self.begun);
+            let Parent { trace_id, span_id, .. } = self.context.span;
+            self.tracer.journal.finished(trace_id, span_id, now - self.begun);
         }
     }
 }
