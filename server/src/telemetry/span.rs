@@ -65,15 +65,14 @@ pub fn server_span(metadata: &MetadataMap, method: &'static str) -> RequestSpan 
     }
 }
 
-/// Begins the span of one request of many on a stream, as [`server_span`] does. One without a `traceparent` is not
-/// traced.
+/// Begins the span of one request of many on a stream, as [`server_span`] does.
 pub fn pipelined_span(traceparent: &str, method: &'static str) -> RequestSpan {
-    if traceparent.is_empty() {
-        return RequestSpan::NONE;
-    }
-    let Some(parent) = TraceContext::parse(traceparent) else { return RequestSpan::NONE };
     let mut metadata = MetadataMap::new();
-    context::inject(&parent, &mut metadata);
+    if !traceparent.is_empty()
+        && let Some(parent) = TraceContext::parse(traceparent)
+    {
+        context::inject(&parent, &mut metadata);
+    }
     server_span(&metadata, method)
 }
 
