@@ -7,6 +7,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+mod data_directory;
 pub mod demo;
 pub mod forward;
 mod grpc_timeout;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::disk::{Disk, LockError, RealDisk};
+use engine::disk::LockError;
 use engine::identity::IdentityError;
 use engine::wal::WalError;
 use engine::{EngineError, RepairError, TakeError};
@@ -29,13 +29,12 @@ use crate::api::limits::InFlight;
 use crate::api::{self, Api, ApiOptions, ApiParts, Drain, Vital};
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
+use crate::data_directory;
 use crate::lifeline;
 use crate::node::{self, LoopError, NodeError, NodeHandle, Role, Setup};
 use crate::offline;
-use crate::slow_disk::SlowDisk;
-use crate::telemetry::{self, Pulse, TelemetryError, TelemetryOptions};
+use crate::telemetry::{self, Metrics, Pulse, TelemetryError, TelemetryOptions};
 use crate::threads::{self, ClientThreads, connections};
-use crate::timed_disk::TimedDisk;
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
 
 /// An address that cannot be bound: `EX_UNAVAILABLE` of sysexits.h.
@@ -209,12 +208,13 @@ async fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: &Config) -> Result<(), RunError> {
     raise_file_limit();
-    let disk = open_disk(config)?;
+    let metrics = Arc::new(Metrics::default());
+    let disk = data_directory::open(config, &metrics)?;
     let identity = node::identify(disk.as_ref(), &config.name)?;
     let listeners = Listeners::bind(config).await?;
     let client_address = config.client_address(listeners.client_address);
     let board = Board::new(Introduction { identity: identity.clone(), client_address: client_address.clone() });
-    let (handle, seat) = node::seat(&identity);
+    let (handle, seat) = node::seat(&identity, &metrics);
     let forwarder = PeerForwarder::new();
     let drain = Drain::new();
     let (loop_pulse, disk_pulse) = (Arc::new(Pulse::new()), Arc::new(Pulse::new()));
@@ -224,6 +224,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         forwarder: Arc::new(forwarder.clone()),
         drain: drain.clone(),
         vitals: vec![vital("the node's loop", &loop_pulse), vital("the log's disk", &disk_pulse)],
+        metrics: Arc::clone(&metrics),
         options: ApiOptions {
             name: config.name.clone(),
             request_timeout: Duration::from_millis(config.request_timeout_ms),
@@ -250,6 +251,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         forwarder,
         loop_pulse,
         disk_pulse,
+        metrics,
     };
     let mut node = tokio::spawn(node::run(seat, setup, stopped));
     info!(name = config.name, clients = client_address, peers = config.peer_address(), "serving");
@@ -263,6 +265,13 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     // The node and the servers hold receivers, or have ended.
     let _ = stop.send(true);
     let ended = node.await.map_err(|_| RunError::Panicked)?;
+    end(servers).await;
+    info!("stopped");
+    Ok(ended?)
+}
+
+/// Lets the servers send their last answers.
+async fn end(servers: Vec<JoinHandle<()>>) {
     let abort_handles: Vec<_> = servers.iter().map(JoinHandle::abort_handle).collect();
     // The last answers are on their way. Streams that nobody ends would be waited for without end.
     let ends = async {
@@ -274,21 +283,6 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     if tokio::time::timeout(LAST_ANSWERS_MAX, ends).await.is_err() {
         abort_handles.iter().for_each(AbortHandle::abort);
     }
-    info!("stopped");
-    Ok(ended?)
-}
-
-/// Takes the data directory.
-fn open_disk(config: &Config) -> Result<Arc<dyn Disk>, LockError> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data_dir)?);
-    let disk = match config.sync_delay_ms {
-        0 => disk,
-        sync_delay_ms => {
-            warn!(sync_delay_ms, "each sync of the disk is made slower, for a measurement");
-            Arc::new(SlowDisk::new(disk, Duration::from_millis(sync_delay_ms)))
-        }
-    };
-    Ok(Arc::new(TimedDisk::new(disk, Arc::new(|_, _| {}))))
 }
 
 /// The sockets of a node, bound before anything else is started.

@@ -1,4 +1,4 @@
-//! A disk that tells how long each of its syncs took, for metrics and traces.
+//! A disk that tells what it does and how long each of its syncs took, for metrics and traces.
 //!
 //! Each sync is told to an observer, and the last one of a thread can be asked for on that thread: whoever has done a
 //! piece of the disk's work knows so when its sync was, without the work itself knowing of clocks.
@@ -23,23 +23,32 @@ pub(crate) struct SyncTime {
     pub(crate) ended: Instant,
 }
 
-/// What hears of each sync of a file: the file's name, and how long it took.
-pub(crate) type SyncObserver = Arc<dyn Fn(&str, Duration) + Send + Sync>;
+/// What hears of what a disk does.
+pub(crate) trait DiskObserver: Send + Sync {
+    /// A sync of the file of this name took so long, also if it failed.
+    fn synced(&self, file: &str, took: Duration);
+
+    /// So much was written to the file of this name.
+    fn wrote(&self, file: &str, bytes: usize);
+
+    /// The disk was asked how much room it has left. Whoever asks waits for it anyway.
+    fn has_room(&self, free_bytes: u64);
+}
 
 /// The last sync of a file on this thread since this was last asked.
 pub(crate) fn take_last_sync() -> Option<SyncTime> {
     LAST_SYNC.take()
 }
 
-/// A disk that tells how long the syncs of its files take.
+/// A disk that tells what is done with its files.
 pub(crate) struct TimedDisk {
     disk: Arc<dyn Disk>,
-    observer: SyncObserver,
+    observer: Arc<dyn DiskObserver>,
 }
 
 impl TimedDisk {
-    /// Tells `observer` of each sync of a file on `disk`.
-    pub(crate) fn new(disk: Arc<dyn Disk>, observer: SyncObserver) -> Self {
+    /// Tells `observer` of what is done with the files on `disk`.
+    pub(crate) fn new(disk: Arc<dyn Disk>, observer: Arc<dyn DiskObserver>) -> Self {
         Self { disk, observer }
     }
 
@@ -70,7 +79,7 @@ impl Disk for TimedDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
+        self.disk.free_bytes().inspect(|bytes| self.observer.has_room(*bytes))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -81,7 +90,7 @@ impl Disk for TimedDisk {
 struct TimedFile {
     file: Box<dyn File>,
     name: String,
-    observer: SyncObserver,
+    observer: Arc<dyn DiskObserver>,
 }
 
 impl File for TimedFile {
@@ -94,7 +103,7 @@ impl File for TimedFile {
     }
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(offset, bytes)
+        self.file.write_all_at(offset, bytes).inspect(|()| self.observer.wrote(&self.name, bytes.len()))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -102,7 +111,7 @@ impl File for TimedFile {
         let result = self.file.sync_data();
         let ended = Instant::now();
         LAST_SYNC.set(Some(SyncTime { begun, ended }));
-        (self.observer)(&self.name, ended - begun);
+        self.observer.synced(&self.name, ended - begun);
         result
     }
 
@@ -119,13 +128,29 @@ mod tests {
 
     use super::*;
 
+    #[derive(Default)]
+    struct Heard {
+        syncs: Mutex<Vec<String>>,
+        written: Mutex<Vec<(String, usize)>>,
+    }
+
+    impl DiskObserver for Heard {
+        fn synced(&self, file: &str, _: Duration) {
+            self.syncs.lock().expect("no test panics with it").push(file.to_owned());
+        }
+
+        fn wrote(&self, file: &str, bytes: usize) {
+            self.written.lock().expect("no test panics with it").push((file.to_owned(), bytes));
+        }
+
+        fn has_room(&self, _: u64) {}
+    }
+
     #[test]
     fn a_sync_is_told_also_when_it_fails_and_once_to_its_own_thread() {
-        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::new(Heard::default());
         let memory = MemoryDisk::new();
-        let names = Arc::clone(&told);
-        let observer = move |name: &str, _| names.lock().expect("no test panics with it").push(name.to_owned());
-        let disk = TimedDisk::new(Arc::new(memory.clone()), Arc::new(observer));
+        let disk = TimedDisk::new(Arc::new(memory.clone()), heard.clone());
         let file = disk.create("a").expect("the disk is sound");
         file.write_all_at(0, b"x").expect("the disk is sound");
         assert_eq!(take_last_sync(), None);
@@ -141,6 +166,7 @@ mod tests {
         memory.fail(Operation::SyncData, 1, Fault::Error(io::ErrorKind::Other));
         file.sync_data().expect_err("it was to fail");
         assert!(take_last_sync().is_some());
-        assert_eq!(*told.lock().expect("no test panics with it"), ["a", "a"]);
+        assert_eq!(*heard.syncs.lock().expect("no test panics with it"), ["a", "a"]);
+        assert_eq!(*heard.written.lock().expect("no test panics with it"), [("a".to_owned(), 1)]);
     }
 }

@@ -200,6 +200,7 @@ fn status_response(status: NodeStatus) -> StatusResponse {
         log_bytes_since_snapshot,
         storage_full,
         recovering,
+        work: _,
     } = status;
     let (leader_name, leader_address) =
         leader.map(|leader| (leader.name, leader.client_address.unwrap_or_default())).unwrap_or_default();

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::kv::Refusal;
@@ -41,6 +42,9 @@ const NOT_READY: &str = "NOT_READY";
 const TRANSFERRING: &str = "LEADERSHIP_TRANSFERRING";
 const DRAINING: &str = "DRAINING";
 const NO_QUORUM: &str = "NO_QUORUM";
+
+/// The reason of a refusal because too much is under way.
+pub(super) const OVERLOADED: &str = "OVERLOADED";
 
 /// The reasons with which a node says that it did not run a request and never will, while another may. The last is what
 /// a node says that was to pass it on and reached no leader.
@@ -126,6 +130,11 @@ pub(super) enum CallKind {
     Other,
 }
 
+/// The reason of a status of this node's own, at hand for who counts it. It stays on this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Reason(pub(super) &'static str);
+
 /// What became of a failed write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
@@ -194,7 +203,7 @@ impl ApiError {
             Self::RevisionAhead { revision, min_revision } => revision_ahead(*revision, *min_revision),
             Self::Transferring => shape(Code::Unavailable, TRANSFERRING).retry(RETRY_SOON),
             Self::Draining => shape(Code::Unavailable, DRAINING),
-            Self::Overloaded { retry_after } => shape(Code::ResourceExhausted, "OVERLOADED").pushed_back(*retry_after),
+            Self::Overloaded { retry_after } => shape(Code::ResourceExhausted, OVERLOADED).pushed_back(*retry_after),
             Self::StorageFull => shape(Code::ResourceExhausted, "STORAGE_FULL")
                 .quota("disk", "the file system of the leader's data directory is almost full".to_owned()),
             Self::ProposalDropped { term } => {
@@ -340,7 +349,9 @@ impl Shape {
             }
         }
         self.details.set_error_info(self.reason, DOMAIN, self.metadata);
-        Status::with_error_details_and_metadata(self.code, message, self.details, trailers)
+        let mut status = Status::with_error_details_and_metadata(self.code, message, self.details, trailers);
+        status.set_source(Arc::new(Reason(self.reason)));
+        status
     }
 }
 

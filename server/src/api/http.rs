@@ -1,5 +1,5 @@
 //! The probes over HTTP, for those who cannot ask over gRPC: `/livez` and `/readyz` answer 200 or 503 and one line. And
-//! the metrics for those who collect them: `/metrics`.
+//! the metrics for those who collect them: `/metrics`, in the format that is asked for.
 
 use std::future::Future;
 use std::io;
@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::routing::get;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,7 +21,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::health::Probes;
 use super::limits::{PROBE_CONNECTION_AGE_MAX, PROBE_CONNECTIONS_MAX};
-use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use crate::telemetry::{Metrics, TextFormat};
 
 /// Serves the probes and the metrics on `listener` until `shutdown` is done.
 ///
@@ -36,9 +36,18 @@ where
         .route("/livez", get(async |State(probes): State<Probes>| answer(probes.liveness())))
         .route("/readyz", get(async |State(probes): State<Probes>| answer(probes.readiness())))
         .with_state(probes)
-        .route("/metrics", get(async move || ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], metrics.text())));
+        .route("/metrics", get(async move |headers: HeaderMap| tell(metrics, &headers).await));
     let places = Arc::new(Semaphore::new(PROBE_CONNECTIONS_MAX));
     axum::serve(Bounded { listener, places }, router).with_graceful_shutdown(shutdown).await
+}
+
+/// The metrics in the format that the request accepts.
+async fn tell(metrics: Arc<Metrics>, headers: &HeaderMap) -> ([(HeaderName, &'static str); 1], String) {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = TextFormat::accepted(accept);
+    // The figures of the process are the system's to tell, and writing takes a while: not on the loop's thread.
+    let text = tokio::task::spawn_blocking(move || metrics.text(format)).await;
+    ([(CONTENT_TYPE, format.content_type())], text.expect("reading and writing figures does not panic"))
 }
 
 fn answer(state: Result<(), String>) -> (StatusCode, String) {
@@ -151,7 +160,10 @@ mod tests {
         assert_eq!(probe(address, "/readyz").await, ("503".to_owned(), "catching up\n".to_owned()));
         assert_eq!(probe(address, "/secret").await.0, "404");
         let metrics = ask(address, "GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n").await;
-        assert!(metrics.contains(METRICS_CONTENT_TYPE) && metrics.ends_with("# EOF\n"), "{metrics}");
+        assert!(metrics.contains(TextFormat::Classic.content_type()) && !metrics.contains("# EOF"), "{metrics}");
+        let accept = "Accept: application/openmetrics-text\r\nConnection: close";
+        let metrics = ask(address, &format!("GET /metrics HTTP/1.1\r\nHost: n1\r\n{accept}\r\n\r\n")).await;
+        assert!(metrics.contains(TextFormat::OpenMetrics.content_type()) && metrics.ends_with("# EOF\n"), "{metrics}");
         assert!(ask(address, "\u{0}\u{1} random bytes \r\n\r\n").await.starts_with("HTTP/1.1 400"));
         assert_eq!(probe(address, "/livez").await.0, "200");
 

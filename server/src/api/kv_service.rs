@@ -18,6 +18,7 @@ use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
 use super::limits::{Arriving, InFlight, Permit, in_flight_units};
+use super::measure;
 use super::node::Node;
 use super::operation::{Answer, Operation, Request};
 use super::pipeline::{self, Pipelines};
@@ -56,7 +57,7 @@ impl<N: Node> KvApi<N> {
         let (kind, id) = (kind(&request), request_id(&request));
         match self.admit_and_run((arrival, metadata), request, &span).await {
             Ok(answer) => {
-                self.metrics.answered(measured, Code::Ok);
+                measure::answered(&self.metrics, measured, Ok(()));
                 span.end(Code::Ok);
                 let mut response = Response::new(answer);
                 self.leader.add_to(response.metadata_mut());
@@ -64,7 +65,7 @@ impl<N: Node> KvApi<N> {
             }
             Err(failure) => {
                 let mut status = failure.into_status(|error| error.to_status_of(kind, id.as_ref()));
-                self.metrics.answered(measured, status.code());
+                measure::answered(&self.metrics, measured, Err(&status));
                 span.end(status.code());
                 self.leader.add_to(status.metadata_mut());
                 Err(status)

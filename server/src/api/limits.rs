@@ -133,6 +133,7 @@ pub(super) fn in_flight_units(value_bytes: usize) -> usize {
 pub struct InFlight {
     units: Semaphore,
     units_max: usize,
+    requests: AtomicUsize,
     /// Streams that have requests under way.
     streams: AtomicUsize,
     commands: Mutex<Pace>,
@@ -151,9 +152,21 @@ pub(super) struct Arriving {
     pub(super) deadline: Instant,
 }
 
+/// What is under way at a moment, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct UnderWay {
+    pub(super) requests: usize,
+    /// The room that they hold, and how much there is.
+    pub(super) bytes: usize,
+    pub(super) bytes_max: usize,
+    /// The streams that some of them came on.
+    pub(super) streams: usize,
+}
+
 /// What is not under way any more, to be given back at once.
 #[derive(Default, Debug)]
 pub(super) struct GivenBack {
+    requests: usize,
     units: usize,
     commands: Leaving,
     reads: Leaving,
@@ -166,8 +179,18 @@ impl InFlight {
 
     pub(super) fn with_units(units: usize) -> Self {
         let pace = || Mutex::new(Pace::new(Instant::now()));
-        let streams = AtomicUsize::new(0);
-        Self { units: Semaphore::new(units), units_max: units, streams, commands: pace(), reads: pace() }
+        let (requests, streams) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { units: Semaphore::new(units), units_max: units, requests, streams, commands: pace(), reads: pace() }
+    }
+
+    /// What is under way now.
+    pub(super) fn under_way(&self) -> UnderWay {
+        UnderWay {
+            requests: self.requests.load(Ordering::Relaxed),
+            bytes: (self.units_max - self.units.available_permits()) * IN_FLIGHT_UNIT_BYTES,
+            bytes_max: self.units_max * IN_FLIGHT_UNIT_BYTES,
+            streams: self.streams.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether none is under way.
@@ -193,11 +216,13 @@ impl InFlight {
             admitted.map_err(|retry_after| ApiError::Overloaded { retry_after })?;
         }
         permit.forget();
+        self.requests.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Gives back what was [taken](Self::take).
-    pub(super) fn give_back(&self, GivenBack { units, commands, reads }: GivenBack) {
+    pub(super) fn give_back(&self, GivenBack { requests, units, commands, reads }: GivenBack) {
+        self.requests.fetch_sub(requests, Ordering::Relaxed);
         self.units.add_permits(units);
         for (queue, leaving) in [(Queue::Commands, commands), (Queue::Reads, reads)] {
             if leaving.units > 0 {
@@ -232,8 +257,9 @@ impl InFlight {
 }
 
 impl GivenBack {
-    /// The room of a request that has ended.
-    pub(super) fn add(&mut self, units: usize) {
+    /// The room of so many requests that have ended.
+    pub(super) fn add(&mut self, requests: usize, units: usize) {
+        self.requests += requests;
         self.units += units;
     }
 
@@ -278,7 +304,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut given_back = GivenBack::default();
-        given_back.add(self.arriving.units);
+        given_back.add(1, self.arriving.units);
         if let Some(queue) = self.arriving.queue {
             given_back.leave(queue, self.arriving.units, self.answered);
         }
@@ -317,8 +343,12 @@ mod tests {
         drop(large);
         assert!(in_flight.admit(with_value(VALUE_BYTES_MAX)).is_ok());
         assert!(!in_flight.is_empty());
+        let bytes_max = 66 * IN_FLIGHT_UNIT_BYTES;
+        let one = UnderWay { requests: 1, bytes: IN_FLIGHT_UNIT_BYTES, bytes_max, streams: 0 };
+        assert_eq!(in_flight.under_way(), one);
         drop(small);
         assert!(in_flight.is_empty());
+        assert_eq!(in_flight.under_way(), UnderWay { requests: 0, bytes: 0, ..one });
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod kv_service;
 mod labels;
 mod leader;
 pub mod limits;
+mod measure;
 mod node;
 mod operation;
 mod pipeline;
@@ -51,6 +52,7 @@ use kv_service::KvApi;
 use labels::Labelled;
 use leader::LeaderHint;
 use limits::{InFlight, MESSAGE_BYTES_MAX};
+use measure::InFlightGauges;
 use router::Router;
 
 /// What the services are made of.
@@ -63,6 +65,8 @@ pub struct ApiParts<N = NodeHandle> {
     pub drain: Drain,
     /// The parts of the node that have to go on for it to count as live.
     pub vitals: Vec<Vital>,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
     /// How they behave.
     pub options: ApiOptions,
 }
@@ -97,22 +101,13 @@ pub struct Api {
 /// Makes the services. It is called in the runtime: a task that ends with the node keeps the health service up to date.
 #[must_use]
 pub fn services<N: Node + Clone>(parts: ApiParts<N>) -> Api {
-    let ApiParts { node, forwarder, drain, vitals, options } = parts;
-    services_of(node, forwarder, drain, vitals, &options)
-}
-
-fn services_of<N: Node + Clone>(
-    node: N,
-    forwarder: Arc<dyn Forwarder>,
-    drain: Drain,
-    vitals: Vec<Vital>,
-    options: &ApiOptions,
-) -> Api {
+    let ApiParts { node, forwarder, drain, vitals, metrics, options } = parts;
     let status = node.subscribe();
     let request_timeout = options.request_timeout;
     let probes = Probes::new(status.clone(), drain.clone(), vitals);
     let router = Arc::new(Router::new(node.clone(), options.name.clone(), forwarder, options.election_timeout));
-    let (in_flight, metrics) = (Arc::new(InFlight::new()), Arc::new(Metrics::default()));
+    let in_flight = Arc::new(InFlight::new());
+    metrics.collect(InFlightGauges(Arc::clone(&in_flight)));
     let kv = Arc::new(KvApi {
         router,
         leader: Arc::new(LeaderHint::new(status.clone())),
@@ -122,7 +117,7 @@ fn services_of<N: Node + Clone>(
         request_timeout,
     });
     let leader = LeaderHint::new(status.clone());
-    let admin = AdminApi { name: options.name.clone(), node, status, leader, drain, request_timeout };
+    let admin = AdminApi { name: options.name, node, status, leader, drain, request_timeout };
 
     let reporter = HealthReporter::new();
     let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));

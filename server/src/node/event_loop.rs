@@ -27,6 +27,7 @@ use super::deeds::Deeds;
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
 use super::handle::{TransferError, Unavailable};
 use super::journey::{Journey, write_kind};
+use super::measure::Measure;
 use super::request::{Request, Write};
 use super::roster::Roster;
 use super::status::NodeStatus;
@@ -101,6 +102,7 @@ pub(super) struct Parts {
     pub(super) status: watch::Sender<NodeStatus>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) measure: Measure,
     pub(super) narrate: bool,
 }
 
@@ -240,6 +242,7 @@ impl EventLoop {
     }
 
     fn take_done(&mut self, done: Done) -> Result<(), LoopError> {
+        self.parts.measure.done(&done);
         match done {
             Done::Work(completion, batch) => self.take_work(completion, batch)?,
             Done::Fetched(fetch, entries) => self.parts.engine.fetched(fetch, entries),
@@ -258,7 +261,7 @@ impl EventLoop {
             Inbound::Replica(message) => self.parts.engine.replica_message(message),
             Inbound::Side(message) => self.parts.engine.side_message(message),
             Inbound::Unreachable(peer) => self.parts.engine.unreachable(peer),
-            Inbound::Gone(peer) => self.parts.engine.peer_gone(peer),
+            Inbound::Gone(peer) => self.parts.measure.peer_gone(&mut self.parts.engine, peer),
             Inbound::Dropped(reason) => self.count_dropped(reason),
         }
     }

@@ -299,6 +299,11 @@ impl NodeHandle {
         known.ok()?.ok()?.leader.clone()
     }
 
+    /// How many requests wait for the loop.
+    pub(super) fn waiting_requests(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Whether requests are taken.
     fn is_open(&self) -> Result<(), Unavailable> {
         let status = self.status.borrow();

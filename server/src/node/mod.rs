@@ -7,9 +7,12 @@ mod bootstrap;
 mod deeds;
 mod disk_space;
 mod disk_threads;
+mod elections;
 mod event_loop;
+mod gauges;
 mod handle;
 mod journey;
+mod measure;
 mod request;
 mod roster;
 mod snapshot_thread;
@@ -29,4 +32,4 @@ pub use handle::{
 pub use request::Get;
 pub use roster::Roster;
 pub use start::{NodeError, Seat, Setup, identify, run, seat};
-pub use status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};
+pub use status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role, Work};

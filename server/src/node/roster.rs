@@ -7,7 +7,7 @@ use engine::{EngineStatus, UnusableSnapshot};
 use raft::{NodeId, Role as RaftRole, Status};
 use tracing::{info, warn};
 
-use super::status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role};
+use super::status::{Leader, MemberStatus, NodeStatus, PeerStatus, Role, Work};
 use crate::transport::{Board, Links};
 
 /// The members of the cluster, seen from one of them.
@@ -102,6 +102,7 @@ impl Roster {
             log_bytes_since_snapshot: engine.log_bytes_since_snapshot,
             storage_full: engine.storage_full,
             recovering: engine.recovering,
+            work: work(engine),
         }
     }
 
@@ -183,6 +184,17 @@ impl Roster {
                 "a snapshot of this node's own is no longer what was written, or cannot be read; a new one is taken"
             ),
         }
+    }
+}
+
+fn work(engine: &EngineStatus) -> Work {
+    Work {
+        backlogged_messages: engine.messages_dropped,
+        log_pending_bytes: engine.wal_pending_bytes as u64,
+        writes_waiting: engine.writes_waiting as u64,
+        reads_waiting: engine.reads_waiting as u64,
+        holds_lease: engine.holds_lease,
+        leased_reads: engine.leased_reads,
     }
 }
 

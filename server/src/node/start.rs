@@ -19,11 +19,13 @@ use tracing::{info, warn};
 use super::bootstrap::{Standing, find_cluster, mismatch};
 use super::disk_threads::{DiskParts, DiskThreads};
 use super::event_loop::{EventLoop, LoopError, Parts, TICK};
+use super::gauges::{InboxGauges, NodeGauges};
 use super::handle::NodeHandle;
+use super::measure::Measure;
 use super::request::Request;
 use super::roster::Roster;
 use super::status::NodeStatus;
-use crate::telemetry::{Pulse, Stage, record_root};
+use crate::telemetry::{Metrics, Pulse, Stage, record_root};
 use crate::transport::{Board, Inbox, Links, PeerAddress, PeerForwarder, PeerService, ServiceParts, spawn_peers};
 
 /// How many requests may wait for the loop. It takes them within a turn, so this is what arrives during one turn under
@@ -84,6 +86,8 @@ pub struct Setup {
     pub loop_pulse: Arc<Pulse>,
     /// The sign of life of the thread that commits to the log.
     pub disk_pulse: Arc<Pulse>,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The loop's ends of the handle's channels, until the loop starts.
@@ -125,12 +129,15 @@ pub fn identify(disk: &dyn Disk, name: &str) -> Result<Identity, IdentityError> 
     Ok(identity)
 }
 
-/// A handle to a node that has not started yet: it answers that the node is not ready.
+/// A handle to a node that has not started yet: it answers that the node is not ready. From now on `metrics` tell of
+/// its state.
 #[must_use]
-pub fn seat(identity: &Identity) -> (NodeHandle, Seat) {
+pub fn seat(identity: &Identity, metrics: &Metrics) -> (NodeHandle, Seat) {
     let (sender, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
     let (status, receiver) = watch::channel(outside(identity, "the node is starting"));
-    (NodeHandle::new(sender, receiver), Seat { requests, status })
+    let handle = NodeHandle::new(sender, receiver);
+    metrics.collect(NodeGauges::new(handle.clone()));
+    (handle, Seat { requests, status })
 }
 
 fn outside(identity: &Identity, reason: &str) -> NodeStatus {
@@ -177,6 +184,7 @@ pub async fn run(seat: Seat, setup: Setup, mut stop: watch::Receiver<bool>) -> R
     let peers: Vec<PeerAddress> = peer_addresses(&cluster, own, &setup.addresses);
     let links = Links::new(peers.iter().map(|peer| peer.member.incarnation));
     let (inbox, receivers) = Inbox::new();
+    setup.metrics.collect(InboxGauges::new(inbox.clone()));
     let (disk, done) = DiskThreads::start(DiskParts {
         disk: Arc::clone(&setup.disk),
         executor: opened.executor,
@@ -201,9 +209,11 @@ pub async fn run(seat: Seat, setup: Setup, mut stop: watch::Receiver<bool>) -> R
         status: seat.status,
         stop,
         pulse: setup.loop_pulse,
+        measure: Measure::registered(&setup.metrics),
         narrate: setup.narrate,
     });
-    Ok(event_loop.run().await?)
+    // It is large, and moves to where it stays.
+    Ok(Box::pin(event_loop.run()).await?)
 }
 
 async fn standing(seat: &Seat, setup: &Setup, others: &BTreeMap<String, String>) -> Standing {

@@ -64,6 +64,23 @@ pub struct MemberStatus {
     pub reachable: bool,
 }
 
+/// What a node does, in figures that only the metrics tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// How many messages were dropped since the start because too many waited for the disk.
+    pub backlogged_messages: u64,
+    /// How many bytes wait to be written to the log.
+    pub log_pending_bytes: u64,
+    /// How many writes wait for the cluster.
+    pub writes_waiting: u64,
+    /// How many reads wait for the cluster.
+    pub reads_waiting: u64,
+    /// Whether the node holds a lease, under which it answers linearizable reads without asking anyone.
+    pub holds_lease: bool,
+    /// How many linearizable reads were answered under a lease since the start.
+    pub leased_reads: u64,
+}
+
 /// A node's state, renewed several times a second and at each change of role, term or leader.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeStatus {
@@ -119,4 +136,6 @@ pub struct NodeStatus {
     pub members: Vec<MemberStatus>,
     /// How many peer messages were dropped since the start, by reason.
     pub dropped_messages: BTreeMap<String, u64>,
+    /// What it does, in figures.
+    pub work: Work,
 }

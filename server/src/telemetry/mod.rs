@@ -29,7 +29,7 @@ pub use context::{TraceContext, extract, inject};
 pub use environment::{ExportSettings, Sampler, TraceSettings};
 pub use init::{TelemetryError, TelemetryGuard, TelemetryOptions, init};
 pub use journal::{KeptTrace, SlowTrace};
-pub use metrics::{METRICS_CONTENT_TYPE, Measured, Metrics, RequestKind};
+pub use metrics::{Distribution, Measured, Metrics, Page, RequestKind, Split, TextFormat};
 pub use opentelemetry::trace::SpanKind;
 pub use pulse::Pulse;
 pub use span::{RequestSpan, child_span, own_span, pipelined_span, server_span};

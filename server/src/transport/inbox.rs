@@ -116,6 +116,14 @@ impl Inbox {
         queue.send(inbound).await.is_ok()
     }
 
+    /// How many arrivals wait on each lane, by its name.
+    #[must_use]
+    pub fn waiting(&self) -> [(&'static str, usize); 4] {
+        let lanes =
+            [("control", &self.control), ("append", &self.append), ("replica", &self.replica), ("side", &self.side)];
+        lanes.map(|(name, lane)| (name, lane.max_capacity() - lane.capacity()))
+    }
+
     /// Says that a peer's process has ended, behind the entries that arrived from it. False: the node has stopped.
     pub async fn gone(&self, peer: NodeId) -> bool {
         self.append.send(Inbound::Gone(peer)).await.is_ok()

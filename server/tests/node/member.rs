@@ -14,7 +14,7 @@ use engine::kv::{Command, PutMode, Request, Revision};
 use proto::raft::v1::{ForwardRequest, ForwardResponse};
 use quorate_server::forward::ForwardTarget;
 use quorate_server::node::{self, Get, NodeError, NodeHandle, NodeStatus, RequestContext, Setup};
-use quorate_server::telemetry::{Pulse, TraceContext};
+use quorate_server::telemetry::{Metrics, Pulse, TraceContext};
 use quorate_server::transport::{Board, Introduction, PeerForwarder, PeerService};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -54,7 +54,8 @@ impl Member {
         if let Some(listener) = listener {
             serve(&runtime, listener, service.clone());
         }
-        let (handle, seat) = node::seat(&identity);
+        let metrics = Arc::new(Metrics::default());
+        let (handle, seat) = node::seat(&identity, &metrics);
         let (stop, stopped) = watch::channel(false);
         let setup = Setup {
             disk,
@@ -71,6 +72,7 @@ impl Member {
             forwarder: PeerForwarder::new(),
             loop_pulse: Arc::new(Pulse::new()),
             disk_pulse: Arc::new(Pulse::new()),
+            metrics,
         };
         let task = Some(runtime.spawn(node::run(seat, setup, stopped)));
         Self { handle, incarnation, stop, task, runtime: Some(runtime) }

@@ -147,6 +147,10 @@ pub struct EngineStatus {
     pub storage_full: bool,
     /// Whether part of the log was lost to damage, and is still being fetched from the others.
     pub recovering: bool,
+    /// Whether this node leads and holds a lease.
+    pub holds_lease: bool,
+    /// How many linearizable reads were answered under a lease, since the start.
+    pub leased_reads: u64,
 }
 
 impl Engine {
@@ -444,6 +448,16 @@ impl Engine {
         outcome
     }
 
+    /// Whether a snapshot of this node's own is being written.
+    pub fn is_taking_snapshot(&self) -> bool {
+        self.snapshots.is_taking()
+    }
+
+    /// The last index that the newest snapshot covers; zero without one.
+    pub fn newest_snapshot(&self) -> Index {
+        self.snapshots.newest().0
+    }
+
     /// How the engine is doing.
     pub fn status(&self) -> EngineStatus {
         let store = self.replica.store();
@@ -461,11 +475,13 @@ impl Engine {
             messages_dropped: self.messages_dropped + self.replica.messages_dropped(),
             wal_pending_bytes: self.wal.pending_bytes(),
             first_index: self.wal.first_index(),
-            snapshot_index: self.snapshots.newest().0,
+            snapshot_index: self.newest_snapshot(),
             snapshot_bytes: self.snapshots.newest().1,
             log_bytes_since_snapshot: self.snapshots.log_bytes(&self.replica),
             storage_full: self.is_storage_full(),
             recovering: raft.recovering,
+            holds_lease: self.replica.holds_lease(),
+            leased_reads: self.replica.leased_reads(),
             raft,
         }
     }

@@ -17,7 +17,7 @@ impl Replica {
         if self.waiters.reads_are_full() {
             return self.refuse(ticket, Answer::Overloaded);
         }
-        if self.store.settings().lease_reads && self.leases.hold(&self.raft) {
+        if self.holds_lease() {
             return self.read_under_lease(ticket, key);
         }
         let answer = match self.raft.read(self.waiters.next_read()) {
@@ -26,6 +26,11 @@ impl Replica {
             Err(ReadError::TooManyReads) => Answer::Overloaded,
         };
         self.outbox.answers.push((ticket, answer));
+    }
+
+    /// Whether this node leads, and may answer reads without asking anyone, by the time that it was told last.
+    pub fn holds_lease(&self) -> bool {
+        self.store.settings().lease_reads && self.leases.hold(&self.raft)
     }
 
     /// SAFETY(thesis §6.4.1): nobody else can have been elected by now, and the read has begun. So all that anybody was

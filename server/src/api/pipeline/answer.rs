@@ -38,14 +38,6 @@ impl Ready {
         };
         Self { response: PipelinedResponse { tag, response: Some(response) }, bytes: RESPONSE_BYTES + bytes }
     }
-
-    /// The code that it ends its request with.
-    pub(super) fn code(&self) -> Code {
-        match &self.response.response {
-            Some(Response::Error(error)) => error.code.into(),
-            _ => Code::Ok,
-        }
-    }
 }
 
 /// A refusal for want of room that is the same for all that a frame asks for in the same way.

@@ -41,6 +41,7 @@ use super::limits::{
     Arriving, FRAME_ANSWERS_MAX, FRAME_BYTES_MAX, FRAMES_WAITING_MAX, GivenBack, InFlight, REQUEST_TIMEOUT_MAX,
     STREAM_SWEEP_INTERVAL, in_flight_units,
 };
+use super::measure;
 use super::node::Node;
 use super::operation::{self, Answer, Operation, Request};
 use super::router::{Failure, Router, Runs, read_here_until};
@@ -254,7 +255,7 @@ impl<N: Node> Pipeline<N> {
             && let Some(refused) = refusal.repeat(tag, method, timeout_ms)
         {
             self.queue.refused += 1;
-            self.shared.metrics.answered(measured, refused.code());
+            measure::refused_for_room(&self.shared.metrics, measured);
             self.ready.push_back(refused);
             return Ok(None);
         }
@@ -343,7 +344,7 @@ impl<N: Node> Pipeline<N> {
     ) -> &Ready {
         let status = error.to_status(kind);
         if let Some(measured) = measured {
-            self.shared.metrics.answered(measured, status.code());
+            measure::answered(&self.shared.metrics, measured, Err(&status));
         }
         span.end(status.code());
         self.ready.push_back(Ready::new(tag, Err(status)));
@@ -381,7 +382,7 @@ impl<N: Node> Pipeline<N> {
         if let Some(request) = self.window.end(mark, None, &mut given_back) {
             let own = |error: ApiError| request.identity.status(&error);
             let result = result.map_err(|failure| failure.into_status(own));
-            self.shared.metrics.answered(request.measured, answer::code(&result));
+            measure::answered(&self.shared.metrics, request.measured, result.as_ref().map(|_| ()));
             span.end(answer::code(&result));
             self.ready.push_back(Ready::new(mark.tag, result));
         }
@@ -430,7 +431,7 @@ impl<N: Node> Pipeline<N> {
     ) {
         let Some(request) = self.window.end(mark, answered, given_back) else { return };
         let result = result.map_err(|error| request.identity.status(&error));
-        self.shared.metrics.answered(request.measured, answer::code(&result));
+        measure::answered(&self.shared.metrics, request.measured, result.as_ref().map(|_| ()));
         request.span.end(answer::code(&result));
         self.ready.push_back(Ready::new(mark.tag, result));
     }

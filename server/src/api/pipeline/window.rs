@@ -181,7 +181,7 @@ impl Window {
             return None;
         }
         let request = entry.remove().request;
-        given_back.add(request.units);
+        given_back.add(1, request.units);
         if let (Some(queue), Road::Batch { pending, .. }) = (request.queue, &request.road) {
             given_back.leave(queue, request.units, answered.map(|now| now.saturating_duration_since(pending.made())));
         }
@@ -246,7 +246,7 @@ impl Window {
 impl Drop for Window {
     fn drop(&mut self) {
         let mut given_back = GivenBack::default();
-        given_back.add(self.units);
+        given_back.add(self.requests.len(), self.units);
         for Numbered { request, .. } in self.requests.values() {
             if let Some(queue) = request.queue {
                 given_back.leave(queue, request.units, None);

@@ -14,7 +14,7 @@ use tonic_types::StatusExt as _;
 use tower::ServiceExt as _;
 
 use crate::api::node::Node;
-use crate::api::{Api, ApiOptions, Drain, services_of};
+use crate::api::{Api, ApiOptions, ApiParts, Drain, services};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{
     Batch, Get, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError,
@@ -227,7 +227,14 @@ impl Harness {
             election_timeout,
             serves_peers: true,
         };
-        let api = services_of(node.clone(), forwarder.clone(), drain.clone(), Vec::new(), &options);
+        let api = services(ApiParts {
+            node: node.clone(),
+            forwarder: forwarder.clone(),
+            drain: drain.clone(),
+            vitals: Vec::new(),
+            metrics: Arc::default(),
+            options,
+        });
         Self { node, forwarder, drain, api }
     }
 

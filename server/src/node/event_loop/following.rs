@@ -51,7 +51,7 @@ impl EventLoop {
         let committed = self.parts.engine.raft().commit_index();
         let before = self.parts.engine.raft().applied_index();
         let at = Instant::now();
-        let output = self.parts.engine.output()?;
+        let output = self.parts.measure.output(&mut self.parts.engine)?;
         let after = self.parts.engine.raft().commit_index();
         if after > before || committed > before {
             let applied = Instant::now();

@@ -1,23 +1,21 @@
-//! Metrics: what a node counts of its work, told in the OpenMetrics text format to whoever asks.
+//! What clients ask for: how long it took, and what went wrong.
 //!
-//! Nothing is looked up for a request: which counter it belongs to is known by its kind and its code, which are few.
+//! Nothing is looked up for a request that succeeds: which histogram it belongs to is known by its kind and its code,
+//! which are few.
 
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
-use super::span::code_name;
+use super::Distribution;
+use crate::telemetry::span::code_name;
 
-/// The media type of [`Metrics::text`].
-pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// The histogram of [`Metrics::answered`], without its unit.
+/// The histogram of [`Requests::answered`], without its unit.
 const REQUEST_DURATION: &str = "quorate_request_duration";
 
 /// Bounds of buckets, in seconds: from less than any sync of a disk to more than any patience.
@@ -26,6 +24,12 @@ const DURATION_SECONDS: [f64; 16] =
 
 /// The codes of gRPC are numbered from zero.
 const CODES: usize = Code::Unauthenticated as usize + 1;
+
+/// How many reasons are told apart: twice as many as there are. A leader of another version may name others.
+const REASONS_MAX: usize = 80;
+
+/// What all further ones are counted as.
+const OTHER_REASON: &str = "OTHER";
 
 /// What a client may ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,13 +67,17 @@ struct RequestLabels {
     code: &'static str,
 }
 
-/// What a node counts.
+type ReasonLabels = [(&'static str, String); 1];
+
+/// What is told of the requests of clients.
 #[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+pub struct Requests {
+    durations: Family<RequestLabels, Distribution, fn() -> Distribution>,
     /// The same, at hand once there was such a request.
-    known: [[OnceLock<Histogram>; CODES]; KINDS],
+    known: [[OnceLock<Distribution>; CODES]; KINDS],
+    errors: Family<ReasonLabels, Counter>,
+    /// The same, by reason: a few dozen, of which a handful occur.
+    reasons: RwLock<Vec<(String, Counter)>>,
 }
 
 impl RequestKind {
@@ -86,7 +94,7 @@ impl RequestKind {
     }
 
     /// The method's full name, without the leading slash.
-    pub(super) const fn full_method(self) -> &'static str {
+    pub(in crate::telemetry) const fn full_method(self) -> &'static str {
         match self {
             Self::Put => "kv.v1.KvService/Put",
             Self::GetLinearizable | Self::GetQuorum | Self::GetStale => "kv.v1.KvService/Get",
@@ -111,40 +119,57 @@ impl RequestKind {
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::default();
-        let requests: Family<_, _, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(DURATION_SECONDS));
+impl Requests {
+    pub(super) fn registered(registry: &mut Registry) -> Self {
+        let durations: Family<_, _, fn() -> Distribution> =
+            Family::new_with_constructor(|| Distribution::new(&DURATION_SECONDS));
         let help = "How long requests of clients took, calls and those on streams, by method, consistency and code";
-        registry.register_with_unit(REQUEST_DURATION, help, Unit::Seconds, requests.clone());
-        Self { registry, requests, known: Default::default() }
+        registry.register_with_unit(REQUEST_DURATION, help, Unit::Seconds, durations.clone());
+        let errors = Family::<ReasonLabels, Counter>::default();
+        let help = "Requests of clients that ended with an error, by its reason";
+        registry.register("quorate_request_errors", help, errors.clone());
+        Self { durations, known: Default::default(), errors, reasons: RwLock::default() }
     }
-}
 
-impl Metrics {
     /// A request was answered with `code` just now.
     pub fn answered(&self, Measured { kind, arrived }: Measured, code: Code) {
         let histogram = self.known[kind as usize][code as usize].get_or_init(|| {
             let (method, consistency) = kind.labels();
-            self.requests.get_or_create_owned(&RequestLabels { method, consistency, code: code_name(code) })
+            self.durations.get_or_create_owned(&RequestLabels { method, consistency, code: code_name(code) })
         });
         histogram.observe(arrived.elapsed().as_secs_f64());
     }
 
-    /// Everything, in the OpenMetrics text format.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a string takes whatever is written to it");
-        text
+    /// A request ended with an error of this reason.
+    pub fn failed(&self, reason: &str) {
+        let count = |reasons: &[(String, Counter)], reason: &str| {
+            let counter = reasons.iter().find(|(known, _)| known == reason);
+            counter.map(|(_, counter)| counter.inc()).is_some()
+        };
+        // A reason is added whole or not at all.
+        if count(&self.reasons.read().unwrap_or_else(PoisonError::into_inner), reason) {
+            return;
+        }
+        let mut reasons = self.reasons.write().unwrap_or_else(PoisonError::into_inner);
+        let reason = if reasons.len() < REASONS_MAX { reason } else { OTHER_REASON };
+        // Another thread may have added it meanwhile.
+        if !count(&reasons, reason) {
+            let counter = self.errors.get_or_create_owned(&[("reason", reason.to_owned())]);
+            counter.inc();
+            reasons.push((reason.to_owned(), counter));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{Metrics, TextFormat};
     use std::time::Duration;
+
+    fn text(metrics: &Metrics) -> String {
+        metrics.text(TextFormat::OpenMetrics)
+    }
 
     fn count(text: &str, labels: &str) -> Option<u64> {
         let name = format!("{REQUEST_DURATION}_seconds_count{{{labels}}} ");
@@ -156,11 +181,11 @@ mod tests {
         let metrics = Metrics::default();
         let now = Instant::now();
         let asked = |kind| Measured { kind, arrived: now };
-        metrics.answered(asked(RequestKind::GetQuorum), Code::Ok);
-        metrics.answered(asked(RequestKind::GetQuorum), Code::Ok);
-        metrics.answered(asked(RequestKind::GetQuorum), Code::Unauthenticated);
-        metrics.answered(asked(RequestKind::Put), Code::AlreadyExists);
-        let text = metrics.text();
+        metrics.requests.answered(asked(RequestKind::GetQuorum), Code::Ok);
+        metrics.requests.answered(asked(RequestKind::GetQuorum), Code::Ok);
+        metrics.requests.answered(asked(RequestKind::GetQuorum), Code::Unauthenticated);
+        metrics.requests.answered(asked(RequestKind::Put), Code::AlreadyExists);
+        let text = text(&metrics);
         assert_eq!(count(&text, r#"method="Get",consistency="quorum",code="OK""#), Some(2), "{text}");
         assert_eq!(count(&text, r#"method="Get",consistency="quorum",code="UNAUTHENTICATED""#), Some(1), "{text}");
         assert_eq!(count(&text, r#"method="Put",consistency="",code="ALREADY_EXISTS""#), Some(1), "{text}");
@@ -172,13 +197,28 @@ mod tests {
     fn what_takes_longer_is_in_a_higher_bucket() {
         let metrics = Metrics::default();
         let arrived = Instant::now().checked_sub(Duration::from_millis(300)).expect("the machine has run so long");
-        metrics.answered(Measured { kind: RequestKind::Delete, arrived }, Code::Ok);
-        let text = metrics.text();
+        metrics.requests.answered(Measured { kind: RequestKind::Delete, arrived }, Code::Ok);
+        let text = text(&metrics);
         let bucket = |bound: &str| {
             let label = format!("le=\"{bound}\"");
             let line = text.lines().find(|line| line.contains(&label)).expect("there is such a bucket");
             line.rsplit(' ').next().expect("a line has a value").to_owned()
         };
         assert_eq!((bucket("0.25").as_str(), bucket("+Inf").as_str()), ("0", "1"), "{text}");
+    }
+
+    #[test]
+    fn errors_are_told_by_reason_and_reasons_are_bounded() {
+        let metrics = Metrics::default();
+        for number in 0..2 * REASONS_MAX {
+            metrics.requests.failed("KEY_EXISTS");
+            metrics.requests.failed(&format!("REASON_{number}"));
+        }
+        let text = text(&metrics);
+        let line =
+            |reason: &str, count: usize| format!("quorate_request_errors_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(text.contains(&line("KEY_EXISTS", 2 * REASONS_MAX)), "{text}");
+        assert!(text.contains(&line(OTHER_REASON, REASONS_MAX + 1)), "{text}");
+        assert_eq!(text.matches("quorate_request_errors_total{").count(), REASONS_MAX + 1);
     }
 }
