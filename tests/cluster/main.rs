@@ -16,6 +16,7 @@ mod leaderless;
 mod leases;
 mod lifecycle;
 mod load;
+mod metrics;
 mod operator;
 mod overload;
 mod own_writes;

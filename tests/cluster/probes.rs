@@ -145,8 +145,13 @@ async fn reflection_v1alpha_lists_and_describes_the_services() {
 
 /// What a GET of a path over HTTP/1.1 is answered.
 async fn http_get(address: SocketAddr, path: &str) -> String {
+    http_get_as(address, path, "*/*").await
+}
+
+/// The same for who accepts such media types.
+pub(super) async fn http_get_as(address: SocketAddr, path: &str, accept: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the node listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: probe\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("the node reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("the node answers");

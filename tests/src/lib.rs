@@ -10,6 +10,7 @@ pub mod clients;
 pub mod cluster;
 pub mod disk;
 pub mod loopback;
+pub mod metrics;
 pub mod node;
 pub mod raw;
 pub mod recorder;
