@@ -1,6 +1,8 @@
 //! The deployment files against the server: the manifest starts it with flags that exist, and its ports, names and
 //! probes are the server's own.
 
+mod observability;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
