@@ -59,8 +59,9 @@ pub(super) struct Measure {
     snapshots_unusable: Split<Counter, 2>,
     elections: Elections,
     proposals: Proposals,
-    durable_index: u64,
-    applied_index: u64,
+    /// What was durable and what was applied after the last turn; none before the first, of which it is not known when
+    /// that was done.
+    done: Option<(u64, u64)>,
     /// When the snapshot was begun that is being taken, and which one was the newest then.
     taking: Option<(Instant, u64)>,
 }
@@ -82,8 +83,7 @@ impl Measure {
             snapshots_unusable: Split::new("origin", ORIGINS, Counter::default),
             elections: Elections::registered(registry),
             proposals: Proposals::default(),
-            durable_index: 0,
-            applied_index: 0,
+            done: None,
             taking: None,
         };
         let help = "How long entries took from being proposed on this node to being committed";
@@ -147,14 +147,12 @@ impl Measure {
     fn note_log(&mut self, raft: &Raft, begun: Instant) {
         // There is one write at a time, and its end is told once, so what became durable since the last turn is what
         // it had. After a truncation there may be less than before.
-        let durable_index = raft.durable_index().get();
-        if self.durable_index > 0 && durable_index > self.durable_index {
-            self.batch_entries.observe(as_f64(durable_index - self.durable_index));
+        let now_done = (raft.durable_index().get(), raft.applied_index().get());
+        let (durable_before, applied_before) = self.done.replace(now_done).unwrap_or(now_done);
+        if now_done.0 > durable_before {
+            self.batch_entries.observe(as_f64(now_done.0 - durable_before));
         }
-        self.durable_index = durable_index;
-        let applied_index = raft.applied_index().get();
-        let has_applied = applied_index > self.applied_index;
-        self.applied_index = applied_index;
+        let has_applied = now_done.1 > applied_before;
         let committed = self.proposals.turn(Progress::of(raft), begun);
         if has_applied || committed > 0 {
             let now = Instant::now();
