@@ -15,7 +15,7 @@ use raft::{Event as RaftEvent, NodeId, Raft, Role};
 
 use super::disk_threads::Done;
 use super::elections::Elections;
-use crate::telemetry::{Distribution, Metrics, Split};
+use crate::telemetry::{Distribution, Metrics, Split, Stage, record_root};
 
 /// Bounds of buckets, in seconds: from a sync of the fastest disk to the longest that a request waits.
 const COMMIT_SECONDS: [f64; 15] =
@@ -178,6 +178,8 @@ impl Measure {
                 // Where there was no room it ended without one.
                 if newest_snapshot(engine) > newest {
                     self.snapshot_seconds.observe((now - begun).as_secs_f64());
+                    let taken = Stage::new("snapshot.take", begun, now);
+                    record_root(taken.with_number("raft.index", newest_snapshot(engine)));
                 }
                 self.taking = None;
             }

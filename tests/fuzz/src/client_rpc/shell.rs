@@ -224,6 +224,7 @@ impl Shell {
             forwarder: Arc::new(Nowhere),
             drain: Drain::new(),
             vitals: Vec::new(),
+            metrics: Arc::default(),
             options: ApiOptions {
                 name: NAME.to_owned(),
                 request_timeout: FORWARD_TIMEOUT,
