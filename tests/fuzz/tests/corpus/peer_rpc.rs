@@ -37,6 +37,9 @@ pub(crate) const MARKS: &[&str] = &[
     "introduction_refused",
 ];
 
+/// The W3C's own example of the header, 55 bytes.
+const TRACEPARENT: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 fn raw(kind: u8, frame: &[u8]) -> Vec<u8> {
     [&[RAW, kind, u8::try_from(frame.len()).expect("short")], frame].concat()
 }
@@ -46,8 +49,9 @@ pub(crate) fn seeds() -> Vec<Seed> {
     let rest = [STEP, PUMP, STEP, SYNC, STEP, PUMP];
     let entry = [0x08, 2, 0x10, 6, 0x1a, 0];
     let frame = [&[0x08, 2, 0x10, 5, 0x18, 2, 0x22, 6], &entry[..]].concat();
-    let trace = [0x32, 6, 0x08, 6, 0x12, 2, b'0', b'0'];
-    let traced = [&frame[..], &trace].concat();
+    let traced = [&frame[..], &[0x32, 59, 0x08, 6, 0x12, 55], TRACEPARENT].concat();
+    let traced_badly = [&frame[..], &[0x32, 6, 0x08, 6, 0x12, 2, b'0', b'0']].concat();
+    let traced_control = [&[0x08, 2, 0x22, 0, 0x3a, 55], TRACEPARENT].concat();
     let append = [APPEND, TWO, current, 2, last, 3, 0, near(0, 1)];
     vec![
         ("empty", Vec::new()),
@@ -75,6 +79,8 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("term_max", story(ROOT_FOLLOWER, &[&[WHOLE, HEARTBEAT, TWO, MAX, 0, 0, WHOLE, APPEND, TWO, MAX, 1, last]])),
         ("raw_append", story(ROOT_FOLLOWER, &[&raw(APPEND_REQUEST, &frame), &rest])),
         ("raw_append_with_a_trace", story(ROOT_FOLLOWER, &[&raw(APPEND_REQUEST, &traced), &rest])),
+        ("raw_append_with_no_trace", story(ROOT_FOLLOWER, &[&raw(APPEND_REQUEST, &traced_badly), &rest])),
+        ("raw_control_with_a_trace", story(ROOT_FOLLOWING, &[&raw(CONTROL_REQUEST, &traced_control), &rest])),
         ("entry_without_payload", story(ROOT_FOLLOWER, &[&raw(APPEND_REQUEST, &[0x08, 2, 0x22, 2, 0x08, 2])])),
         (
             "entries_out_of_order",
