@@ -100,10 +100,10 @@ async fn slow_requests_are_listed_with_where_their_time_went_though_nobody_trace
         let span = put["spans"].as_array()?.iter().find(|span| span["name"] == name)?;
         Some((span["end_time_unix_nano"].as_u64()? - span["start_time_unix_nano"].as_u64()?) / 1_000)
     };
-    // Not a bound on the machine's speed: a sync takes so long at least.
-    assert!(micros("wal.fsync").is_some_and(|took| took >= 100_000), "{put}");
-    assert!(micros("raft.quorum_wait") >= micros("wal.fsync"), "{put}");
-    for part in ["raft.queue", "wal.queue", "wal.append", "sm.apply"] {
+    // Not a bound on the machine's speed: a majority has to sync, which takes so long at least. The leader's own sync
+    // may come after theirs.
+    assert!(micros("raft.quorum_wait").is_some_and(|took| took >= 100_000), "{put}");
+    for part in ["raft.queue", "raft.propose", "sm.apply"] {
         assert!(micros(part).is_some(), "{part} is missing: {put}");
     }
     let id = put["trace_id"].as_str().expect("a request has a trace");
@@ -112,8 +112,10 @@ async fn slow_requests_are_listed_with_where_their_time_went_though_nobody_trace
         output.status.success().then(|| text(&output.stdout))
     });
     let shown = shown.await;
-    assert!(shape(&shown).contains_key(&(4, "wal.fsync".to_owned())), "{shown}");
+    assert!(shape(&shown).contains_key(&(4, "raft.quorum_wait".to_owned())), "{shown}");
     let output = client(&cluster.endpoints(), &[], &["slow", "--limit", "1"]).await;
     assert_eq!(text(&output.stdout).lines().count(), 2, "{}", text(&output.stdout));
-    assert!(text(&output.stdout).contains("wal.fsync 1"), "{}", text(&output.stdout));
+    // A node that has forwarded the put was busy with it for longer than its leader.
+    let output = client(&cluster.endpoints(), &[], &["slow"]).await;
+    assert!(text(&output.stdout).contains("raft.quorum_wait 1"), "{}", text(&output.stdout));
 }

@@ -82,12 +82,16 @@ pub(crate) async fn of_own(options: &Options, own: impl Fn() -> Own, colours: Co
 pub(crate) async fn by_id(options: &Options, format: Format, trace_id: [u8; 16], colours: Colours) -> Done {
     let (client, _) = everyone(options).await;
     let (spans, notes) = spans_of(&client, trace_id).await;
+    let nobody_answered = notes.len() == client.endpoints().len();
+    if !notes.is_empty() {
+        // Their part is missing.
+        super::complain(&notes.join("\n"));
+    }
     if spans.is_empty() {
-        let mut text = format!("no node remembers a trace {}", hex(&trace_id));
-        for note in notes {
-            text.push_str(&format!("\n{note}"));
+        if nobody_answered {
+            return (Vec::new(), exit::UNAVAILABLE);
         }
-        super::complain(&text);
+        super::complain(&format!("no node remembers a trace {}", hex(&trace_id)));
         return (Vec::new(), exit::KEY_MISSING);
     }
     let shown = match format {

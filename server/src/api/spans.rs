@@ -11,12 +11,14 @@ pub(super) fn wire_spans(node: &str, trace: KeptTrace) -> Vec<Span> {
     trace.spans.into_iter().map(|span| wire_span(node, span)).collect()
 }
 
-/// A slow request of this node, its spans by their beginning.
+/// A slow request of this node: its own span, then those that are part of it by their beginning.
 pub(super) fn slow_request(node: &str, slow: SlowTrace) -> SlowRequest {
     let duration_micros = u64::try_from(slow.took.as_micros()).unwrap_or(u64::MAX);
     let trace_id = slow.trace.trace_id.to_bytes().to_vec().into();
     let mut spans = wire_spans(node, slow.trace);
-    spans.sort_by_key(|span| (span.start_time_unix_nano, u64::MAX - span.end_time_unix_nano));
+    if let [_, parts @ ..] = &mut spans[..] {
+        parts.sort_by_key(|span| (span.start_time_unix_nano, u64::MAX - span.end_time_unix_nano));
+    }
     SlowRequest { trace_id, duration_micros, spans }
 }
 

@@ -49,23 +49,21 @@ impl Deeds {
             Event::PreCampaign { term } => self.stand(term),
             // A campaign that was told to begin has no pre-vote before it.
             Event::Campaign { term } if self.election.is_none() => self.stand(term),
-            Event::BecameLeader { .. } => self.end_election("won", false),
+            Event::BecameLeader { .. } => {
+                self.end_election("won");
+                // The target did not take over, or not for long.
+                self.end_transfer("aborted", true);
+            }
             Event::BecameFollower { leader, .. } => {
-                self.end_election("lost", false);
-                if leader.is_some()
-                    && let Some(transfer) = self.transfer.take()
-                {
-                    transfer.end_as("done", false);
+                self.end_election("lost");
+                if leader.is_some() {
+                    self.end_transfer("done", false);
                 }
             }
             Event::TransferStarted { target } => {
                 self.transfer = Some(self.own("raft.transfer").with_text("raft.peer.id", &name(target)));
             }
-            Event::TransferAborted { .. } => {
-                if let Some(transfer) = self.transfer.take() {
-                    transfer.end_as("aborted", true);
-                }
-            }
+            Event::TransferAborted { .. } => self.end_transfer("aborted", true),
             Event::Installed { index } => {
                 let install = self.own("snapshot.install");
                 drop(install.with_number("raft.index", index.get()));
@@ -74,7 +72,7 @@ impl Deeds {
         }
     }
 
-    /// A message arrives, with its traces.
+    /// The core has taken a message, which came with these traces.
     pub(super) fn received(&mut self, message: &Message, traces: &[(Index, TraceContext)], now: Instant) {
         let from = message.from;
         match &message.body {
@@ -133,9 +131,17 @@ impl Deeds {
         self.election = span.context().map(|context| Election { span, context, questions: BTreeMap::new() });
     }
 
-    fn end_election(&mut self, outcome: &'static str, is_error: bool) {
+    fn end_election(&mut self, outcome: &'static str) {
+        // Whoever was told to campaign has done so by now.
+        self.told = None;
         if let Some(election) = self.election.take() {
-            election.span.end_as(outcome, is_error);
+            election.span.end_as(outcome, false);
+        }
+    }
+
+    fn end_transfer(&mut self, outcome: &'static str, is_error: bool) {
+        if let Some(transfer) = self.transfer.take() {
+            transfer.end_as(outcome, is_error);
         }
     }
 

@@ -368,6 +368,8 @@ impl EventLoop {
         }
         self.parts.engine.reuse(output.answers);
         self.wake_callers();
+        // Before them, too: who begins to campaign asks for votes at once.
+        self.note_events(&output.events);
         for message in output.messages {
             let (to, traces) = (message.to, self.traces_of(&message));
             if let Err(undelivered) = self.parts.links.send(message, traces)
@@ -422,7 +424,6 @@ impl EventLoop {
         match event {
             Event::Raft(event) => {
                 self.changed = true;
-                self.deeds.tell(event, |node| self.parts.roster.name(node));
                 self.parts.roster.log(event);
             }
             Event::Appended { .. } | Event::Durable { .. } | Event::Committed { .. } | Event::Applied { .. } => {}

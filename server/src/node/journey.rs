@@ -16,7 +16,7 @@ const PROPOSE: usize = 1;
 /// What is remembered of a request.
 #[derive(Debug)]
 pub(super) struct Journey {
-    /// None: one of an operator's, which is traced and never among the slow ones.
+    /// None: one of an operator's, which is among the slow ones only if it is traced.
     kind: Option<RequestKind>,
     /// When it was handed to the loop.
     asked: Instant,
@@ -44,6 +44,8 @@ impl Journey {
         trace: Option<TraceContext>,
     ) -> Self {
         let traced = trace.map(|request| Box::new(Traced { propose: reserve(&request), request }));
+        // It may have come while the turn that takes it up went on.
+        let taken = taken.max(asked);
         Self { kind, asked, taken, position: (Term::ZERO, Index::ZERO), traced }
     }
 

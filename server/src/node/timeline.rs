@@ -94,7 +94,16 @@ impl Timeline {
 
     /// Everything up to `index` is known to be durable at a follower.
     pub(super) fn note_matched(&mut self, follower: NodeId, index: Index, at: Instant) {
-        self.matched.entry(follower).or_default().note(index, at);
+        let moments = self.matched.entry(follower).or_default();
+        // A follower says so again when it is asked again; only the first time tells when.
+        if moments.0.back().is_none_or(|(last, _)| *last < index) {
+            moments.note(index, at);
+        }
+    }
+
+    /// Another term of leading begins: what followers had is to be learnt anew.
+    pub(super) fn forget_followers(&mut self) {
+        self.matched.clear();
     }
 
     /// With which batch the entry of an index became durable here.
@@ -131,6 +140,21 @@ mod tests {
         // Another leader's entries take the place of those that were not committed.
         moments.note(Index::new(5), 'c');
         assert_eq!([3, 4, 5, 6].map(|index| of(&moments, index)), [Some('a'), Some('c'), Some('c'), None]);
+    }
+
+    #[test]
+    fn a_follower_that_says_again_what_it_has_does_not_seem_to_have_come_later() {
+        let (mut timeline, first) = (Timeline::default(), Instant::now());
+        let follower = NodeId::new(2).expect("not zero");
+        let later = first + std::time::Duration::from_secs(1);
+        timeline.note_matched(follower, Index::new(5), first);
+        timeline.note_matched(follower, Index::new(5), later);
+        timeline.note_matched(follower, Index::new(3), later);
+        timeline.note_matched(follower, Index::new(7), later);
+        let matched = |index| timeline.matched(Index::new(index)).map(|(_, at)| at).collect::<Vec<_>>();
+        assert_eq!((matched(4), matched(6)), (vec![first], vec![later]));
+        timeline.forget_followers();
+        assert_eq!(timeline.matched(Index::new(4)).count(), 0);
     }
 
     #[test]

@@ -37,6 +37,8 @@ struct Leaving {
     propose: TraceContext,
     since: Instant,
     sent: Vec<Sent>,
+    /// Whether it is durable here.
+    is_written: bool,
 }
 
 /// An entry on its way to a follower.
@@ -64,7 +66,7 @@ impl Traces {
     /// A sampled write was proposed: remembers to send its context along with the entry.
     pub(super) fn proposed(&mut self, index: Index, propose: &TraceContext, now: Instant) {
         if self.leaving.len() < FOLLOWED_MAX {
-            self.leaving.insert(index, Leaving { propose: propose.clone(), since: now, sent: Vec::new() });
+            self.leaving.insert(index, Leaving::new(propose.clone(), now));
         }
     }
 
@@ -89,12 +91,28 @@ impl Traces {
                 record(propose, vec![sent.stage(now, name(from))]);
             }
         }
+        self.let_go();
+    }
+
+    /// Lets go of the entries that are on the disks of all to whom they were sent.
+    fn let_go(&mut self) {
+        while let Some(entry) = self.leaving.first_entry()
+            && entry.get().is_everywhere()
+        {
+            entry.remove();
+        }
+    }
+
+    /// This node does not lead any more: another leader gives the same indexes to other entries.
+    pub(super) fn forget_proposals(&mut self) {
+        self.leaving.clear();
     }
 
     /// Sampled entries arrived from the leader.
     pub(super) fn received(&mut self, term: Term, traces: &[(Index, TraceContext)], now: Instant) {
         for (index, replicate) in traces {
-            if self.arriving.len() < FOLLOWED_MAX && !self.arriving.contains_key(index) {
+            let is_known = self.arriving.get(index).is_some_and(|arriving| arriving.term == term);
+            if self.arriving.len() < FOLLOWED_MAX && !is_known {
                 let (replicate, append) = (replicate.clone(), reserve(replicate));
                 self.arriving.insert(*index, Arriving { replicate, append, term, since: now });
             }
@@ -121,11 +139,14 @@ impl Traces {
     }
 
     /// Everything behind `after` up to `last` became durable together: tells of the batch, if a sampled entry is in it.
-    pub(super) fn written(&self, after: Index, last: Index, written: &Written) -> Option<TraceContext> {
+    pub(super) fn written(&mut self, after: Index, last: Index, written: &Written) -> Option<TraceContext> {
         if last <= after || self.leaving.is_empty() && self.arriving.is_empty() {
             return None;
         }
         let batch = after.next()..=last;
+        for (_, leaving) in self.leaving.range_mut(batch.clone()) {
+            leaving.is_written = true;
+        }
         let leaving = self.leaving.range(batch.clone()).map(|(_, leaving)| &leaving.propose);
         let arriving = self.arriving.range(batch).map(|(_, arriving)| &arriving.append);
         let sampled: Vec<&TraceContext> = leaving.chain(arriving).take(LINKS_MAX).collect();
@@ -136,7 +157,9 @@ impl Traces {
             .with_number("wal.bytes", written.bytes)
             .with_number("raft.batch.size", written.entries)
             .with_text("raft.node.id", &self.node);
-        record_root(sampled.into_iter().fold(commit, Stage::linked))
+        let context = record_root(sampled.into_iter().fold(commit, Stage::linked));
+        self.let_go();
+        context
     }
 
     /// Forgets what nothing became of.
@@ -148,6 +171,15 @@ impl Traces {
 }
 
 impl Leaving {
+    fn new(propose: TraceContext, since: Instant) -> Self {
+        Self { propose, since, sent: Vec::new(), is_written: false }
+    }
+
+    /// Whether it is on the disk of this node and of all to whom it was sent.
+    fn is_everywhere(&self) -> bool {
+        self.is_written && !self.sent.is_empty() && self.sent.iter().all(|sent| sent.is_accepted)
+    }
+
     /// The context of the entry on its way to a follower; the same if it is sent again.
     fn send(&mut self, to: NodeId, now: Instant) -> TraceContext {
         if let Some(sent) = self.sent.iter().find(|sent| sent.to == to) {

@@ -69,15 +69,18 @@ impl KeptTrace {
 
     /// The span `root` and all that is part of it.
     fn part(&self, root: SpanId) -> Option<Self> {
-        let root = self.spans.iter().find(|span| span.span_context.span_id() == root)?;
-        let mut part = Self { trace_id: self.trace_id, spans: vec![root.clone()] };
-        // What is part of a span mostly ended before it.
-        for span in self.spans.iter().rev() {
-            if part.owns(span) {
-                part.spans.push(span.clone());
+        let mut rest: Vec<&SpanData> = self.spans.iter().collect();
+        let place = rest.iter().position(|span| span.span_context.span_id() == root)?;
+        let mut part = Self { trace_id: self.trace_id, spans: vec![rest.remove(place).clone()] };
+        // A span may have ended before what it is part of or after: each pass finds those a level deeper, at least.
+        loop {
+            let (more, others): (Vec<&SpanData>, _) = rest.into_iter().partition(|span| part.owns(span));
+            if more.is_empty() {
+                return Some(part);
             }
+            part.spans.extend(more.into_iter().cloned());
+            rest = others;
         }
-        Some(part)
     }
 
     fn add(&mut self, span: SpanData) {
@@ -280,7 +283,8 @@ mod tests {
         let (first, second) = (span(&tracer, 7), span(&tracer, 7));
         let stage = within(&first);
         let (part, late) = (within(&stage), within(&stage));
-        for span in [part, stage, first.clone(), within(&second), second.clone()] {
+        // A stage is told with what is within it, and before it.
+        for span in [stage, part, first.clone(), within(&second), second.clone()] {
             journal.keep(span);
         }
         journal.finished(trace_id, first.span_context.span_id(), Duration::from_secs(1));

@@ -256,12 +256,13 @@ fn result_to_wire(result: AppendResult) -> wire::append_entries_response::Result
     }
 }
 
-/// A context that is malformed or too long to be one is not kept.
+/// A context that is malformed, too long to be one, or not sampled is not kept.
 fn trace_from_wire(trace: wire::TraceContext) -> Option<(Index, TraceContext)> {
     if trace.traceparent.len() > TRACEPARENT_BYTES_MAX {
         return None;
     }
-    TraceContext::parse(&trace.traceparent).map(|context| (Index::new(trace.index), context))
+    let context = TraceContext::parse(&trace.traceparent).filter(TraceContext::is_sampled)?;
+    Some((Index::new(trace.index), context))
 }
 
 fn trace_to_wire((index, trace): (Index, TraceContext)) -> wire::TraceContext {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use engine::wal::Completion;
-use engine::{EngineError, Output};
+use engine::{EngineError, Event, Output};
 use raft::{AppendResult, Body, Index, Message};
 
 use super::EventLoop;
@@ -33,16 +33,38 @@ impl EventLoop {
     /// A message of the core arrives.
     pub(super) fn take_message(&mut self, message: Message, traces: &[(Index, TraceContext)]) {
         let (term, now) = (message.term, self.turn_began);
-        self.deeds.received(&message, traces, now);
-        if let Body::AppendEntriesResponse(AppendResult::Accepted { match_index }) = message.body {
+        let is_append = matches!(message.body, Body::AppendEntries { .. });
+        // All others are a few numbers.
+        let other = (!is_append).then(|| message.clone());
+        match (self.parts.engine.message(message), other) {
+            (Ok(()), None) => self.traces.received(term, traces, now),
+            (Ok(()), Some(message)) => self.note_message(&message, traces),
+            (Err(refused), _) => self.count_dropped(refused.as_str()),
+        }
+    }
+
+    /// The core has taken a message that has no entries.
+    fn note_message(&mut self, message: &Message, traces: &[(Index, TraceContext)]) {
+        let now = self.turn_began;
+        self.deeds.received(message, traces, now);
+        if let Body::AppendEntriesResponse(AppendResult::Accepted { match_index }) = message.body
+            && self.parts.engine.raft().is_leader()
+        {
             self.timeline.note_matched(message.from, match_index, now);
             self.traces.accepted(message.from, match_index, now, |node| self.parts.roster.name(node));
         }
-        let is_append = matches!(message.body, Body::AppendEntries { .. });
-        match self.parts.engine.message(message) {
-            Ok(()) if is_append => self.traces.received(term, traces, now),
-            Ok(()) => {}
-            Err(refused) => self.count_dropped(refused.as_str()),
+    }
+
+    /// What happened in the core has traces of its own, and ends others.
+    pub(super) fn note_events(&mut self, events: &[Event]) {
+        for event in events {
+            let Event::Raft(event) = event else { continue };
+            self.deeds.tell(event, |node| self.parts.roster.name(node));
+            match event {
+                raft::Event::BecameLeader { .. } => self.timeline.forget_followers(),
+                raft::Event::BecameFollower { .. } => self.traces.forget_proposals(),
+                _ => {}
+            }
         }
     }
 
