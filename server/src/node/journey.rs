@@ -7,7 +7,7 @@ use engine::Consistency;
 use engine::kv::{self, Command};
 use raft::{Index, NodeId, Term};
 
-use super::timeline::Timeline;
+use super::timeline::{Timeline, Written};
 use crate::telemetry::{RequestKind, Stage, TraceContext, is_slow, record, record_slow, reserve};
 
 /// The place of `raft.propose` among the stages of a write.
@@ -87,7 +87,16 @@ impl Journey {
             return stages;
         }
         stages.push(propose.with_number("raft.term", term.get()).with_number("raft.index", index.get()));
-        stages.extend(write_stages(self.taken, index, timeline).map(|stage| stage.within(PROPOSE)));
+        if self.traced.is_none() {
+            // Of a request that is sampled they are told when they are over, which may be after the answer.
+            let written = timeline.written(index);
+            stages.extend(
+                written
+                    .into_iter()
+                    .flat_map(|written| write_stages(self.taken, written))
+                    .map(|stage| stage.within(PROPOSE)),
+            );
+        }
         let committed = timeline.committed(index);
         let quorum = Stage::new("raft.quorum_wait", self.taken, committed.map_or(now, |committed| committed.at));
         stages.push(quorum.within(PROPOSE));
@@ -107,20 +116,16 @@ impl Journey {
 }
 
 /// The stages of an entry in this node's log: when it was written, and when synced. `since` is when it could have been.
-pub(super) fn write_stages(since: Instant, index: Index, timeline: &Timeline) -> impl Iterator<Item = Stage> {
-    let written = timeline.written(index);
-    let stages = written.map(|written| {
-        let append = Stage::new("wal.append", written.begun, written.sync.begun)
-            .with_number("wal.bytes", written.bytes)
-            .with_number("raft.batch.size", written.entries);
-        let sync = Stage::new("wal.fsync", written.sync.begun, written.sync.ended);
-        let sync = match &written.batch {
-            Some(batch) => sync.linked(batch),
-            None => sync,
-        };
-        [Stage::new("wal.queue", since, written.begun), append, sync]
-    });
-    stages.into_iter().flatten()
+pub(super) fn write_stages(since: Instant, written: &Written) -> [Stage; 3] {
+    let append = Stage::new("wal.append", written.begun, written.sync.begun)
+        .with_number("wal.bytes", written.bytes)
+        .with_number("raft.batch.size", written.entries);
+    let sync = Stage::new("wal.fsync", written.sync.begun, written.sync.ended);
+    let sync = match &written.batch {
+        Some(batch) => sync.linked(batch),
+        None => sync,
+    };
+    [Stage::new("wal.queue", since, written.begun), append, sync]
 }
 
 /// What the wait of a read is called.

@@ -133,7 +133,9 @@ impl Traces {
                 .with_number("raft.index", index.get())
                 .with_text("raft.node.id", &self.node);
             let mut stages = vec![append];
-            stages.extend(write_stages(arriving.since, index, timeline).map(|stage| stage.within(0)));
+            let written = timeline.written(index).into_iter();
+            stages
+                .extend(written.flat_map(|written| write_stages(arriving.since, written)).map(|stage| stage.within(0)));
             record(&arriving.replicate, stages);
         }
     }
@@ -158,6 +160,10 @@ impl Traces {
             .with_number("raft.batch.size", written.entries)
             .with_text("raft.node.id", &self.node);
         let context = record_root(sampled.into_iter().fold(commit, Stage::linked));
+        let written = Written { batch: context.clone(), ..written.clone() };
+        for (_, leaving) in self.leaving.range(after.next()..=last) {
+            record(&leaving.propose, write_stages(leaving.since, &written).into());
+        }
         self.let_go();
         context
     }
