@@ -140,7 +140,8 @@ impl Traces {
         }
     }
 
-    /// Everything behind `after` up to `last` became durable together: tells of the batch, if a sampled entry is in it.
+    /// Everything behind `after` up to `last` became durable together: tells of the batch, if a sampled entry is in it,
+    /// and of each sampled proposal in it when it was written and synced. That may be after its answer.
     pub(super) fn written(&mut self, after: Index, last: Index, written: &Written) -> Option<TraceContext> {
         if last <= after || self.leaving.is_empty() && self.arriving.is_empty() {
             return None;
