@@ -1,11 +1,11 @@
-//! The operator's interface: status, members, leadership transfer.
+//! The operator's interface: status, members, leadership transfer, logs.
 
 use proto::admin::v1::{
     ListMembersRequest, Role, TransferLeadershipRequest, TransferLeadershipResponse,
     admin_service_client::AdminServiceClient,
 };
 use std::collections::BTreeSet;
-use tests::{cluster::Cluster, rpc, wait::wait_for};
+use tests::{binaries, cluster::Cluster, rpc, wait::wait_for};
 use tonic::{Code, Status};
 
 async fn transfer(cluster: &Cluster, asked: usize, target: &str) -> Result<TransferLeadershipResponse, Status> {
@@ -111,4 +111,36 @@ async fn a_transfer_to_a_dead_member_fails_and_the_leader_goes_on() {
     let failure = rpc::failure(transfer(&cluster, leader, cluster.nodes[dead].name()).await);
     assert!(matches!(failure.code, Code::DeadlineExceeded | Code::Unavailable), "{failure:?}");
     wait_for("the cluster takes writes again", async || cluster.put(leader, "k", "v").await.ok()).await;
+}
+
+#[tokio::test]
+async fn what_a_node_logs_is_changed_while_it_runs() {
+    let mut cluster = Cluster::of_three().await;
+    let leader = cluster.leader().await;
+    let follower = cluster.others(leader)[0];
+    let endpoint = cluster.nodes[follower].address().to_string();
+    let client = |arguments: &[&str]| {
+        let output = binaries::command(&binaries::client())
+            .args(["--endpoints", &endpoint, "-o", "raw", "log-filter"])
+            .args(arguments)
+            .output()
+            .expect("the client starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let shown = |filter: &str, other: &str| (Some(0), format!("{endpoint}\t{filter}\t{other}\n"), String::new());
+    let (_, first, _) = client(&[]);
+    let configured = first.trim_end().rsplit('\t').next().expect("three columns").to_owned();
+    assert_eq!(client(&[]), shown(&configured, &configured));
+    assert_eq!(client(&["off"]), shown("off", &configured));
+    assert_eq!(client(&[]), shown("off", &configured));
+    let (code, shown_then, complaint) = client(&["info=chatty=x"]);
+    assert!(code == Some(6) && (shown_then + &complaint).contains("is not understood"), "{code:?} {complaint}");
+    assert_eq!(client(&[]), shown("off", &configured), "and the node logs as before");
+    let silent = cluster.nodes[follower].log();
+    assert!(silent.contains("an operator changes what is logged"), "{silent}");
+    cluster.nodes[leader].kill();
+    assert_ne!(cluster.leader().await, leader);
+    assert_eq!(cluster.nodes[follower].log(), silent, "an election, and not a word");
+    assert_eq!(client(&["--reset"]), shown(&configured, "off"));
 }

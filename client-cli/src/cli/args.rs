@@ -113,6 +113,15 @@ client-cli trace ID shows all of it.
   kv.forward       waited for the leader
   read.LEVEL       waited for what makes the answer as fresh as was asked";
 
+const LOG_FILTER: &str = "\
+Examples:
+  client-cli log-filter                            show the filters
+  client-cli log-filter info,quorate_server=debug  more of the server's own
+  client-cli log-filter --reset                    as configured
+
+Each endpoint is asked, and no other node. A node logs by the new filter until
+it is changed again or the node stops.";
+
 const TRACE: &str = "\
 A node remembers the traces of some hundred requests of lately, and those of the
 slowest of the last ten minutes. Exit code 3: no node knows the trace.";
@@ -289,6 +298,15 @@ pub(crate) enum Request {
     Trace {
         /// 32 hexadecimal digits.
         trace_id: TraceId,
+    },
+    /// Show what the nodes log, or change it while they run.
+    #[command(after_help = LOG_FILTER)]
+    LogFilter {
+        /// What is logged from now on.
+        filter: Option<String>,
+        /// Log again what was configured.
+        #[arg(long, conflicts_with = "filter")]
+        reset: bool,
     },
     /// Measure throughput and latency.
     Bench(Bench),

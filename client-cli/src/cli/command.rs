@@ -44,6 +44,8 @@ pub(crate) enum Action {
     Doctor { timeout: Duration },
     Slow { limit: u32 },
     Trace { id: TraceId },
+    ShowLogFilter,
+    UpdateLogFilter { filter: String },
     Bench(Plan),
 }
 
@@ -89,6 +91,12 @@ impl Invocation {
             Request::Doctor => Action::Doctor { timeout },
             Request::Slow { limit } => Action::Slow { limit },
             Request::Trace { trace_id: id } => Action::Trace { id },
+            Request::LogFilter { filter: None, reset: false } => Action::ShowLogFilter,
+            Request::LogFilter { filter: Some(filter), .. } if filter.trim().is_empty() => {
+                anyhow::bail!("an empty filter says nothing; `off` logs nothing, --reset what was configured")
+            }
+            // An empty one stands for what was configured.
+            Request::LogFilter { filter, .. } => Action::UpdateLogFilter { filter: filter.unwrap_or_default() },
             Request::Bench(bench) => Action::Bench(Plan::new(bench)?),
         };
         let tracing = tracing.filter(|tracing| tracing.is_wanted());

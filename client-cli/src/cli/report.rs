@@ -61,6 +61,8 @@ fn next(error: &Error, action: &Action) -> (String, &'static str) {
         | Action::Doctor { .. }
         | Action::Slow { .. }
         | Action::Trace { .. }
+        | Action::ShowLogFilter
+        | Action::UpdateLogFilter { .. }
         | Action::Bench(_) => String::new(),
     };
     match (error, action) {

@@ -4,7 +4,7 @@ use super::{
     args::LEASE_READS_ASSUMPTION,
     bench,
     command::{Action, Invocation},
-    complain, doctor, exit, output, settings,
+    complain, doctor, exit, log_filter, output, settings,
     status::{self, Answer},
     style::Colours,
     traces,
@@ -63,6 +63,10 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
         }
         Action::Slow { limit } => return Ok(traces::slowest(&invocation.options, format, *limit, colours).await),
         Action::Trace { id } => return Ok(traces::by_id(&invocation.options, format, id.bytes(), colours).await),
+        Action::ShowLogFilter => return Ok(log_filter::of_each(format, &client.log_filters().await, colours)),
+        Action::UpdateLogFilter { filter } => {
+            return Ok(log_filter::changed(format, &client.update_log_filters(filter).await, colours));
+        }
         Action::Bench(plan) => return bench::run(&client, plan, format, &invocation.prefix).await,
     };
     Ok((output, exit::OK))

@@ -2,7 +2,10 @@
 
 use super::{Client, request, rpc::Rpc};
 use crate::{Endpoint, Error, SlowRequest, Span, StatusResponse, trace};
-use proto::admin::v1::{GetTraceRequest, ListSlowRequestsRequest, StatusRequest};
+use proto::admin::v1::{
+    GetLogFilterRequest, GetLogFilterResponse, GetTraceRequest, ListSlowRequestsRequest, StatusRequest,
+    UpdateLogFilterRequest, UpdateLogFilterResponse,
+};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -37,6 +40,23 @@ impl Client {
     pub async fn slow_requests(&self, limit: u32) -> OfEach<Vec<SlowRequest>> {
         let answers = self.ask_each("list_slow_requests", ListSlowRequestsRequest { limit }).await;
         answers.into_iter().map(|(endpoint, answer)| (endpoint, answer.map(|slow| slow.requests))).collect()
+    }
+
+    /// Which events the node at each configured endpoint logs, as a list of directives, and which ones it was started
+    /// with.
+    pub async fn log_filters(&self) -> OfEach<(String, String)> {
+        let answers = self.ask_each("get_log_filter", GetLogFilterRequest {}).await;
+        let filters = |GetLogFilterResponse { filter, configured_filter }| (filter, configured_filter);
+        answers.into_iter().map(|(endpoint, answer)| (endpoint, answer.map(filters))).collect()
+    }
+
+    /// Changes which events the node at each configured endpoint logs, until it is changed again or the node stops; an
+    /// empty filter stands for the one that it was started with. Each answers with the filter now, and the one before.
+    pub async fn update_log_filters(&self, filter: &str) -> OfEach<(String, String)> {
+        let request = UpdateLogFilterRequest { filter: filter.to_owned() };
+        let answers = self.ask_each("update_log_filter", request).await;
+        let filters = |UpdateLogFilterResponse { filter, previous_filter }| (filter, previous_filter);
+        answers.into_iter().map(|(endpoint, answer)| (endpoint, answer.map(filters))).collect()
     }
 
     async fn ask_each<R: Rpc>(&self, operation: &'static str, question: R) -> OfEach<R::Answer> {

@@ -200,6 +200,8 @@ rpc!(
     "admin.v1.AdminService/ListSlowRequests",
     Freely {}
 );
+rpc!(admin::GetLogFilterRequest, admin::GetLogFilterResponse, "admin.v1.AdminService/GetLogFilter", Freely {});
+rpc!(admin::UpdateLogFilterRequest, admin::UpdateLogFilterResponse, "admin.v1.AdminService/UpdateLogFilter", Freely {});
 rpc!(admin::UpdateSettingsRequest, admin::UpdateSettingsResponse, "admin.v1.AdminService/UpdateSettings", ByName {
     named!();
     timed!();

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use engine::kv;
 use proto::admin::v1::admin_service_server::AdminService;
 use proto::admin::v1::{
-    GetTraceRequest, GetTraceResponse, ListMembersRequest, ListMembersResponse, ListSlowRequestsRequest,
-    ListSlowRequestsResponse, Member, PeerProgress, Role as WireRole, Settings, StatusRequest, StatusResponse,
-    TransferLeadershipRequest, TransferLeadershipResponse, UpdateSettingsRequest, UpdateSettingsResponse,
+    GetLogFilterRequest, GetLogFilterResponse, GetTraceRequest, GetTraceResponse, ListMembersRequest,
+    ListMembersResponse, ListSlowRequestsRequest, ListSlowRequestsResponse, Member, PeerProgress, Role as WireRole,
+    Settings, StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    UpdateLogFilterRequest, UpdateLogFilterResponse, UpdateSettingsRequest, UpdateSettingsResponse,
 };
 use proto::kv::v1::RequestId;
 use tokio::sync::watch;
@@ -19,11 +20,12 @@ use super::deadline::{self, Arrival};
 use super::drain::Drain;
 use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
+use super::limits::LOG_FILTER_BYTES_MAX;
 use super::node::Node;
 use super::spans::{slow_request, wire_spans};
 use super::validate::{self, Violation};
 use crate::node::{MemberStatus, NodeStatus, PeerStatus, RequestContext, Role, WriteResult};
-use crate::telemetry::{self, RequestSpan};
+use crate::telemetry::{self, LogFilters, RequestSpan};
 
 /// The admin.v1 service of a node.
 pub(super) struct AdminApi<N> {
@@ -164,6 +166,34 @@ impl<N: Node> AdminService for AdminApi<N> {
         let requests = telemetry::slowest(max).into_iter().map(|slow| slow_request(&self.name, slow)).collect();
         self.finish(RequestSpan::NONE, Ok(ListSlowRequestsResponse { requests }))
     }
+
+    async fn get_log_filter(
+        &self,
+        request: Request<GetLogFilterRequest>,
+    ) -> Result<Response<GetLogFilterResponse>, Status> {
+        let span = telemetry::server_span(request.metadata(), "admin.v1.AdminService/GetLogFilter");
+        let response = telemetry::log_filters()
+            .map(|LogFilters { now, configured }| GetLogFilterResponse { filter: now, configured_filter: configured });
+        self.finish(span, Ok(response.unwrap_or_default()))
+    }
+
+    async fn update_log_filter(
+        &self,
+        request: Request<UpdateLogFilterRequest>,
+    ) -> Result<Response<UpdateLogFilterResponse>, Status> {
+        let span = telemetry::server_span(request.metadata(), "admin.v1.AdminService/UpdateLogFilter");
+        let updated = update_log_filter(&request.get_ref().filter).map_err(ApiError::from);
+        self.finish(span, updated)
+    }
+}
+
+fn update_log_filter(filter: &str) -> Result<UpdateLogFilterResponse, Violation> {
+    if filter.len() > LOG_FILTER_BYTES_MAX {
+        return Err(Violation::LogFilterTooLong { actual_bytes: filter.len() });
+    }
+    let (previous_filter, filter) = telemetry::update_log_filter(filter)
+        .map_err(|error| Violation::LogFilterInvalid { cause: error.to_string() })?;
+    Ok(UpdateLogFilterResponse { filter, previous_filter })
 }
 
 /// What is asked for in a trace's id.

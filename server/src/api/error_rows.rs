@@ -102,6 +102,13 @@ fn administrative() -> Vec<Row> {
             "the id of the trace has 8 bytes and has to have 16",
             &[("expectedBytes", "16"), ("actualBytes", "8")],
         ),
+        row(
+            Violation::LogFilterTooLong { actual_bytes: 1025 },
+            "LOG_FILTER_TOO_LONG",
+            "the log filter has 1025 bytes, and at most 1024 are allowed",
+            &[("limitBytes", "1024"), ("actualBytes", "1025")],
+        ),
+        row(Violation::LogFilterInvalid { cause: "why".to_owned() }, "LOG_FILTER_INVALID", "why", &[]),
         (
             ApiError::NotAVoter { target: target() },
             Code::InvalidArgument,

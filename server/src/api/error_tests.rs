@@ -28,6 +28,8 @@ fn number(error: &ApiError) -> usize {
             Violation::RequestMissing => 11,
             Violation::SettingMissing => 45,
             Violation::TraceIdLength { .. } => 46,
+            Violation::LogFilterTooLong { .. } => 47,
+            Violation::LogFilterInvalid { .. } => 48,
             Violation::TagReused { .. } => 40,
             Violation::RequestIdMissing => 30,
             Violation::SessionLength { .. } => 31,
@@ -63,7 +65,7 @@ fn number(error: &ApiError) -> usize {
     }
 }
 
-const CASES: usize = 47;
+const CASES: usize = 49;
 
 #[test]
 fn every_case_has_a_row() {

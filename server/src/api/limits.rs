@@ -23,6 +23,9 @@ pub const CONCURRENT_STREAMS_MAX: u32 = 4096;
 /// clients sends.
 pub const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 
+/// The longest log filter. Each of its directives is compared with every place that logs; ten fit easily.
+pub const LOG_FILTER_BYTES_MAX: usize = 1024;
+
 /// How much a stream may have sent that is not read. While the node reads a stream slowly, because it refuses some of
 /// it, whatever is in this window waits to be refused too, and takes the node's memory: hence far less than a megabyte.
 /// It bounds a stream to as much in a round trip: 25 MB/s over 10 ms. Members that are far apart and want more have a

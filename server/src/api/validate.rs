@@ -9,6 +9,7 @@ use proto::kv::v1::{
 use tonic::Code;
 
 use super::error::Shape;
+use super::limits::LOG_FILTER_BYTES_MAX;
 use crate::node::Get;
 
 /// The length of a session's id: 128 random bits.
@@ -50,6 +51,10 @@ pub(super) enum Violation {
     SettingMissing,
     #[error("the id of the trace has {actual_bytes} bytes and has to have {TRACE_ID_BYTES}")]
     TraceIdLength { actual_bytes: usize },
+    #[error("the log filter has {actual_bytes} bytes, and at most {LOG_FILTER_BYTES_MAX} are allowed")]
+    LogFilterTooLong { actual_bytes: usize },
+    #[error("{cause}")]
+    LogFilterInvalid { cause: String },
     #[error("the request is missing")]
     RequestMissing,
     #[error("another request with the tag {tag} is under way on the stream")]
@@ -90,6 +95,8 @@ impl Violation {
             }
             Self::SettingMissing => ("lease_reads", "SETTING_MISSING"),
             Self::TraceIdLength { .. } => ("trace_id", "TRACE_ID_LENGTH"),
+            Self::LogFilterTooLong { .. } => ("filter", "LOG_FILTER_TOO_LONG"),
+            Self::LogFilterInvalid { .. } => ("filter", "LOG_FILTER_INVALID"),
             Self::RequestMissing => ("request", "REQUEST_MISSING"),
             Self::TagReused { .. } => ("requests.tag", "TAG_REUSED"),
         };
@@ -111,6 +118,9 @@ impl Violation {
             Self::RequestId(InvalidRequestId::AcknowledgedAhead { sequence, acknowledged_below }) => {
                 shape.with("sequence", sequence).with("acknowledgedBelow", acknowledged_below)
             }
+            Self::LogFilterTooLong { actual_bytes } => {
+                shape.with("limitBytes", &LOG_FILTER_BYTES_MAX).with("actualBytes", actual_bytes)
+            }
             Self::TagReused { tag } => shape.with("tag", tag),
             Self::KeyEmpty
             | Self::MaxStalenessNotAllowed
@@ -121,6 +131,7 @@ impl Violation {
             | Self::RequestIdMissing
             | Self::RequestId(InvalidRequestId::SequenceZero)
             | Self::SettingMissing
+            | Self::LogFilterInvalid { .. }
             | Self::RequestMissing => shape,
         }
     }

@@ -8,12 +8,12 @@ use opentelemetry::KeyValue;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::environment::{self, ExportSettings};
+use super::log_filter::LogFilter;
 use super::reporting::Reporting;
 use super::tracer::Tracer;
 use crate::config::LogFormat;
@@ -110,29 +110,31 @@ pub(super) fn resource(settings: &ExportSettings, node_name: &str) -> Resource {
 }
 
 fn init_logs(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
-    subscriber(filter, format, io::stderr)?.try_init().map_err(|_| TelemetryError::AlreadyInitialized)
+    let (subscriber, filter) = subscriber(filter, format, io::stderr)?;
+    subscriber.try_init().map_err(|_| TelemetryError::AlreadyInitialized)?;
+    filter.install()
 }
 
-/// What writes log lines to `writer`.
+/// What writes log lines to `writer`, and what changes which ones.
 pub(super) fn subscriber<W>(
     filter: &str,
     format: LogFormat,
     writer: W,
-) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, TelemetryError>
+) -> Result<(Box<dyn tracing::Subscriber + Send + Sync>, LogFilter), TelemetryError>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| TelemetryError::LogFilter { filter: filter.to_owned(), cause: error.to_string() })?;
+    let (filter, changeable) = LogFilter::new(filter)?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
-    Ok(match format {
+    let subscriber: Box<dyn tracing::Subscriber + Send + Sync> = match format {
         LogFormat::Human => {
             let colours = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
             Box::new(registry.with(layer.with_ansi(colours)))
         }
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
-    })
+    };
+    Ok((subscriber, changeable))
 }
 
 impl TelemetryGuard {

@@ -13,7 +13,7 @@ use super::init::{resource, subscriber};
 use super::reporting::Reporting;
 use super::span::RequestSpan;
 use super::tracer::Tracer;
-use super::{TraceContext, inject};
+use super::{TelemetryError, TraceContext, inject};
 use crate::config::LogFormat;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -187,7 +187,7 @@ fn a_collector_that_is_away_makes_one_line_and_its_return_another() {
     let exporter = Reporting::new(Unreliable(Mutex::new(vec![Ok(()), away(), away(), away(), Ok(()), Ok(())])));
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = subscriber("info", LogFormat::Human, move || writer.clone()).expect("a good filter");
+    let (subscriber, _) = subscriber("info", LogFormat::Human, move || writer.clone()).expect("a good filter");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     tracing::subscriber::with_default(subscriber, || {
         for _ in 0..6 {
@@ -225,7 +225,7 @@ impl std::io::Write for Lines {
 fn logged(filter: &str, format: LogFormat) -> String {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = subscriber(filter, format, move || writer.clone()).expect("a good filter");
+    let (subscriber, _) = subscriber(filter, format, move || writer.clone()).expect("a good filter");
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(term = 7, "became leader");
         tracing::debug!("a detail");
@@ -247,4 +247,39 @@ fn logs_are_filtered_and_json_is_one_object_a_line() {
 #[test]
 fn a_bad_filter_is_refused() {
     assert!(subscriber("info=chatty=x", LogFormat::Human, std::io::sink).is_err());
+}
+
+#[test]
+fn the_filter_is_changed_while_events_come() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let (subscriber, filter) = subscriber("info", LogFormat::Human, move || writer.clone()).expect("a good filter");
+    let texts = |from: &str, until: &str| (from.to_owned(), until.to_owned());
+    tracing::subscriber::with_default(subscriber, || {
+        // The same callsite each time: what is remembered of it has to be asked for anew.
+        let detail = |number: u32| tracing::debug!("detail {number}");
+        detail(1);
+        assert_eq!(filter.update("debug").expect("good"), texts("info", "debug"));
+        detail(2);
+        assert!(matches!(filter.update("info=chatty=x"), Err(TelemetryError::LogFilter { .. })));
+        detail(3);
+        assert_eq!(filter.update("").expect("good"), texts("debug", "info"));
+        detail(4);
+        assert_eq!(filter.update("off").expect("good"), texts("info", "off"));
+        tracing::error!("detail 5");
+        assert_eq!(filter.update("off,quorate_server=debug").expect("good"), texts("off", "off,quorate_server=debug"));
+        detail(6);
+    });
+    let text = lines.text();
+    let told: Vec<u32> = (1..=6).filter(|number| text.contains(&format!("detail {number}"))).collect();
+    assert_eq!(told, [2, 3, 6], "{text}");
+    assert_eq!(text.matches("an operator changes what is logged").count(), 3, "but for the one in silence: {text}");
+}
+
+#[test]
+fn a_filter_of_regular_expressions_costs_nothing() {
+    let (_subscriber, filter) = subscriber("info", LogFormat::Human, std::io::sink).expect("a good filter");
+    // As an automaton it would have two to the 24 states.
+    let costly = format!("info,[span{{field=(a|b)*a{}}}]=debug", "(a|b)".repeat(24));
+    filter.update(&costly).expect("good");
 }

@@ -76,7 +76,7 @@ const fn with_pushback(row: Row, pushback: Pushback) -> Row {
     Row { pushback, ..row }
 }
 
-const ROWS: [Row; 48] = {
+const ROWS: [Row; 50] = {
     use Code::{
         Aborted, AlreadyExists, DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, OutOfRange,
         ResourceExhausted, Unavailable, Unimplemented, Unknown,
@@ -110,6 +110,8 @@ const ROWS: [Row; 48] = {
         invalid("REQUEST_ID_ACKNOWLEDGED_AHEAD", "request_id.acknowledged_below", &["sequence", "acknowledgedBelow"]),
         invalid("SETTING_MISSING", "lease_reads", &[]),
         invalid("TRACE_ID_LENGTH", "trace_id", &["expectedBytes", "actualBytes"]),
+        invalid("LOG_FILTER_TOO_LONG", "filter", &["limitBytes", "actualBytes"]),
+        invalid("LOG_FILTER_INVALID", "filter", &[]),
         invalid("REQUEST_MISSING", "request", &[]),
         invalid("TAG_REUSED", "requests.tag", &["tag"]),
         row("TIMEOUT_MALFORMED", InvalidArgument, NotApplied, &["value"], Nothing),

@@ -5,7 +5,9 @@ use crate::hostile::call_raw;
 use bytes::Bytes;
 use prost::Message as _;
 use proto::{
-    admin::v1::{GetTraceRequest, UpdateSettingsRequest, admin_service_client::AdminServiceClient},
+    admin::v1::{
+        GetTraceRequest, UpdateLogFilterRequest, UpdateSettingsRequest, admin_service_client::AdminServiceClient,
+    },
     kv::v1::{
         DeleteRequest, GetOutcomeRequest, GetRequest, PipelineRequest, PipelinedRequest, PutMode, PutRequest,
         RequestId, kv_service_client::KvServiceClient, pipelined_request,
@@ -124,6 +126,12 @@ async fn a_field_out_of_bounds_is_named() {
         let trace = GetTraceRequest { trace_id: vec![1; 15].into() };
         let answer = rpc::bounded(admin.get_trace(trace)).await;
         expect(answer, Call::Other, Code::InvalidArgument, "TRACE_ID_LENGTH");
+        for (filter, reason) in
+            [("info,".repeat(300), "LOG_FILTER_TOO_LONG"), ("info=chatty=x".to_owned(), "LOG_FILTER_INVALID")]
+        {
+            let answer = rpc::bounded(admin.update_log_filter(UpdateLogFilterRequest { filter })).await;
+            expect(answer, Call::Other, Code::InvalidArgument, reason);
+        }
     }
 }
 

@@ -473,4 +473,18 @@ impl admin_server::AdminService for Service {
     ) -> Result<Response<admin::ListSlowRequestsResponse>, Status> {
         self.serve("ListSlowRequests", request, |_, _| Ok(admin::ListSlowRequestsResponse::default())).await
     }
+
+    async fn get_log_filter(
+        &self,
+        request: Request<admin::GetLogFilterRequest>,
+    ) -> Result<Response<admin::GetLogFilterResponse>, Status> {
+        self.serve("GetLogFilter", request, |_, _| Ok(admin::GetLogFilterResponse::default())).await
+    }
+
+    async fn update_log_filter(
+        &self,
+        request: Request<admin::UpdateLogFilterRequest>,
+    ) -> Result<Response<admin::UpdateLogFilterResponse>, Status> {
+        self.serve("UpdateLogFilter", request, |_, _| Ok(admin::UpdateLogFilterResponse::default())).await
+    }
 }
