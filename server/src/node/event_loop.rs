@@ -339,7 +339,12 @@ impl EventLoop {
             None => self.parts.roster.furthest(&raft.status()).ok_or(TransferError::NobodyElse)?,
         };
         let node = self.parts.roster.node(&name).ok_or_else(|| TransferError::NotAVoter(name.clone()))?;
-        info!(target = name, "leadership is handed over");
+        info!(
+            term = raft.current_term().get(),
+            index = raft.last_index().get(),
+            target = name,
+            "leadership is handed over"
+        );
         self.parts.engine.transfer_leadership(node).map_err(|error| match error {
             raft::TransferError::NotLeader { leader } => self.not_leader(leader).into(),
             raft::TransferError::ToSelf => TransferError::AlreadyLeader(name),
@@ -424,7 +429,7 @@ impl EventLoop {
         match event {
             Event::Raft(event) => {
                 self.changed = true;
-                self.parts.roster.log(event);
+                self.parts.roster.log(event, self.parts.engine.raft());
             }
             Event::Appended { .. } | Event::Durable { .. } | Event::Committed { .. } | Event::Applied { .. } => {}
         }
@@ -438,7 +443,7 @@ impl EventLoop {
         self.ready = self.ready || has_caught_up(self.parts.engine.raft());
         if status.storage_full != self.storage_full {
             self.storage_full = status.storage_full;
-            tell_storage(self.storage_full);
+            self.parts.roster.log_storage(&status);
         }
         let Parts { roster, board, links, .. } = &self.parts;
         let new = roster.status(&status, board, links, self.ready, &self.dropped);
@@ -476,14 +481,6 @@ impl EventLoop {
             Err(_) => warn!("the disk does not finish what it has; the next start will find out what it did of it"),
         }
         Ok(())
-    }
-}
-
-fn tell_storage(full: bool) {
-    if full {
-        warn!("the disk is almost full: while this node leads, writes that need room are refused until there is more");
-    } else {
-        info!("the disk has room again: writes are taken");
     }
 }
 

@@ -130,41 +130,50 @@ impl Roster {
         self.cluster.members().iter().map(member).collect()
     }
 
-    /// Logs what is worth waking up for.
-    pub(super) fn log(&self, event: &raft::Event) {
+    /// Logs what is worth waking up for, with the node's term and the last index of its log unless it is about others.
+    pub(super) fn log(&self, event: &raft::Event, raft: &raft::Raft) {
         use raft::Event;
+        let (term, index) = (raft.current_term().get(), raft.last_index().get());
         match event {
-            Event::BecameLeader { term } => info!(term = term.get(), "this node leads"),
+            Event::BecameLeader { term } => info!(term = term.get(), index, "this node leads"),
             Event::BecameFollower { term, leader: Some(leader) } => {
-                info!(term = term.get(), leader = self.name(*leader), "this node follows");
+                info!(term = term.get(), index, leader = self.name(*leader), "this node follows");
             }
-            Event::Campaign { term } => info!(term = term.get(), "this node campaigns"),
+            Event::Campaign { term } => info!(term = term.get(), index, "this node campaigns"),
             Event::QuorumLost { term } => {
-                warn!(
-                    term = term.get(),
-                    "this node steps down: it has not heard of a majority for an election timeout"
-                );
+                let why = "it has not heard of a majority for an election timeout";
+                warn!(term = term.get(), index, "this node steps down: {why}");
             }
             Event::DiskStalled { term } => {
-                warn!(
-                    term = term.get(),
-                    "this node steps down: its disk has synced nothing of what it was given for an election timeout"
-                );
+                let why = "its disk has synced nothing of what it was given for an election timeout";
+                warn!(term = term.get(), index, "this node steps down: {why}");
             }
             Event::Truncated { after, .. } => {
-                warn!(after = after.get(), "entries that conflict with the leader's were cut")
+                warn!(term, index = after.get(), "entries behind this one conflicted with the leader's and were cut");
             }
             Event::Installed { index } => {
-                info!(index = index.get(), "a peer's snapshot was taken over in place of the log and the state");
+                let what = "a peer's snapshot was taken over in place of the log and the state";
+                info!(term, index = index.get(), "{what}");
             }
             Event::Recovered { term } => {
-                info!(
-                    term = term.get(),
-                    "everything that the disk had lost is here again: this node takes part in elections from now on"
-                );
+                let what = "this node takes part in elections from now on";
+                info!(term = term.get(), index, "everything that the disk had lost is here again: {what}");
             }
-            Event::TransferAborted { target } => warn!(target = self.name(*target), "the handover did not end in time"),
+            Event::TransferAborted { target } => {
+                warn!(term, index, target = self.name(*target), "the handover did not end in time");
+            }
             _ => {}
+        }
+    }
+
+    /// Logs that the disk has become almost full, or has room again.
+    pub(super) fn log_storage(&self, status: &EngineStatus) {
+        let (term, index) = (status.raft.current_term.get(), status.raft.last_index.get());
+        if status.storage_full {
+            let what = "while this node leads, writes that need room are refused until there is more";
+            warn!(term, index, "the disk is almost full: {what}");
+        } else {
+            info!(term, index, "the disk has room again: writes are taken");
         }
     }
 
