@@ -84,7 +84,7 @@ pub struct RunArgs {
     /// Serve peers on an address of their own
     #[arg(long, value_name = "IP:PORT")]
     pub peer_listen: Option<String>,
-    /// Serve health checks and metrics over HTTP on this address [default: not served]
+    /// Serve health checks, metrics and a status page over HTTP on this address [default: not served]
     #[arg(long, value_name = "IP:PORT")]
     pub http_listen: Option<String>,
     /// The address at which clients reach this node, if it is another than peers use

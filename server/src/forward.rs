@@ -1,14 +1,15 @@
-//! The seam between [`api`](crate::api), which decides what is forwarded, and [`transport`](crate::transport), which
-//! carries it: neither knows the other.
+//! The seam between [`api`](crate::api), which decides what is forwarded and what other nodes are asked, and
+//! [`transport`](crate::transport), which carries it: neither knows the other.
 
 use std::time::Instant;
 
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use tonic::Status;
 
 use crate::telemetry::TraceContext;
 
-/// Carries a client's request to another node: to the leader, or to a member that passes it on.
+/// Carries a client's request to another node (to the leader, or to a member that passes it on), and questions about
+/// that node.
 #[tonic::async_trait]
 pub trait Forwarder: Send + Sync + 'static {
     /// Sends `request` to the member of this name and waits for its answer, no longer than until `deadline`.
@@ -19,9 +20,17 @@ pub trait Forwarder: Send + Sync + 'static {
         deadline: Instant,
         trace: Option<&TraceContext>,
     ) -> Result<ForwardResponse, ForwardError>;
+
+    /// Asks the member of this name about itself and waits for its answer, no longer than until `deadline`.
+    async fn inspect(
+        &self,
+        member: &str,
+        request: InspectRequest,
+        deadline: Instant,
+    ) -> Result<InspectResponse, ForwardError>;
 }
 
-/// Runs a request that another node forwarded.
+/// Runs a request that another node forwarded, and answers its questions.
 #[tonic::async_trait]
 pub trait ForwardTarget: Send + Sync + 'static {
     /// Runs `request` on this node: a write only if it leads, a linearizable read also if it follows. Only if the
@@ -33,6 +42,9 @@ pub trait ForwardTarget: Send + Sync + 'static {
         deadline: Instant,
         trace: Option<TraceContext>,
     ) -> Result<ForwardResponse, Status>;
+
+    /// Answers a question about this node.
+    async fn inspect(&self, request: InspectRequest) -> Result<InspectResponse, Status>;
 }
 
 /// Why a forwarded request has no response.

@@ -5,6 +5,7 @@
 //! a whole cluster at work, and [`offline`] looks into the data directory of a node that is not running.
 
 pub mod api;
+mod causes;
 pub mod cli;
 pub mod config;
 mod data_directory;

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::api::limits::InFlight;
 use crate::api::{self, Api, ApiOptions, ApiParts, Drain, Vital};
+use crate::causes::chain;
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::data_directory;
@@ -177,19 +178,6 @@ pub fn main(arguments: &RunArgs) -> ExitCode {
             error.exit_code()
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 async fn run(config: Config) -> Result<(), RunError> {
@@ -350,9 +338,9 @@ impl Listeners {
             }
         }
         if let Some(listener) = self.http {
-            let (probes, metrics, stopped) = (api.probes, api.metrics, stopped.clone());
+            let (parts, stopped) = (api.http, stopped.clone());
             servers.push(tokio::spawn(async move {
-                if let Err(error) = api::http::serve(listener, (probes, metrics), until_stopped(stopped)).await {
+                if let Err(error) = api::http::serve(listener, parts, until_stopped(stopped)).await {
                     error!(%error, "the HTTP listener failed");
                 }
             }));

@@ -29,6 +29,7 @@ mod semantics;
 mod settings;
 mod snapshots;
 mod stale;
+mod status_page;
 mod tour;
 mod traces;
 mod waterfalls;

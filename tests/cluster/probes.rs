@@ -144,7 +144,7 @@ async fn reflection_v1alpha_lists_and_describes_the_services() {
 }
 
 /// What a GET of a path over HTTP/1.1 is answered.
-async fn http_get(address: SocketAddr, path: &str) -> String {
+pub(super) async fn http_get(address: SocketAddr, path: &str) -> String {
     http_get_as(address, path, "*/*").await
 }
 

@@ -6,6 +6,7 @@
 //! that is dropped by a failing test prints the end of each node's log.
 
 pub mod binaries;
+pub mod browser;
 pub mod clients;
 pub mod cluster;
 pub mod disk;

@@ -1,14 +1,15 @@
 //! The admin.v1 service.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::kv;
 use proto::admin::v1::admin_service_server::AdminService;
 use proto::admin::v1::{
-    GetLogFilterRequest, GetLogFilterResponse, GetTraceRequest, GetTraceResponse, ListMembersRequest,
-    ListMembersResponse, ListSlowRequestsRequest, ListSlowRequestsResponse, Member, PeerProgress, Role as WireRole,
-    Settings, StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
+    GetLogFilterRequest, GetLogFilterResponse, GetReportRequest, GetReportResponse, GetTraceRequest, GetTraceResponse,
+    ListMembersRequest, ListMembersResponse, ListSlowRequestsRequest, ListSlowRequestsResponse, Member, PeerProgress,
+    Role as WireRole, Settings, StatusRequest, StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse,
     UpdateLogFilterRequest, UpdateLogFilterResponse, UpdateSettingsRequest, UpdateSettingsResponse,
 };
 use proto::kv::v1::RequestId;
@@ -22,7 +23,8 @@ use super::error::{ApiError, CallKind};
 use super::leader::LeaderHint;
 use super::limits::LOG_FILTER_BYTES_MAX;
 use super::node::Node;
-use super::spans::{slow_request, wire_spans};
+use super::report::Reporter;
+use super::spans::slow_request;
 use super::validate::{self, Violation};
 use crate::node::{MemberStatus, NodeStatus, PeerStatus, RequestContext, Role, WriteResult};
 use crate::telemetry::{self, LogFilters, RequestSpan};
@@ -32,6 +34,7 @@ pub(super) struct AdminApi<N> {
     /// The node's name.
     pub(super) name: String,
     pub(super) node: N,
+    pub(super) reporter: Arc<Reporter<N>>,
     pub(super) status: watch::Receiver<NodeStatus>,
     pub(super) leader: LeaderHint,
     pub(super) drain: Drain,
@@ -145,14 +148,10 @@ impl<N: Node> AdminService for AdminApi<N> {
         self.finish_of(CallKind::Write, id.as_ref(), span, result)
     }
 
-    // These two are not traced themselves: whoever looks at traces would look at the looking.
+    // These three are not traced themselves: whoever looks at traces would look at the looking.
 
     async fn get_trace(&self, request: Request<GetTraceRequest>) -> Result<Response<GetTraceResponse>, Status> {
-        let spans = trace_id(&request.get_ref().trace_id).map(|id| {
-            let trace = telemetry::kept_trace(id);
-            GetTraceResponse { spans: trace.map(|trace| wire_spans(&self.name, trace)).unwrap_or_default() }
-        });
-        self.finish(RequestSpan::NONE, spans)
+        self.finish(RequestSpan::NONE, self.reporter.trace(request.get_ref()))
     }
 
     async fn list_slow_requests(
@@ -165,6 +164,11 @@ impl<N: Node> AdminService for AdminApi<N> {
         };
         let requests = telemetry::slowest(max).into_iter().map(|slow| slow_request(&self.name, slow)).collect();
         self.finish(RequestSpan::NONE, Ok(ListSlowRequestsResponse { requests }))
+    }
+
+    async fn get_report(&self, request: Request<GetReportRequest>) -> Result<Response<GetReportResponse>, Status> {
+        let report = self.reporter.report(request.get_ref()).await;
+        self.finish(RequestSpan::NONE, Ok(report))
     }
 
     async fn get_log_filter(
@@ -196,13 +200,8 @@ fn update_log_filter(filter: &str) -> Result<UpdateLogFilterResponse, Violation>
     Ok(UpdateLogFilterResponse { filter, previous_filter })
 }
 
-/// What is asked for in a trace's id.
-fn trace_id(bytes: &[u8]) -> Result<[u8; 16], ApiError> {
-    bytes.try_into().map_err(|_| Violation::TraceIdLength { actual_bytes: bytes.len() }.into())
-}
-
 /// A node's status as admin.v1 has it. Each field is named, so that a new one is not forgotten.
-fn status_response(status: NodeStatus) -> StatusResponse {
+pub(super) fn status_response(status: NodeStatus) -> StatusResponse {
     let NodeStatus {
         name,
         incarnation,

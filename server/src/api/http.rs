@@ -1,5 +1,6 @@
-//! The probes over HTTP, for those who cannot ask over gRPC: `/livez` and `/readyz` answer 200 or 503 and one line. And
-//! the metrics for those who collect them: `/metrics`, in the format that is asked for.
+//! What a node tells over HTTP. The probes, for those who cannot ask over gRPC: `/livez` and `/readyz` answer 200 or
+//! 503 and one line. The metrics, for those who collect them: `/metrics`, in the format that is asked for. And, for
+//! those who look, the status page (`page`).
 
 use std::future::Future;
 use std::io;
@@ -23,20 +24,30 @@ use super::health::Probes;
 use super::limits::{PROBE_CONNECTION_AGE_MAX, PROBE_CONNECTIONS_MAX};
 use crate::telemetry::{Metrics, TextFormat};
 
-/// Serves the probes and the metrics on `listener` until `shutdown` is done.
+/// What is told over HTTP.
+pub struct HttpParts {
+    pub(super) probes: Probes,
+    pub(super) metrics: Arc<Metrics>,
+    /// The routes of the status page.
+    pub(super) page: Router,
+}
+
+/// Serves `parts` on `listener` until `shutdown` is done.
 ///
 /// # Errors
 ///
 /// The listener failed.
-pub async fn serve<F>(listener: TcpListener, (probes, metrics): (Probes, Arc<Metrics>), shutdown: F) -> io::Result<()>
+pub async fn serve<F>(listener: TcpListener, parts: HttpParts, shutdown: F) -> io::Result<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    let HttpParts { probes, metrics, page } = parts;
     let router = Router::new()
         .route("/livez", get(async |State(probes): State<Probes>| answer(probes.liveness())))
         .route("/readyz", get(async |State(probes): State<Probes>| answer(probes.readiness())))
         .with_state(probes)
-        .route("/metrics", get(async move |headers: HeaderMap| tell(metrics, &headers).await));
+        .route("/metrics", get(async move |headers: HeaderMap| tell(metrics, &headers).await))
+        .merge(page);
     let places = Arc::new(Semaphore::new(PROBE_CONNECTIONS_MAX));
     axum::serve(Bounded { listener, places }, router).with_graceful_shutdown(shutdown).await
 }
@@ -151,7 +162,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, (probes, Arc::default()), async { drop(stopped.await) }));
+        let parts = HttpParts { probes, metrics: Arc::default(), page: Router::new() };
+        let server = tokio::spawn(serve(listener, parts, async { drop(stopped.await) }));
 
         assert_eq!(probe(address, "/livez").await, ("200".to_owned(), "ok\n".to_owned()));
         assert_eq!(probe(address, "/readyz").await, ("200".to_owned(), "ok\n".to_owned()));

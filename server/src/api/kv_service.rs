@@ -8,7 +8,9 @@ use proto::kv::v1::{
     Consistency, DeleteRequest, DeleteResponse, GetOutcomeRequest, GetOutcomeResponse, GetRequest, GetResponse,
     PipelineRequest, PipelineResponse, PutRequest, PutResponse, RequestId,
 };
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::inspect_request::Question;
+use proto::raft::v1::inspect_response::Answer as Told;
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request as Call, Response, Status, Streaming};
@@ -22,6 +24,7 @@ use super::measure;
 use super::node::Node;
 use super::operation::{Answer, Operation, Request};
 use super::pipeline::{self, Pipelines};
+use super::report::Reporter;
 use super::router::{FORWARD_METHOD, Failure, Router};
 use super::validate::Violation;
 use crate::forward::ForwardTarget;
@@ -40,6 +43,7 @@ pub(super) struct KvApi<N> {
     pub(super) in_flight: Arc<InFlight>,
     pub(super) drain: Drain,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) reporter: Arc<Reporter<N>>,
     /// How long a request may take whose client sets no deadline.
     pub(super) request_timeout: Duration,
 }
@@ -256,5 +260,14 @@ impl<N: Node> ForwardTarget for KvApi<N> {
                 Err(status)
             }
         }
+    }
+    async fn inspect(&self, request: InspectRequest) -> Result<InspectResponse, Status> {
+        let told = match request.question {
+            Some(Question::Report(request)) => Ok(Told::Report(Box::new(self.reporter.report(&request).await))),
+            Some(Question::Trace(request)) => self.reporter.trace(&request).map(Told::Trace),
+            None => Err(Violation::RequestMissing.into()),
+        };
+        let answer = told.map_err(|error| error.to_status(CallKind::Other))?;
+        Ok(InspectResponse { answer: Some(answer) })
     }
 }

@@ -104,7 +104,18 @@ pub const FRAMES_WAITING_MAX: usize = 2;
 /// up to 20 ms earlier than the client's own clock says so.
 pub const STREAM_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many connections the HTTP listener of the probes serves at once.
+/// How long the members have to tell the status page how they are: more than the half second for which a busy one makes
+/// its report wait, and less than a viewer's patience with one that is gone.
+pub const INSPECTION_MAX: Duration = Duration::from_millis(800);
+
+/// How old the members' reports may be that a viewer of the status page is told: half the time after which it asks
+/// again, so that many viewers cost no more than two.
+pub const REPORTS_AGE_MAX: Duration = Duration::from_millis(500);
+
+/// How many of its slowest requests each member tells the status page: with all their spans some twenty kilobytes.
+pub const REPORT_SLOW_REQUESTS: u32 = 16;
+
+/// How many connections the HTTP listener serves at once: those of probes, of who collects metrics, of who looks.
 pub const PROBE_CONNECTIONS_MAX: usize = 64;
 
 /// How long one of them may last: a probe is one short request.

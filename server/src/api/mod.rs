@@ -12,6 +12,7 @@ mod admission;
 mod deadline;
 mod drain;
 mod error;
+mod gather;
 mod health;
 pub mod http;
 mod kv_service;
@@ -21,8 +22,10 @@ pub mod limits;
 mod measure;
 mod node;
 mod operation;
+mod page;
 mod pipeline;
 mod reflection;
+mod report;
 mod router;
 mod spans;
 mod validate;
@@ -48,11 +51,14 @@ pub use health::{Probes, Vital};
 pub use node::Node;
 
 use admin_service::AdminApi;
+use gather::Gatherer;
+use http::HttpParts;
 use kv_service::KvApi;
 use labels::Labelled;
 use leader::LeaderHint;
 use limits::{InFlight, MESSAGE_BYTES_MAX};
 use measure::InFlightGauges;
+use report::Reporter;
 use router::Router;
 
 /// What the services are made of.
@@ -90,10 +96,8 @@ pub struct Api {
     pub routes: Routes,
     /// Runs what other nodes forward.
     pub forward_target: Arc<dyn ForwardTarget>,
-    /// Answers the probes; [`http::serve`] serves them.
-    pub probes: Probes,
-    /// What is counted; [`http::serve`] tells it.
-    pub metrics: Arc<Metrics>,
+    /// What is told over HTTP, for [`http::serve`].
+    pub http: HttpParts,
     /// The requests under way, to be waited for at the end.
     pub in_flight: Arc<InFlight>,
 }
@@ -105,6 +109,8 @@ pub fn services<N: Node + Clone>(parts: ApiParts<N>) -> Api {
     let status = node.subscribe();
     let request_timeout = options.request_timeout;
     let probes = Probes::new(status.clone(), drain.clone(), vitals);
+    let reporter = Arc::new(Reporter::new(options.name.clone(), node.clone(), Arc::clone(&metrics)));
+    let gatherer = Gatherer::new(Arc::clone(&reporter), Arc::clone(&forwarder), status.clone());
     let router = Arc::new(Router::new(node.clone(), options.name.clone(), forwarder, options.election_timeout));
     let in_flight = Arc::new(InFlight::new());
     metrics.collect(InFlightGauges(Arc::clone(&in_flight)));
@@ -114,19 +120,21 @@ pub fn services<N: Node + Clone>(parts: ApiParts<N>) -> Api {
         in_flight: Arc::clone(&in_flight),
         drain: drain.clone(),
         metrics: Arc::clone(&metrics),
+        reporter: Arc::clone(&reporter),
         request_timeout,
     });
     let leader = LeaderHint::new(status.clone());
-    let admin = AdminApi { name: options.name, node, status, leader, drain, request_timeout };
+    let admin = AdminApi { name: options.name, node, reporter, status, leader, drain, request_timeout };
 
-    let reporter = HealthReporter::new();
-    let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-    tokio::spawn(probes.clone().report(reporter));
+    let health_reporter = HealthReporter::new();
+    let health = HealthServer::new(HealthService::from_health_reporter(health_reporter.clone()));
+    tokio::spawn(probes.clone().report(health_reporter));
 
     let kv_server = KvServiceServer::from_arc(Arc::clone(&kv)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let admin_server = AdminServiceServer::new(admin).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let routes =
         Routes::default().add_service(Labelled(kv_server)).add_service(Labelled(admin_server)).add_service(health);
     let routes = reflection::add_to(routes, options.serves_peers).prepare();
-    Api { routes, forward_target: kv, probes, metrics, in_flight }
+    let http = HttpParts { probes, metrics, page: page::routes(Arc::new(gatherer)) };
+    Api { routes, forward_target: kv, http, in_flight }
 }

@@ -7,8 +7,8 @@ use engine::kv;
 use tokio::sync::watch;
 
 use crate::node::{
-    Batch, Get, Leader, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError, Unavailable,
-    WriteError, WriteResult,
+    Batch, Get, Leader, NodeEvent, NodeHandle, NodeStatus, ReadError, ReadResult, RequestContext, TransferError,
+    Unavailable, WriteError, WriteResult,
 };
 
 /// A node, as [`NodeHandle`] describes it.
@@ -42,6 +42,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// See [`NodeHandle::subscribe`].
     fn subscribe(&self) -> watch::Receiver<NodeStatus>;
+
+    /// See [`NodeHandle::events`].
+    fn events(&self) -> Vec<NodeEvent>;
 }
 
 impl Node for NodeHandle {
@@ -71,5 +74,9 @@ impl Node for NodeHandle {
 
     fn subscribe(&self) -> watch::Receiver<NodeStatus> {
         NodeHandle::subscribe(self)
+    }
+
+    fn events(&self) -> Vec<NodeEvent> {
+        NodeHandle::events(self)
     }
 }

@@ -131,6 +131,7 @@ impl Collector for InboxGauges {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chronicle::Chronicle;
     use super::*;
     use crate::node::{MemberStatus, PeerStatus, Work};
     use crate::telemetry::{Metrics, TextFormat};
@@ -164,7 +165,7 @@ mod tests {
         let (_status, published) = watch::channel(status);
         let (requests, _waiting) = mpsc::channel(4);
         let metrics = Metrics::default();
-        metrics.collect(NodeGauges::new(NodeHandle::new(requests, published)));
+        metrics.collect(NodeGauges::new(NodeHandle::new(requests, published, Chronicle::default())));
         let text = metrics.text(TextFormat::Classic);
         for line in [
             "quorate_role{role=\"leader\"} 1\n",

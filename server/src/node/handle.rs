@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout_at;
 
 use super::batch::Batch;
+use super::chronicle::{Chronicle, NodeEvent};
 use super::request::{Claim, Get, Read, Request, Write};
 use super::status::{Leader, NodeStatus, Role};
 use crate::telemetry::TraceContext;
@@ -180,11 +181,16 @@ impl ReadResult {
 pub struct NodeHandle {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<NodeStatus>,
+    chronicle: Chronicle,
 }
 
 impl NodeHandle {
-    pub(super) fn new(requests: mpsc::Sender<Request>, status: watch::Receiver<NodeStatus>) -> Self {
-        Self { requests, status }
+    pub(super) fn new(
+        requests: mpsc::Sender<Request>,
+        status: watch::Receiver<NodeStatus>,
+        chronicle: Chronicle,
+    ) -> Self {
+        Self { requests, status, chronicle }
     }
 
     /// Replicates a request and returns what its command did, once it is durable on a majority and applied here.
@@ -290,6 +296,12 @@ impl NodeHandle {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
+    }
+
+    /// What happened to the node lately, the oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<NodeEvent> {
+        self.chronicle.events()
     }
 
     /// Waits until a leader is known; none if that is not so by `until`.

@@ -11,8 +11,9 @@ use engine::{Engine, EngineError, Event, Output};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use raft::{Event as RaftEvent, NodeId, Raft, Role};
+use raft::{Event as RaftEvent, Message, NodeId, Raft, Role};
 
+use super::chronicle::Chronicle;
 use super::disk_threads::Done;
 use super::elections::Elections;
 use crate::telemetry::{Distribution, Metrics, Split, Stage, record_root};
@@ -58,6 +59,7 @@ pub(super) struct Measure {
     snapshots_installed: Counter,
     snapshots_unusable: Split<Counter, 2>,
     elections: Elections,
+    chronicle: Chronicle,
     proposals: Proposals,
     /// What was durable and what was applied after the last turn; none before the first, of which it is not known when
     /// that was done.
@@ -67,12 +69,12 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    /// Measures for `metrics`.
-    pub(super) fn registered(metrics: &Metrics) -> Self {
-        metrics.register(Self::new)
+    /// Measures for `metrics`, and tells `chronicle` what happens.
+    pub(super) fn registered(metrics: &Metrics, chronicle: Chronicle) -> Self {
+        metrics.register(|registry| Self::new(registry, chronicle))
     }
 
-    fn new(registry: &mut Registry) -> Self {
+    fn new(registry: &mut Registry, chronicle: Chronicle) -> Self {
         let measure = Self {
             commit_seconds: Distribution::new(&COMMIT_SECONDS),
             apply_seconds: Distribution::new(&APPLY_SECONDS),
@@ -82,6 +84,7 @@ impl Measure {
             snapshots_installed: Counter::default(),
             snapshots_unusable: Split::new("origin", ORIGINS, Counter::default),
             elections: Elections::registered(registry),
+            chronicle,
             proposals: Proposals::default(),
             done: None,
             taking: None,
@@ -117,8 +120,14 @@ impl Measure {
     pub(super) fn peer_gone(&mut self, engine: &mut Engine, peer: NodeId) {
         if engine.raft().role() == Role::Follower && engine.raft().leader() == Some(peer) {
             self.elections.leader_gone();
+            self.chronicle.leader_gone(peer, engine.raft());
         }
         engine.peer_gone(peer);
+    }
+
+    /// A message leaves.
+    pub(super) fn sending(&self, message: &Message) {
+        self.chronicle.sending(message);
     }
 
     /// What `engine` wants done after a turn.
@@ -129,6 +138,7 @@ impl Measure {
         for event in &output.events {
             if let Event::Raft(event) = event {
                 self.elections.note(event);
+                self.chronicle.tell(event, engine.raft());
                 if matches!(event, RaftEvent::Installed { .. }) {
                     self.snapshots_installed.inc();
                 }
@@ -180,6 +190,7 @@ impl Measure {
                     self.snapshot_seconds.observe((now - begun).as_secs_f64());
                     let taken = Stage::new("snapshot.take", begun, now);
                     record_root(taken.with_number("raft.index", newest_snapshot(engine)));
+                    self.chronicle.snapshot_taken(engine.newest_snapshot(), engine.raft());
                 }
                 self.taking = None;
             }

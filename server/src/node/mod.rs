@@ -4,6 +4,7 @@
 
 mod batch;
 mod bootstrap;
+mod chronicle;
 mod deeds;
 mod disk_space;
 mod disk_threads;
@@ -25,6 +26,7 @@ mod waiters;
 pub use batch::{
     Action, ActionResult, Answered, Answers, BATCH_OPERATIONS_MAX, Batch, BatchedOperation, Mark, Pending,
 };
+pub use chronicle::{NodeEvent, NodeEventKind};
 pub use event_loop::LoopError;
 pub use handle::{
     NodeHandle, ReadError, ReadResult, RequestContext, TransferError, Unavailable, WriteError, WriteResult,

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::bootstrap::{Standing, find_cluster, mismatch};
+use super::chronicle::Chronicle;
 use super::disk_threads::{DiskParts, DiskThreads};
 use super::event_loop::{EventLoop, LoopError, Parts, TICK};
 use super::gauges::{InboxGauges, NodeGauges};
@@ -94,6 +95,7 @@ pub struct Setup {
 pub struct Seat {
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<NodeStatus>,
+    chronicle: Chronicle,
 }
 
 /// Why a node could not start, or had to stop.
@@ -135,9 +137,10 @@ pub fn identify(disk: &dyn Disk, name: &str) -> Result<Identity, IdentityError> 
 pub fn seat(identity: &Identity, metrics: &Metrics) -> (NodeHandle, Seat) {
     let (sender, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
     let (status, receiver) = watch::channel(outside(identity, "the node is starting"));
-    let handle = NodeHandle::new(sender, receiver);
+    let chronicle = Chronicle::default();
+    let handle = NodeHandle::new(sender, receiver, chronicle.clone());
     metrics.collect(NodeGauges::new(handle.clone()));
-    (handle, Seat { requests, status })
+    (handle, Seat { requests, status, chronicle })
 }
 
 fn outside(identity: &Identity, reason: &str) -> NodeStatus {
@@ -209,7 +212,7 @@ pub async fn run(seat: Seat, setup: Setup, mut stop: watch::Receiver<bool>) -> R
         status: seat.status,
         stop,
         pulse: setup.loop_pulse,
-        measure: Measure::registered(&setup.metrics),
+        measure: Measure::registered(&setup.metrics, seat.chronicle),
         narrate: setup.narrate,
     });
     // It is large, and moves to where it stays.

@@ -58,6 +58,12 @@ impl Clock {
     }
 }
 
+/// The wall's time in milliseconds since 1970.
+#[must_use]
+pub fn unix_millis() -> u64 {
+    unix_nanos(SystemTime::now()) / 1_000_000
+}
+
 /// A wall's time in nanoseconds since 1970, which has room for some centuries; zero before.
 pub fn unix_nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

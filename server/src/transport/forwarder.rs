@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use engine::identity::Cluster;
 use proto::raft::v1::raft_service_client::RaftServiceClient;
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use raft::NodeId;
 use tokio::sync::{Mutex, OnceCell};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::connect::connect;
-use super::identify::error_chain;
 use super::peer::{PeerAddress, hexadecimal};
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, REFUSED_KEY, TO_KEY};
+use crate::causes::chain;
 use crate::forward::{ForwardError, Forwarder};
 use crate::telemetry::{self, TraceContext};
 
@@ -65,17 +65,18 @@ impl PeerForwarder {
         let members = Members { cluster_id: cluster.id(), own, peers };
         assert!(self.members.set(members).is_ok(), "a node joins its cluster once");
     }
-}
 
-#[tonic::async_trait]
-impl Forwarder for PeerForwarder {
-    async fn forward(
+    /// Makes a call to `member` as `send` does it.
+    async fn call<Q, A, F>(
         &self,
         member: &str,
-        request: ForwardRequest,
-        deadline: Instant,
-        trace: Option<&TraceContext>,
-    ) -> Result<ForwardResponse, ForwardError> {
+        request: Q,
+        (deadline, trace): (Instant, Option<&TraceContext>),
+        send: impl FnOnce(RaftServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<A, ForwardError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let not_sent = |cause: String| ForwardError::NotSent { member: member.to_owned(), cause };
         let members = self.members.get().ok_or_else(|| not_sent("this node is not a member yet".to_owned()))?;
         let (peer, connection) = members.peers.get(member).ok_or_else(|| not_sent("it is not a peer".to_owned()))?;
@@ -84,8 +85,8 @@ impl Forwarder for PeerForwarder {
         let (channel, number) =
             connected.map_err(|_| not_sent("no connection in time".to_owned()))?.map_err(not_sent)?;
         let request = members.addressed(request, peer, deadline, trace);
-        let mut client = RaftServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        match tokio::time::timeout_at(deadline.into(), client.forward(request)).await {
+        let client = RaftServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        match tokio::time::timeout_at(deadline.into(), send(client, request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => {
                 let error = classify(member, status);
@@ -103,14 +104,38 @@ impl Forwarder for PeerForwarder {
     }
 }
 
-impl Members {
-    fn addressed(
+#[tonic::async_trait]
+impl Forwarder for PeerForwarder {
+    async fn forward(
         &self,
-        message: ForwardRequest,
+        member: &str,
+        request: ForwardRequest,
+        deadline: Instant,
+        trace: Option<&TraceContext>,
+    ) -> Result<ForwardResponse, ForwardError> {
+        let send = |mut client: RaftServiceClient<Channel>, request| async move { client.forward(request).await };
+        self.call(member, request, (deadline, trace), send).await
+    }
+
+    async fn inspect(
+        &self,
+        member: &str,
+        request: InspectRequest,
+        deadline: Instant,
+    ) -> Result<InspectResponse, ForwardError> {
+        let send = |mut client: RaftServiceClient<Channel>, request| async move { client.inspect(request).await };
+        self.call(member, request, (deadline, None), send).await
+    }
+}
+
+impl Members {
+    fn addressed<Q>(
+        &self,
+        message: Q,
         peer: &PeerAddress,
         deadline: Instant,
         trace: Option<&TraceContext>,
-    ) -> Request<ForwardRequest> {
+    ) -> Request<Q> {
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let metadata = request.metadata_mut();
@@ -132,7 +157,7 @@ impl Connection {
         if let Some(channel) = &current.channel {
             return Ok((channel.clone(), current.number));
         }
-        let channel = connect(&peer.address).await.map_err(|error| error_chain(&error))?;
+        let channel = connect(&peer.address).await.map_err(|error| chain(&error))?;
         current.channel = Some(channel.clone());
         current.number += 1;
         Ok((channel, current.number))
@@ -178,6 +203,8 @@ fn failed_to_connect(status: &Status) -> bool {
     false
 }
 
+/// What a status says, without the words in which the library writes one down.
 fn status_cause(status: &Status) -> String {
-    format!("{:?}: {}", status.code(), error_chain(status))
+    let cause = std::error::Error::source(status).map_or_else(|| status.message().to_owned(), chain);
+    format!("{:?}: {cause}", status.code())
 }

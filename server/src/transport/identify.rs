@@ -11,6 +11,7 @@ use raft::NodeId;
 use tonic::transport::Channel;
 
 use super::connect::connect;
+use crate::causes::chain;
 
 /// Longer than any host name with a port; what is longer is not remembered.
 const ADDRESS_BYTES_MAX: usize = 300;
@@ -85,7 +86,7 @@ impl Board {
 ///
 /// Says in words what failed: no connection, no answer, or one that makes no sense.
 pub async fn ask_who(address: &str, own: &Introduction) -> Result<Introduction, String> {
-    let channel = connect(address).await.map_err(|error| error_chain(&error))?;
+    let channel = connect(address).await.map_err(|error| chain(&error))?;
     ask_who_on(channel, own).await
 }
 
@@ -158,18 +159,6 @@ fn cluster_from_wire(cluster: wire::Cluster) -> Option<Cluster> {
     // The id follows from the members: one that does not was damaged, or made by a version that is not ours.
     let known = Cluster::new(members);
     (known.is_sound() && known.id().as_slice() == cluster.cluster_id.as_ref()).then_some(known)
-}
-
-/// An error with its causes, the outermost first: tonic's own text is only "transport error".
-pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -21,12 +21,13 @@ use tracing::{debug, info, warn};
 
 use super::connect::{BackOff, connect, is_refusal};
 use super::convert::{append_response, control_response_message};
-use super::identify::{Board, ask_who_on, error_chain};
+use super::identify::{Board, ask_who_on};
 use super::inbox::{Inbound, Inbox};
 use super::link::{Lane, Links};
 use super::replica::replica_response;
 use super::side::side_response;
 use super::{CLUSTER_ID_KEY, FROM_KEY, MESSAGE_BYTES_MAX, TO_KEY};
+use crate::causes::chain;
 
 /// So often after a stream broke the core is told that the peer's host refuses connections: once more or twice, because
 /// something that the peer had sent may be taken after the first time.
@@ -199,7 +200,7 @@ impl Session {
 
     async fn connect(&self) -> Result<Channel, Closed> {
         connect(&self.peer.address).await.map_err(|error| {
-            let reason = error_chain(&error);
+            let reason = chain(&error);
             if is_refusal(&error) { Closed::Refused(reason) } else { Closed::Broken(reason) }
         })
     }

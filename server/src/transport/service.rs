@@ -11,7 +11,8 @@ use engine::identity::Cluster;
 use proto::raft::v1::raft_service_server::{RaftService, RaftServiceServer};
 use proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, ForwardRequest, ForwardResponse,
-    IdentifyRequest, IdentifyResponse, ReadReplicaRequest, ReadReplicaResponse, SideRequest, SideResponse,
+    IdentifyRequest, IdentifyResponse, InspectRequest, InspectResponse, ReadReplicaRequest, ReadReplicaResponse,
+    SideRequest, SideResponse,
 };
 use raft::NodeId;
 use tokio::sync::mpsc;
@@ -182,6 +183,11 @@ impl RaftService for PeerService {
         let deadline = Instant::now() + timeout.unwrap_or(FORWARD_DEADLINE_DEFAULT);
         let trace = telemetry::extract(request.metadata());
         self.target.run_forwarded(request.into_inner(), deadline, trace).await.map(Response::new)
+    }
+
+    async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
+        self.admit(request.metadata())?;
+        self.target.inspect(request.into_inner()).await.map(Response::new)
     }
 }
 

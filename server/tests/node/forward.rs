@@ -3,8 +3,11 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use proto::admin::v1::{GetReportRequest, GetReportResponse, GetTraceRequest};
+use proto::raft::v1::inspect_request::Question;
+use proto::raft::v1::inspect_response::Answer;
 use proto::raft::v1::raft_service_client::RaftServiceClient;
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use quorate_server::forward::{ForwardError, ForwardTarget, Forwarder as _};
 use quorate_server::telemetry::TraceContext;
 use quorate_server::transport::{PeerAddress, PeerForwarder, REFUSED_KEY};
@@ -36,6 +39,17 @@ impl ForwardTarget for Target {
                 HANGING.send_modify(|hanging| *hanging += 1);
                 std::future::pending().await
             }
+        }
+    }
+
+    async fn inspect(&self, request: InspectRequest) -> Result<InspectResponse, Status> {
+        match request.question {
+            Some(Question::Report(_)) => {
+                let report = GetReportResponse { process: 7, ..GetReportResponse::default() };
+                Ok(InspectResponse { answer: Some(Answer::Report(Box::new(report))) })
+            }
+            Some(Question::Trace(_)) => std::future::pending().await,
+            None => Err(Status::invalid_argument("nothing is asked")),
         }
     }
 }
@@ -152,5 +166,28 @@ async fn a_deadline_that_is_none_is_refused_before_anything_is_run() {
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.metadata().contains_key(REFUSED_KEY));
     client.forward(introduced(ask("answer"), who)).await.expect("none is no error");
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_member_is_asked_about_itself_and_waited_for_no_longer_than_wanted() {
+    let (listener, address) = listen();
+    let runtime = runtime();
+    let side = Side::new(member("n2", 2), &member("n1", 1)).join();
+    serve(&runtime, listener, side.service.clone());
+    let forwarder = joined(&address);
+    let inspect = async |question, wait| {
+        let asked = forwarder.inspect("n2", InspectRequest { question }, Instant::now() + wait);
+        in_time("the answer", asked).await
+    };
+    let told = inspect(Some(Question::Report(GetReportRequest::default())), 2 * PATIENCE).await.expect("it tells");
+    assert!(matches!(told.answer, Some(Answer::Report(report)) if report.process == 7));
+    let nothing = inspect(None, 2 * PATIENCE).await;
+    assert!(
+        matches!(&nothing, Err(ForwardError::Lost { cause, .. }) if cause.contains("nothing is asked")),
+        "{nothing:?}"
+    );
+    let hangs = inspect(Some(Question::Trace(GetTraceRequest::default())), Duration::from_millis(50)).await;
+    assert!(matches!(hangs, Err(ForwardError::Lost { deadline_exceeded: true, .. })), "{hangs:?}");
     runtime.shutdown_background();
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use engine::Consistency;
 use engine::disk::{Disk, LockError, RealDisk};
 use engine::kv::{Command, PutMode, Request, Revision};
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use quorate_server::forward::ForwardTarget;
 use quorate_server::node::{self, Get, NodeError, NodeHandle, NodeStatus, RequestContext, Setup};
 use quorate_server::telemetry::{Metrics, Pulse, TraceContext};
@@ -223,5 +223,9 @@ impl ForwardTarget for RunsNothing {
         _trace: Option<TraceContext>,
     ) -> Result<ForwardResponse, Status> {
         Err(Status::unimplemented("nothing is forwarded here"))
+    }
+
+    async fn inspect(&self, _request: InspectRequest) -> Result<InspectResponse, Status> {
+        Err(Status::unimplemented("nobody looks here"))
     }
 }

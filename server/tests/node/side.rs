@@ -8,8 +8,9 @@ use engine::side::{SNAPSHOT_CHUNK_BYTES, SideBody, SideMessage};
 use proto::raft::v1::raft_service_server::{RaftService, RaftServiceServer};
 use proto::raft::v1::{
     AppendEntriesRequest, AppendEntriesResponse, ControlRequest, ControlResponse, FetchSnapshot, ForwardRequest,
-    ForwardResponse, Heartbeat, IdentifyRequest, IdentifyResponse, NoSnapshot, ReadReplicaRequest, ReadReplicaResponse,
-    SideRequest, SideResponse, SnapshotChunk, StateHash, control_request, side_request, side_response,
+    ForwardResponse, Heartbeat, IdentifyRequest, IdentifyResponse, InspectRequest, InspectResponse, NoSnapshot,
+    ReadReplicaRequest, ReadReplicaResponse, SideRequest, SideResponse, SnapshotChunk, StateHash, control_request,
+    side_request, side_response,
 };
 use quorate_server::transport::{Inbound, Lane, Links, PeerAddress, Undelivered, spawn_peers};
 use raft::{Index, NodeId};
@@ -172,6 +173,10 @@ impl RaftService for Answers {
     }
 
     async fn forward(&self, _: Request<ForwardRequest>) -> Result<Response<ForwardResponse>, Status> {
+        Err(Status::unimplemented("only side messages"))
+    }
+
+    async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
         Err(Status::unimplemented("only side messages"))
     }
 }

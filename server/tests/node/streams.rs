@@ -8,7 +8,7 @@ use engine::identity::{Cluster, Identity, Member};
 use proto::raft::v1::raft_service_client::RaftServiceClient;
 use proto::raft::v1::{
     AppendEntriesRequest, ControlRequest, ControlResponse, Entry, ForwardRequest, Heartbeat, IdentifyRequest,
-    SideRequest, control_request, entry,
+    InspectRequest, SideRequest, control_request, entry,
 };
 use quorate_server::transport::{
     Board, CLUSTER_ID_KEY, FROM_KEY, Inbound, Inbox, InboxReceivers, Introduction, Lane, Links, MESSAGE_BYTES_MAX,
@@ -151,6 +151,7 @@ async fn a_call_is_refused_unless_a_peer_means_this_member() {
         let questions = tokio_stream::empty::<SideRequest>();
         assert_eq!(refused(client.side(introduced(questions, who)).await), expected, "{who:?}");
         assert_eq!(refused(client.forward(introduced(ForwardRequest::default(), who)).await), expected, "{who:?}");
+        assert_eq!(refused(client.inspect(introduced(InspectRequest::default(), who)).await), expected, "{who:?}");
     }
     let anonymous = refused(client.control(Request::new(nothing())).await);
     assert_eq!(anonymous.0, Code::FailedPrecondition);

@@ -218,6 +218,10 @@ impl ForwardTarget for NoTarget {
     ) -> Result<wire::ForwardResponse, Status> {
         Err(Status::unimplemented("nothing is forwarded"))
     }
+
+    async fn inspect(&self, _request: wire::InspectRequest) -> Result<wire::InspectResponse, Status> {
+        Err(Status::unimplemented("nobody looks here"))
+    }
 }
 
 /// Hands an introduction to the real service of n1. Only members are remembered, and only under their own names.

@@ -487,4 +487,11 @@ impl admin_server::AdminService for Service {
     ) -> Result<Response<admin::UpdateLogFilterResponse>, Status> {
         self.serve("UpdateLogFilter", request, |_, _| Ok(admin::UpdateLogFilterResponse::default())).await
     }
+
+    async fn get_report(
+        &self,
+        request: Request<admin::GetReportRequest>,
+    ) -> Result<Response<admin::GetReportResponse>, Status> {
+        self.serve("GetReport", request, |_, _| Ok(admin::GetReportResponse::default())).await
+    }
 }

@@ -1,13 +1,15 @@
 //! A node and a forwarder that do as they are told, and a client that needs no network.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::kv::{self, Revision};
 use http::HeaderMap;
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::inspect_request::Question;
+use proto::raft::v1::inspect_response::Answer as Told;
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use tokio::sync::{Notify, watch};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -17,8 +19,8 @@ use crate::api::node::Node;
 use crate::api::{Api, ApiOptions, ApiParts, Drain, services};
 use crate::forward::{ForwardError, Forwarder};
 use crate::node::{
-    Batch, Get, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError,
-    Unavailable, WriteError, WriteResult,
+    Batch, Get, Leader, MemberStatus, NodeEvent, NodeStatus, ReadError, ReadResult, RequestContext, Role,
+    TransferError, Unavailable, WriteError, WriteResult,
 };
 use crate::telemetry::TraceContext;
 
@@ -56,6 +58,8 @@ pub(super) struct State {
     /// What the node was asked to write.
     pub(super) requests: Mutex<Vec<kv::Request>>,
     pub(super) gets: Mutex<Vec<Get>>,
+    /// What happened to it.
+    pub(super) events: Mutex<Vec<NodeEvent>>,
 }
 
 /// A node that answers from lists.
@@ -74,6 +78,7 @@ impl FakeNode {
             refusal: Mutex::default(),
             requests: Mutex::default(),
             gets: Mutex::default(),
+            events: Mutex::default(),
         }))
     }
 
@@ -151,6 +156,10 @@ impl Node for FakeNode {
     fn subscribe(&self) -> watch::Receiver<NodeStatus> {
         self.0.status.subscribe()
     }
+
+    fn events(&self) -> Vec<NodeEvent> {
+        self.0.events.lock().expect("no panic").clone()
+    }
 }
 
 /// What becomes of a forwarded request; it may change what the node knows.
@@ -167,6 +176,10 @@ pub(super) struct FakeForwarder {
     pub(super) asked: Mutex<Vec<String>>,
     /// To whom it was to forward what.
     pub(super) forwarded: Mutex<Vec<(String, ForwardRequest, Option<TraceContext>)>>,
+    /// Who was asked about itself, and what.
+    pub(super) inspected: Mutex<Vec<(String, Question)>>,
+    /// What members answer to that.
+    pub(super) told: Mutex<BTreeMap<String, Told>>,
 }
 
 #[tonic::async_trait]
@@ -195,6 +208,20 @@ impl Forwarder for FakeForwarder {
         let (member, cause) = (member.to_owned(), "no answer before the deadline".to_owned());
         Err(ForwardError::Lost { member, cause, deadline_exceeded: true })
     }
+
+    async fn inspect(
+        &self,
+        member: &str,
+        request: InspectRequest,
+        _deadline: Instant,
+    ) -> Result<InspectResponse, ForwardError> {
+        let question = request.question.expect("something is asked");
+        self.inspected.lock().expect("no panic").push((member.to_owned(), question.clone()));
+        // Nobody answers who is not told to.
+        let told = self.told.lock().expect("no panic").get(member).cloned();
+        let answer = told.ok_or_else(|| ForwardError::NotSent { member: member.to_owned(), cause: "gone".to_owned() });
+        answer.map(|answer| InspectResponse { answer: Some(answer) })
+    }
 }
 
 /// A node's services with what they stand on.
@@ -219,6 +246,8 @@ impl Harness {
             refusals: Mutex::default(),
             asked: Mutex::default(),
             forwarded: Mutex::default(),
+            inspected: Mutex::default(),
+            told: Mutex::default(),
         });
         let drain = Drain::new();
         let options = ApiOptions {

@@ -90,7 +90,10 @@ impl EventLoop {
                 self.traces.sending(message, &self.timeline, Instant::now());
                 Vec::new()
             }
-            _ => self.deeds.sending(message, Instant::now()),
+            _ => {
+                self.parts.measure.sending(message);
+                self.deeds.sending(message, Instant::now())
+            }
         }
     }
 

@@ -45,16 +45,26 @@ impl Distribution {
         // It goes on until it succeeds.
         let _ = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
+
+    /// How many observations are in each bucket, by the bound that none of them is above; the last bound is infinite.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = self.0.bounds.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.0.counts.iter().map(|count| count.load(Ordering::Relaxed))).collect()
+    }
+
+    /// The sum of all observations.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        f64::from_bits(self.0.sum.load(Ordering::Relaxed))
+    }
 }
 
 impl EncodeMetric for Distribution {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Shared { bounds, counts, sum } = &*self.0;
-        let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-        let counts = counts.iter().map(|count| count.load(Ordering::Relaxed));
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let buckets = self.buckets();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<NoLabelSet>(f64::from_bits(sum.load(Ordering::Relaxed)), count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(self.sum(), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

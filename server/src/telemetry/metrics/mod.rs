@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 
 pub use distribution::Distribution;
 pub use page::Page;
-pub use requests::{Measured, RequestKind};
+pub use requests::{AnsweredSoFar, Measured, RequestKind};
 pub use split::Split;
 
 use classic::to_classic;

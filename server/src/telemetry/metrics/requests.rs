@@ -48,7 +48,16 @@ pub enum RequestKind {
     GetOutcome,
 }
 
-const KINDS: usize = RequestKind::GetOutcome as usize + 1;
+const ALL_KINDS: [RequestKind; 6] = [
+    RequestKind::Put,
+    RequestKind::GetLinearizable,
+    RequestKind::GetQuorum,
+    RequestKind::GetStale,
+    RequestKind::Delete,
+    RequestKind::GetOutcome,
+];
+
+const KINDS: usize = ALL_KINDS.len();
 
 /// A request that a client has made, as one call or one of many on a stream.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +66,21 @@ pub struct Measured {
     pub kind: RequestKind,
     /// When it arrived.
     pub arrived: Instant,
+}
+
+/// The requests that asked the same and were answered with the same code, since the process started.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AnsweredSoFar {
+    /// The method's short name.
+    pub method: &'static str,
+    /// The consistency level of a get; of others empty.
+    pub consistency: &'static str,
+    /// The code's name.
+    pub code: &'static str,
+    /// How long they took together, in seconds.
+    pub sum_seconds: f64,
+    /// How many took up to so many seconds, and longer than the bound before; the last bound is infinite.
+    pub buckets: Vec<(f64, u64)>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -140,6 +164,22 @@ impl Requests {
         histogram.observe(arrived.elapsed().as_secs_f64());
     }
 
+    /// How requests were answered until now; what never occurred is not there.
+    #[must_use]
+    pub fn answered_so_far(&self) -> Vec<AnsweredSoFar> {
+        let of_kind = |kind: RequestKind| {
+            let (method, consistency) = kind.labels();
+            let known = self.known[kind as usize].iter().enumerate();
+            known.filter_map(move |(code, histogram)| {
+                let code = code_name(Code::from_i32(i32::try_from(code).ok()?));
+                let histogram = histogram.get()?;
+                let (sum_seconds, buckets) = (histogram.sum(), histogram.buckets());
+                Some(AnsweredSoFar { method, consistency, code, sum_seconds, buckets })
+            })
+        };
+        ALL_KINDS.into_iter().flat_map(of_kind).collect()
+    }
+
     /// A request ended with an error of this reason.
     pub fn failed(&self, reason: &str) {
         let count = |reasons: &[(String, Counter)], reason: &str| {
@@ -191,6 +231,23 @@ mod tests {
         assert_eq!(count(&text, r#"method="Put",consistency="",code="ALREADY_EXISTS""#), Some(1), "{text}");
         assert_eq!(count(&text, r#"method="Get",consistency="stale",code="OK""#), None, "{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_was_answered_is_told_in_figures_too() {
+        let requests = Metrics::default().requests;
+        assert_eq!(requests.answered_so_far(), []);
+        for kind in ALL_KINDS {
+            requests.answered(Measured { kind, arrived: Instant::now() }, Code::Unavailable);
+        }
+        requests.answered(Measured { kind: RequestKind::GetStale, arrived: Instant::now() }, Code::Unavailable);
+        let told = requests.answered_so_far();
+        let found: Vec<_> = told.iter().map(|told| (told.method, told.consistency, told.code)).collect();
+        let expected = ALL_KINDS.map(|kind| (kind.labels().0, kind.labels().1, "UNAVAILABLE"));
+        assert_eq!(found, expected);
+        let counts: Vec<u64> = told.iter().map(|told| told.buckets.iter().map(|(_, count)| count).sum()).collect();
+        assert_eq!(counts, [1, 1, 1, 2, 1, 1]);
+        assert!(told.iter().all(|told| told.sum_seconds > 0.0 && told.buckets[16].0.is_infinite()));
     }
 
     #[test]

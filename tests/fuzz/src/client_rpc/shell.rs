@@ -10,12 +10,12 @@ use engine::kv;
 use engine::wal::{Executor, WalOptions};
 use engine::{Answer, Consistency, Engine, EngineOptions, StaleBounds, Ticket};
 use http::HeaderMap;
-use proto::raft::v1::{ForwardRequest, ForwardResponse};
+use proto::raft::v1::{ForwardRequest, ForwardResponse, InspectRequest, InspectResponse};
 use quorate_server::api::{Api, ApiOptions, ApiParts, Drain, Node, services};
 use quorate_server::forward::{ForwardError, Forwarder};
 use quorate_server::node::{
-    Batch, Get, Leader, MemberStatus, NodeStatus, ReadError, ReadResult, RequestContext, Role, TransferError,
-    Unavailable, WriteError, WriteResult,
+    Batch, Get, Leader, MemberStatus, NodeEvent, NodeStatus, ReadError, ReadResult, RequestContext, Role,
+    TransferError, Unavailable, WriteError, WriteResult,
 };
 use quorate_server::telemetry::TraceContext;
 use raft::{Configuration, NodeId};
@@ -187,6 +187,10 @@ impl Node for Alone {
     fn subscribe(&self) -> watch::Receiver<NodeStatus> {
         self.status.subscribe()
     }
+
+    fn events(&self) -> Vec<NodeEvent> {
+        Vec::new()
+    }
 }
 
 /// Nothing is forwarded by a node that leads.
@@ -202,6 +206,15 @@ impl Forwarder for Nowhere {
         _trace: Option<&TraceContext>,
     ) -> Result<ForwardResponse, ForwardError> {
         panic!("a node that leads forwards to {leader}");
+    }
+
+    async fn inspect(
+        &self,
+        member: &str,
+        _request: InspectRequest,
+        _deadline: Instant,
+    ) -> Result<InspectResponse, ForwardError> {
+        panic!("nobody looks at {member}");
     }
 }
 
