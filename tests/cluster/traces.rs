@@ -230,7 +230,15 @@ async fn a_get_is_read_where_it_was_asked_for_at_each_consistency_level() {
         spans.lock().expect("no holder of the lock panics").clear();
         run_client(&cluster, node, &client, &["get", "--consistency", level, "traced"]).await;
         let own = Process::Node(node);
-        let within = vec![internal(own, "raft.queue"), internal(own, &format!("read.{level}"))];
+        // A follower asks its leader how far its state must be.
+        let asked = if node == follower && level == "linearizable" {
+            let confirmed = span(Process::Node(leader), "raft.confirm_leadership", SpanKind::Server, Vec::new());
+            vec![span(own, "raft.read_index", SpanKind::Client, vec![confirmed])]
+        } else {
+            Vec::new()
+        };
+        let read = span(own, &format!("read.{level}"), SpanKind::Internal, asked);
+        let within = vec![internal(own, "raft.queue"), read];
         let trace = whole_trace(&spans, &called("get", "kv.v1.KvService/Get", node, within)).await;
         trace.expect_nested();
         let is_told = |(process, span): &(Process, Span)| *process == own && consistency(span) == Some(level);

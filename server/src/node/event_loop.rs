@@ -26,6 +26,7 @@ use super::batch::Pending;
 use super::deeds::Deeds;
 use super::disk_threads::{DiskThreads, DiskThreadsStuck, Done};
 use super::handle::{TransferError, Unavailable};
+use super::inquiries::Inquiries;
 use super::journey::{Journey, write_kind};
 use super::measure::Measure;
 use super::request::{Request, Write};
@@ -121,6 +122,7 @@ pub(super) struct EventLoop {
     next_ticket: u64,
     traces: Traces,
     deeds: Deeds,
+    inquiries: Inquiries,
     timeline: Timeline,
     started: Instant,
     /// When what the turn takes had begun to arrive.
@@ -141,7 +143,8 @@ pub(super) struct EventLoop {
 impl EventLoop {
     pub(super) fn new(mut parts: Parts) -> Self {
         parts.engine.narrate(parts.narrate);
-        let (traces, deeds) = (Traces::new(parts.roster.own_name()), Deeds::new(parts.roster.own_name()));
+        let name = parts.roster.own_name();
+        let (traces, deeds, inquiries) = (Traces::new(name), Deeds::new(name), Inquiries::new(name));
         let now = Instant::now();
         Self {
             parts,
@@ -149,6 +152,7 @@ impl EventLoop {
             next_ticket: 0,
             traces,
             deeds,
+            inquiries,
             timeline: Timeline::default(),
             started: now,
             turn_began: now,
@@ -361,6 +365,7 @@ impl EventLoop {
             waiter.into_journey().end(now, &self.timeline, |node| self.parts.roster.name(node));
         }
         self.traces.forget_old(now);
+        self.inquiries.forget_old(now);
         telemetry::forget_old(now);
     }
 

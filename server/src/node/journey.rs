@@ -52,6 +52,11 @@ impl Journey {
     /// The request was put into the log. Returns the context that others may have a part in, if it is sampled.
     pub(super) fn proposed(&mut self, term: Term, index: Index) -> Option<&TraceContext> {
         self.position = (term, index);
+        self.context()
+    }
+
+    /// The context of the stage from when the loop took it up until its answer, if it is sampled.
+    pub(super) fn context(&self) -> Option<&TraceContext> {
         self.traced.as_ref().map(|traced| &traced.propose)
     }
 

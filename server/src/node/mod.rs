@@ -12,6 +12,7 @@ mod elections;
 mod event_loop;
 mod gauges;
 mod handle;
+mod inquiries;
 mod journey;
 mod measure;
 mod request;

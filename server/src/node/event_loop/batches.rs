@@ -26,6 +26,9 @@ impl EventLoop {
                 }
             };
             let journey = Journey::new(kind, (pending.made(), self.turn_began), trace);
+            if let Action::Read(get) = &action {
+                self.note_read(get.consistency, &journey);
+            }
             let waiter = BatchWaiter { pending: pending.clone(), place, mark, action, deadline, journey };
             self.waiters.insert(ticket, Waiter::Batch(waiter));
         }

@@ -47,6 +47,7 @@ impl EventLoop {
     fn note_message(&mut self, message: &Message, traces: &[(Index, TraceContext)]) {
         let now = self.turn_began;
         self.deeds.received(message, traces, now);
+        self.inquiries.received(message, traces, now);
         if let Body::AppendEntriesResponse(AppendResult::Accepted { match_index }) = message.body
             && self.parts.engine.raft().is_leader()
         {
@@ -61,8 +62,14 @@ impl EventLoop {
             let Event::Raft(event) = event else { continue };
             self.deeds.tell(event, |node| self.parts.roster.name(node));
             match event {
-                raft::Event::BecameLeader { .. } => self.timeline.forget_followers(),
-                raft::Event::BecameFollower { .. } => self.traces.forget_proposals(),
+                raft::Event::BecameLeader { .. } => {
+                    self.timeline.forget_followers();
+                    self.inquiries.forget();
+                }
+                raft::Event::BecameFollower { .. } => {
+                    self.traces.forget_proposals();
+                    self.inquiries.forget();
+                }
                 _ => {}
             }
         }
@@ -90,6 +97,7 @@ impl EventLoop {
                 self.traces.sending(message, &self.timeline, Instant::now());
                 Vec::new()
             }
+            Body::ReadIndex { .. } | Body::ReadIndexResponse { .. } => self.inquiries.sending(message, Instant::now()),
             _ => {
                 self.parts.measure.sending(message);
                 self.deeds.sending(message, Instant::now())

@@ -17,9 +17,20 @@ impl EventLoop {
         }
         let (ticket, now_ms) = (self.ticket(), self.now_ms());
         let journey = Journey::new(Some(read_kind(get.consistency)), (asked, self.turn_began), trace);
+        self.note_read(get.consistency, &journey);
         let waiter = ReadWaiter { answer, journey, min_revision: get.min_revision };
         self.waiters.insert(ticket, Waiter::Read(waiter));
         self.read(ticket, get, now_ms);
+    }
+
+    /// A read is taken up: if it is sampled and the leader has to be asked for it, that is part of its trace.
+    pub(super) fn note_read(&mut self, consistency: Consistency, journey: &Journey) {
+        if let Some(read) = journey.context()
+            && consistency == Consistency::Linearizable
+            && !self.parts.engine.raft().is_leader()
+        {
+            self.inquiries.waits(read);
+        }
     }
 
     /// Begins a read that has arrived by `now_ms`.
