@@ -41,6 +41,10 @@ impl Sampler {
     /// Follows the caller; samples nothing that has none. This is ours where nothing is exported.
     pub const PARENT_BASED_ALWAYS_OFF: Self = Self { parent_based: true, root: Root::Never };
 
+    /// Samples nothing, whatever a caller says.
+    #[cfg(test)]
+    pub(super) const ALWAYS_OFF: Self = Self { parent_based: false, root: Root::Never };
+
     /// Whether nothing is ever sampled, whatever a caller says.
     pub(super) fn is_always_off(self) -> bool {
         self == Self { parent_based: false, root: Root::Never }

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::environment::{self, ExportSettings};
+use super::environment::{self, ExportSettings, Sampler};
 use super::log_filter::LogFilter;
 use super::reporting::Reporting;
 use super::tracer::Tracer;
@@ -73,11 +73,18 @@ pub fn init(options: &TelemetryOptions) -> Result<TelemetryGuard, TelemetryError
         tracing::warn!("{warning}");
     }
     let tracer = settings.map(|settings| {
+        let wanted = settings.export.is_some();
         let exporter = settings.export.and_then(|export| exporter(&export, &options.node_name));
-        if exporter.is_some() {
-            tracing::info!(sampler = %settings.sampler, "traces are exported");
-        }
-        Arc::new(Tracer::new(SERVICE_NAME, settings.sampler, exporter))
+        let sampler = match exporter {
+            Some(_) => {
+                tracing::info!(sampler = %settings.sampler, "traces are exported");
+                settings.sampler
+            }
+            // What was to be sampled was to be exported.
+            None if wanted => Sampler::PARENT_BASED_ALWAYS_OFF,
+            None => settings.sampler,
+        };
+        Arc::new(Tracer::new(SERVICE_NAME, sampler, exporter))
     });
     if let Some(tracer) = &tracer {
         Arc::clone(tracer).install();

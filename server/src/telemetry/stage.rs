@@ -97,7 +97,7 @@ impl Stage {
 #[must_use]
 pub fn reserve(parent: &TraceContext) -> TraceContext {
     match tracer() {
-        Some(_) if parent.is_sampled() => parent.with_span(new_span_id()),
+        Some(tracer) if tracer.records(parent) => parent.with_span(new_span_id()),
         _ => parent.clone(),
     }
 }
@@ -105,7 +105,7 @@ pub fn reserve(parent: &TraceContext) -> TraceContext {
 /// Tells stages of what `parent` is the context of.
 pub fn record(parent: &TraceContext, stages: Vec<Stage>) {
     if let Some(tracer) = tracer()
-        && parent.is_sampled()
+        && tracer.records(parent)
     {
         tracer.take_stages(parent, stages);
     }
@@ -116,9 +116,10 @@ pub fn record_root(stage: Stage) -> Option<TraceContext> {
     tracer()?.take_root(stage)
 }
 
-/// Forgets slow requests that are not of lately any more; to be called every now and then.
+/// Forgets slow requests that are not of lately any more, and follows the wall's clock. To be called now and then.
 pub fn forget_old(now: Instant) {
     if let Some(tracer) = tracer() {
+        tracer.follow_clock();
         tracer.journal.forget_old(now);
     }
 }

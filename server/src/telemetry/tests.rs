@@ -53,6 +53,19 @@ fn attribute(span: &SpanData, key: &str) -> Option<String> {
 }
 
 #[test]
+fn where_nothing_is_ever_traced_a_callers_wish_does_not_count() {
+    let exported = Exported::default();
+    let exporter = Box::new(SimpleSpanProcessor::new(exported.clone()));
+    let tracer = Arc::new(Tracer::new("test", Sampler::ALWAYS_OFF, Some(exporter)));
+    let sampled = TraceContext::parse(SAMPLED).expect("well-formed");
+    assert!(sampled.is_sampled() && !tracer.records(&sampled));
+    assert_eq!(tracer.server_span(&metadata(SAMPLED), METHOD).context(), None);
+    assert_eq!(tracer.child_span(&sampled, METHOD.into(), SpanKind::Server).context(), None);
+    assert_eq!(tracer.own_span("raft.election").context(), None);
+    assert_eq!(exported.take(), []);
+}
+
+#[test]
 fn a_request_of_an_unsampled_trace_builds_nothing() {
     let exported = Exported::default();
     let tracer = exported.tracer();

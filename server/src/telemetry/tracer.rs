@@ -1,8 +1,8 @@
 //! What makes the spans of a process, and takes them when they have ended.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
@@ -29,10 +29,14 @@ pub(super) struct Tracer {
     exporter: Option<Box<dyn SpanProcessor>>,
     pub(super) journal: Journal,
     scope: InstrumentationScope,
-    clock: Clock,
+    clock: RwLock<Clock>,
 }
 
-/// The wall's time of moments: taken once, so that the spans of a process lie to each other as its moments do.
+/// So much does the wall's clock have to be set, by somebody or because the machine slept, for spans to follow.
+const CLOCK_STEP: Duration = Duration::from_millis(10);
+
+/// The wall's time of moments. It is not taken for each, so that the spans of a process lie to each other as its
+/// moments do.
 #[derive(Debug)]
 struct Clock {
     moment: Instant,
@@ -55,6 +59,12 @@ impl Clock {
             Some(after) => self.wall + after,
             None => self.wall - (self.moment - moment),
         }
+    }
+
+    /// How far another reading is from what this one says of its moment.
+    fn step(&self, other: &Self) -> Duration {
+        let expected = self.at(other.moment);
+        other.wall.duration_since(expected).unwrap_or_else(|earlier| earlier.duration())
     }
 }
 
@@ -95,7 +105,7 @@ impl Tracer {
             exporter,
             journal: Journal::default(),
             scope: InstrumentationScope::builder(scope).with_version(env!("CARGO_PKG_VERSION")).build(),
-            clock: Clock::read(),
+            clock: RwLock::new(Clock::read()),
         }
     }
 
@@ -126,7 +136,12 @@ impl Tracer {
         name: Cow<'static, str>,
         kind: SpanKind,
     ) -> RequestSpan {
-        if parent.is_sampled() { RequestSpan::live(self, Some(parent), name, kind) } else { RequestSpan::NONE }
+        if self.records(parent) { RequestSpan::live(self, Some(parent), name, kind) } else { RequestSpan::NONE }
+    }
+
+    /// Whether what is part of `parent` is told: a caller's wish does not count where nothing is ever to be traced.
+    pub(super) fn records(&self, parent: &TraceContext) -> bool {
+        parent.is_sampled() && !self.sampler.is_always_off()
     }
 
     /// Begins a trace of what this node does by itself, unless nothing is ever to be traced.
@@ -145,7 +160,7 @@ impl Tracer {
         name: Cow<'static, str>,
         kind: SpanKind,
     ) -> SpanData {
-        let start_time = self.clock.at(Instant::now());
+        let start_time = self.wall(Instant::now());
         SpanData {
             span_context: own.to_span_context(false),
             parent_span_id: parent.map_or(SpanId::INVALID, |parent| parent.span.span_id),
@@ -166,7 +181,19 @@ impl Tracer {
 
     /// The wall's time of a moment.
     pub(super) fn wall(&self, moment: Instant) -> SystemTime {
-        self.clock.at(moment)
+        self.clock.read().expect("no holder of the lock panics").at(moment)
+    }
+
+    /// Follows the wall's clock, if it was set.
+    pub(super) fn follow_clock(&self) {
+        self.follow(Clock::read());
+    }
+
+    fn follow(&self, read: Clock) {
+        let mut clock = self.clock.write().expect("no holder of the lock panics");
+        if clock.step(&read) > CLOCK_STEP {
+            *clock = read;
+        }
     }
 
     /// Takes a span that has ended.
@@ -187,7 +214,7 @@ impl Tracer {
         }
         let own = TraceContext::root(new_trace_id(), new_span_id());
         let mut span = self.begin(None, own.clone(), stage.name, stage.kind);
-        (span.start_time, span.end_time) = (self.clock.at(stage.from), self.clock.at(stage.until));
+        (span.start_time, span.end_time) = (self.wall(stage.from), self.wall(stage.until));
         span.attributes = stage.attributes;
         span.links.links = stage.links;
         self.take(span);
@@ -209,7 +236,7 @@ impl Tracer {
             let within = stage.within.and_then(|place| contexts.get(place)).unwrap_or(parent);
             let own = stage.context.unwrap_or_else(|| within.with_span(new_span_id()));
             let mut span = self.begin(Some(within), own.clone(), stage.name, stage.kind);
-            (span.start_time, span.end_time) = (self.clock.at(stage.from), self.clock.at(stage.until));
+            (span.start_time, span.end_time) = (self.wall(stage.from), self.wall(stage.until));
             span.attributes = stage.attributes;
             span.links.links = stage.links;
             spans.push(span);
@@ -227,4 +254,22 @@ pub(super) fn new_span_id() -> SpanId {
 /// A number for a trace of ours.
 pub(super) fn new_trace_id() -> TraceId {
     TraceId::from(rand::random_range(1..=u128::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_follow_a_clock_that_was_set_and_no_other() {
+        let tracer = Tracer::new("test", Sampler::PARENT_BASED_ALWAYS_ON, None);
+        let moment = Instant::now();
+        let before = tracer.wall(moment);
+        tracer.follow(Clock { moment, wall: before + CLOCK_STEP });
+        assert_eq!(tracer.wall(moment), before, "so much is in the readings themselves");
+        for wall in [before + 2 * CLOCK_STEP, before - 2 * CLOCK_STEP] {
+            tracer.follow(Clock { moment, wall });
+            assert_eq!(tracer.wall(moment), wall);
+        }
+    }
 }
