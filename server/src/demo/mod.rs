@@ -129,7 +129,7 @@ async fn show(settings: &Settings) -> Result<ExitCode, DemoError> {
     if let Some(Ok(report)) = &played {
         say(&report.text());
         if settings.keep_running {
-            say(&summary::how_to_use(&cluster.addresses(), &client_program()));
+            say(&summary::how_to_use(&cluster.addresses(), &cluster.status_page(), &client_program()));
             interrupted.wait().await;
         }
         if !report.holds() {

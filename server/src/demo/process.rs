@@ -42,6 +42,7 @@ pub(super) struct Cluster {
 struct Node {
     name: String,
     port: u16,
+    http_port: u16,
     data: PathBuf,
     log: PathBuf,
     child: Option<Child>,
@@ -54,12 +55,13 @@ impl Cluster {
     pub(super) fn prepare(names: Vec<String>, data_dir: Option<&Path>, teller: Teller) -> Result<Self, DemoError> {
         let program = own_program()?;
         let folder = Folder::make(data_dir).map_err(DemoError::io("make a folder for the nodes' data"))?;
-        let ports = ports::free(names.len()).map_err(DemoError::io("find ports for the nodes"))?;
-        let node = |(name, port): (String, u16)| {
+        let ports = ports::free(2 * names.len()).map_err(DemoError::io("find ports for the nodes"))?;
+        let (grpc_ports, http_ports) = ports.split_at(names.len());
+        let node = |(name, (&port, &http_port)): (String, (&u16, &u16))| {
             let (data, log) = (folder.path.join(&name), folder.path.join(format!("{name}.log")));
-            Node { name, port, data, log, child: None, passing_on: None }
+            Node { name, port, http_port, data, log, child: None, passing_on: None }
         };
-        let nodes = names.into_iter().zip(ports).map(node).collect();
+        let nodes = names.into_iter().zip(grpc_ports.iter().zip(http_ports)).map(node).collect();
         Ok(Self { nodes, program, folder, teller })
     }
 
@@ -83,6 +85,11 @@ impl Cluster {
         self.nodes.iter().map(|node| (node.name.clone(), node.address())).collect()
     }
 
+    /// Where a browser finds the status page of the first node.
+    pub(super) fn status_page(&self) -> String {
+        self.nodes.first().map_or_else(String::new, |node| format!("http://{HOST}:{}/", node.http_port))
+    }
+
     /// Starts the node's process, and passes on what it tells. Returns its process id.
     pub(super) fn start(&mut self, at: usize) -> Result<u32, DemoError> {
         let peers: Vec<String> = self.nodes.iter().map(|node| format!("{}={}", node.name, node.address())).collect();
@@ -96,6 +103,7 @@ impl Cluster {
             .args(["--name", &node.name])
             .args(["--listen", &node.address()])
             .args(["--peers", &peers.join(",")])
+            .args(["--http-listen", &format!("{HOST}:{}", node.http_port)])
             .args(["--segment-bytes", &SEGMENT_BYTES.to_string()])
             .args(["--narrate", "--exit-with-stdin"])
             .arg("--data-dir")

@@ -122,12 +122,14 @@ fn kind(answer: &Answer) -> (u8, &'static str) {
 }
 
 /// How to use a cluster that keeps running: commands that work as they stand.
-pub(super) fn how_to_use(addresses: &[(String, String)], client_program: &str) -> String {
+pub(super) fn how_to_use(addresses: &[(String, String)], status_page: &str, client_program: &str) -> String {
     let endpoints: Vec<&str> = addresses.iter().map(|(_, address)| address.as_str()).collect();
     let (first, endpoints) = (endpoints.first().copied().unwrap_or_default(), endpoints.join(","));
     // The value of a put is bytes, which JSON carries in base64.
     format!(
-        "\nThe cluster runs until Ctrl-C, and goes on to tell what happens. In another terminal:\n\
+        "\nThe cluster runs until Ctrl-C, and goes on to tell what happens. In a browser:\n\
+         \n  {status_page}\n\
+         \nIn another terminal:\n\
          \n  export QUORATE_ENDPOINTS={endpoints}\
          \n  {client_program} put greeting hello\
          \n  {client_program} get greeting\
@@ -230,7 +232,8 @@ Summary
     #[test]
     fn the_commands_name_the_real_addresses() {
         let addresses = [("n1", "127.0.0.1:1"), ("n2", "127.0.0.1:2")].map(|(n, a)| (n.to_owned(), a.to_owned()));
-        let text = how_to_use(&addresses, "target/debug/client-cli");
+        let text = how_to_use(&addresses, "http://127.0.0.1:3/", "target/debug/client-cli");
+        assert!(text.contains("In a browser:\n\n  http://127.0.0.1:3/\n"), "{text}");
         assert!(text.contains("  export QUORATE_ENDPOINTS=127.0.0.1:1,127.0.0.1:2\n"), "{text}");
         assert!(text.contains("  target/debug/client-cli put greeting hello\n"), "{text}");
         assert!(text.contains(r#"-d '{"key":"k","value":"aGVsbG8="}' 127.0.0.1:1 kv.v1.KvService/Put"#), "{text}");
