@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use raft::{Body, Event, Index, Message, NodeId, Term};
 
-use crate::telemetry::{RequestSpan, SpanKind, Stage, TraceContext, child_span, own_span, record, reserve};
+use crate::telemetry::{
+    RequestSpan, SpanKind, Stage, TraceContext, child_span, own_span, record, record_root, reserve,
+};
 use crate::transport;
 
 /// What of a node's deeds is under way.
@@ -20,6 +22,8 @@ pub(super) struct Deeds {
     told: Option<TraceContext>,
     /// Whose question for a vote is not answered yet, with its trace.
     asked: BTreeMap<NodeId, Asked>,
+    /// The last snapshot that was offered, and since when.
+    offered: Option<(Index, Instant)>,
 }
 
 /// An election that this node stands for.
@@ -40,7 +44,8 @@ struct Asked {
 
 impl Deeds {
     pub(super) fn new(node: &str) -> Self {
-        Self { node: node.to_owned(), election: None, transfer: None, told: None, asked: BTreeMap::new() }
+        let asked = BTreeMap::new();
+        Self { node: node.to_owned(), election: None, transfer: None, told: None, asked, offered: None }
     }
 
     /// Something happened in the core.
@@ -64,10 +69,7 @@ impl Deeds {
                 self.transfer = Some(self.own("raft.transfer").with_text("raft.peer.id", &name(target)));
             }
             Event::TransferAborted { .. } => self.end_transfer("aborted", true),
-            Event::Installed { index } => {
-                let install = self.own("snapshot.install");
-                drop(install.with_number("raft.index", index.get()));
-            }
+            Event::Installed { index } => self.installed(index, Instant::now()),
             _ => {}
         }
     }
@@ -80,6 +82,12 @@ impl Deeds {
                 if let Some((_, trace)) = traces.first() {
                     self.asked.insert(from, Asked { trace: trace.clone(), at: now });
                 }
+            }
+            // It is offered again and again until it is there.
+            Body::InstallSnapshot { last_included_index: index, .. }
+                if self.offered.is_none_or(|(offered, _)| offered != *index) =>
+            {
+                self.offered = Some((*index, now));
             }
             Body::TimeoutNow => self.told = traces.first().map(|(_, trace)| trace.clone()),
             Body::RequestVoteResponse { pre_vote, granted } => {
@@ -139,6 +147,12 @@ impl Deeds {
         }
     }
 
+    fn installed(&mut self, index: Index, now: Instant) {
+        let offered = self.offered.take().filter(|(offered, _)| *offered == index);
+        let install = Stage::new("snapshot.install", offered.map_or(now, |(_, since)| since), now);
+        record_root(install.with_number("raft.index", index.get()).with_text("raft.node.id", &self.node));
+    }
+
     fn end_transfer(&mut self, outcome: &'static str, is_error: bool) {
         if let Some(transfer) = self.transfer.take() {
             transfer.end_as(outcome, is_error);
@@ -152,4 +166,30 @@ impl Deeds {
 
 fn vote(granted: bool) -> &'static str {
     if granted { "granted" } else { "refused" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_taken_over_from_when_it_was_offered_first() {
+        let mut deeds = Deeds::new("n1");
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let node = |id| NodeId::new(id).expect("not zero");
+        let mut offer = |index, now| {
+            let (last_included_index, last_included_term) = (Index::new(index), Term::new(1));
+            let body = Body::InstallSnapshot { last_included_index, last_included_term };
+            deeds.received(&Message { from: node(1), to: node(2), term: Term::new(1), body }, &[], now);
+            deeds.offered
+        };
+        assert_eq!(offer(5, at(1)), Some((Index::new(5), at(1))));
+        assert_eq!(offer(5, at(2)), Some((Index::new(5), at(1))));
+        assert_eq!(offer(9, at(3)), Some((Index::new(9), at(3))));
+        deeds.installed(Index::new(9), at(4));
+        assert_eq!(deeds.offered, None);
+    }
 }
