@@ -239,8 +239,9 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         forwarder,
         loop_pulse,
         disk_pulse,
-        metrics,
+        metrics: Arc::clone(&metrics),
     };
+    let push = telemetry::push_metrics(&metrics, &config.name);
     let mut node = tokio::spawn(node::run(seat, setup, stopped));
     info!(name = config.name, clients = client_address, peers = config.peer_address(), "serving");
     tokio::select! {
@@ -254,6 +255,9 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     let _ = stop.send(true);
     let ended = node.await.map_err(|_| RunError::Panicked)?;
     end(servers).await;
+    if let Some(push) = push {
+        push.shutdown().await;
+    }
     info!("stopped");
     Ok(ended?)
 }

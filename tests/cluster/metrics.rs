@@ -4,13 +4,23 @@ use super::{
     probes::http_get_as,
     snapshots::{options, overwrite_until},
 };
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_server::{MetricsService, MetricsServiceServer},
+    },
+    metrics::v1::metric::Data,
+};
 use proto::admin::v1::{TransferLeadershipRequest, admin_service_client::AdminServiceClient};
+use std::collections::BTreeSet;
 use tests::{
     cluster::{Cluster, HTTP_PORT_OFFSET, Options, beside},
     metrics::{Metrics, documented, exported, promtool, value},
     rpc,
     wait::wait_for,
 };
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{Request, Response, Status};
 
 /// What Prometheus sends.
 const PROMETHEUS_ACCEPTS: &str = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
@@ -119,4 +129,62 @@ async fn what_has_happened_is_counted_where_it_happened() {
         names.iter().all(|name| value(&page, name, "") == 0.0).then_some(())
     })
     .await;
+}
+
+/// An OTLP receiver, which keeps what came last.
+struct Sink(watch::Sender<ExportMetricsServiceRequest>);
+
+#[tonic::async_trait]
+impl MetricsService for Sink {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let secret = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        assert_eq!(secret, Some("Basic YQ=="), "what the environment says goes along");
+        self.0.send_replace(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+/// The names and values of what was pushed, named as on a page.
+fn pushed(request: &ExportMetricsServiceRequest) -> BTreeSet<String> {
+    let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+    let name = |metric: &opentelemetry_proto::tonic::metrics::v1::Metric| match &metric.data {
+        Some(Data::Sum(sum)) if sum.is_monotonic => format!("{}_total", metric.name),
+        Some(Data::Gauge(_) | Data::Histogram(_)) => metric.name.clone(),
+        other => panic!("{} is pushed as {other:?}", metric.name),
+    };
+    scopes.flat_map(|scope| &scope.metrics).map(name).collect()
+}
+
+#[tokio::test]
+async fn what_is_pushed_to_a_collector_is_what_the_page_has() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let collector = listener.local_addr().expect("a listener has an address");
+    let (sender, mut received) = watch::channel(ExportMetricsServiceRequest::default());
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let service = MetricsServiceServer::new(Sink(sender));
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", format!("http://{collector}")),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20YQ==".to_owned()),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "100".to_owned()),
+    ];
+    let environment = vec![variables.map(|(name, value)| (name.to_owned(), value)).to_vec()];
+    let options = Options { size: 1, environment, separate_ports: true, ..Options::default() };
+    let cluster = Cluster::start(options).await;
+    cluster.put(0, "k", "v").await.expect("the key is new");
+    let page = page(&cluster, 0).await;
+    let has_sample = |name: &String| ["{", " ", "_bucket{"].iter().any(|end| page.contains(&format!("\n{name}{end}")));
+    let on_page: BTreeSet<String> = exported(&page).into_keys().filter(has_sample).collect();
+    let is_all = |request: &ExportMetricsServiceRequest| pushed(request) == on_page;
+    let all = received.wait_for(is_all).await.expect("the receiver runs").clone();
+    let attributes = all.resource_metrics[0].resource.clone().expect("it is told whose they are").attributes;
+    let keys: BTreeSet<&str> = attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+    assert!(keys.is_superset(&["service.name", "service.instance.id", "service.version"].into()), "{keys:?}");
+    // What happened since the last push is told at the end.
+    cluster.nodes[0].terminate();
+    received.borrow_and_update();
+    received.changed().await.expect("the receiver runs");
 }

@@ -3,13 +3,16 @@
 //! Read here: `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER` (`otlp`, `none`), `OTEL_EXPORTER_OTLP_ENDPOINT` and
 //! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (either switches the export on), `OTEL_EXPORTER_OTLP_PROTOCOL` and
 //! `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` (only `grpc`), `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`,
-//! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`. The exporter itself reads what concerns only it: headers, time
-//! limits, and the sizes and delays of batches (`OTEL_BSP_*`).
+//! `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`. Of metrics: `OTEL_METRICS_EXPORTER` (`otlp`, `none`),
+//! `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` (either switches the push on), `OTEL_METRIC_EXPORT_INTERVAL`, and, each also
+//! without `METRICS_`, `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`, `_HEADERS` and `_TIMEOUT`. The exporter of traces reads
+//! by itself what concerns only it: headers, time limits, and the sizes and delays of batches (`OTEL_BSP_*`).
 //!
 //! As the specification asks, a value that is not understood is warned of and otherwise treated as absent: tracing
 //! never keeps a node from starting.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::context::Parent;
 
@@ -133,6 +136,105 @@ pub struct ExportSettings {
     pub service_named: bool,
 }
 
+/// How metrics are pushed.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct MetricsExport {
+    /// Where to.
+    pub(super) endpoint: String,
+    /// How often.
+    pub(super) interval: Duration,
+    /// How long one push may take.
+    pub(super) timeout: Duration,
+    /// What goes along with each.
+    pub(super) headers: Vec<(String, String)>,
+    /// As in [`ExportSettings`].
+    pub(super) service_named: bool,
+}
+
+/// The specification's defaults.
+const METRICS_INTERVAL_MS: u64 = 60_000;
+const METRICS_TIMEOUT_MS: u64 = 10_000;
+const METRICS_ENDPOINT: &str = "http://localhost:4317";
+
+/// How the environment asks metrics to be pushed, if it does. An endpoint that is not for metrics alone does not ask
+/// for it: many who take traces there take no metrics.
+pub(super) fn read_metrics(
+    variable: &dyn Fn(&str) -> Option<String>,
+    warnings: &mut Vec<String>,
+) -> Option<MetricsExport> {
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let own_endpoint = variable("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
+    match variable("OTEL_METRICS_EXPORTER").as_deref() {
+        Some("otlp") => {}
+        None if own_endpoint.is_some() => {}
+        None | Some("none") => return None,
+        Some(other) => {
+            warnings.push(format!("OTEL_METRICS_EXPORTER={other} is not supported, only otlp: metrics are not pushed"));
+            return None;
+        }
+    }
+    let of = |what: &str| {
+        variable(&format!("OTEL_EXPORTER_OTLP_METRICS_{what}"))
+            .or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{what}")))
+    };
+    if let Some(other) = of("PROTOCOL").filter(|protocol| protocol != "grpc") {
+        warnings.push(format!("the OTLP protocol {other} is not supported, only grpc: metrics are not pushed"));
+        return None;
+    }
+    let mut duration = |what: &str, value: Option<String>, default_ms| {
+        let read = value.as_ref().map(|value| value.parse().ok().filter(|ms| *ms > 0));
+        if read == Some(None) {
+            warnings.push(format!("{what}={} is no time in milliseconds", value.unwrap_or_default()));
+        }
+        Duration::from_millis(read.flatten().unwrap_or(default_ms))
+    };
+    let interval = "OTEL_METRIC_EXPORT_INTERVAL";
+    let endpoint = of("ENDPOINT").unwrap_or_else(|| METRICS_ENDPOINT.to_owned());
+    Some(MetricsExport {
+        endpoint: if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") },
+        interval: duration(interval, variable(interval), METRICS_INTERVAL_MS),
+        timeout: duration("OTEL_EXPORTER_OTLP_TIMEOUT", of("TIMEOUT"), METRICS_TIMEOUT_MS),
+        headers: of("HEADERS").map(|headers| read_headers(&headers)).unwrap_or_default(),
+        service_named: is_service_named(&variable),
+    })
+}
+
+/// The headers in `a=b,c=d`, where a value may have its characters written as `%20`.
+fn read_headers(headers: &str) -> Vec<(String, String)> {
+    let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.trim().to_owned(), unescaped(value.trim()))).collect()
+}
+
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether the environment names the service.
+fn is_service_named(variable: &dyn Fn(&str) -> Option<String>) -> bool {
+    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    variable("OTEL_SERVICE_NAME").is_some()
+        || attributes.split(',').any(|pair| pair.trim_start().starts_with("service.name="))
+}
+
 /// What the environment asks for: none if nothing is to be traced. What was not understood is added to `warnings`.
 pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<String>) -> Option<TraceSettings> {
     // An empty value counts as absent, says the specification.
@@ -173,10 +275,7 @@ fn read_export(variable: &dyn Fn(&str) -> Option<String>, warnings: &mut Vec<Str
         warnings.push(format!("the OTLP protocol {other} is not supported, only grpc: traces are not exported"));
         return None;
     }
-    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-    let service_named = variable("OTEL_SERVICE_NAME").is_some()
-        || attributes.split(',').any(|pair| pair.trim_start().starts_with("service.name="));
-    Some(ExportSettings { service_named })
+    Some(ExportSettings { service_named: is_service_named(variable) })
 }
 
 #[cfg(test)]
@@ -245,6 +344,48 @@ mod tests {
             let settings = settings.expect("traces are exported all the same");
             assert_eq!((settings.sampler, warnings.len()), (Sampler::PARENT_BASED_ALWAYS_ON, 1));
         }
+    }
+
+    fn read_metrics_of(pairs: &[(&str, &str)]) -> (Option<MetricsExport>, usize) {
+        let mut warnings = Vec::new();
+        let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        (read_metrics(&lookup, &mut warnings), warnings.len())
+    }
+
+    #[test]
+    fn metrics_are_pushed_only_where_it_is_asked_for() {
+        let on = ("OTEL_METRICS_EXPORTER", "otlp");
+        for (pairs, expected) in [
+            (&[][..], 0),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4317")], 0),
+            (&[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://h:1"), ("OTEL_METRICS_EXPORTER", "none")], 0),
+            (&[on, ("OTEL_SDK_DISABLED", "true")], 0),
+            (&[("OTEL_METRICS_EXPORTER", "prometheus")], 1),
+            (&[on, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")], 1),
+        ] {
+            assert_eq!(read_metrics_of(pairs), (None, expected), "{pairs:?}");
+        }
+        let (settings, warnings) = read_metrics_of(&[on]);
+        let settings = settings.expect("it is asked for");
+        assert_eq!((settings.endpoint.as_str(), settings.interval.as_millis()), (METRICS_ENDPOINT, 60_000));
+        assert_eq!((settings.timeout.as_millis(), warnings), (10_000, 0));
+    }
+
+    #[test]
+    fn what_is_for_metrics_alone_wins_over_what_is_for_all() {
+        let (settings, warnings) = read_metrics_of(&[
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "h:1"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20YQ==, b = 100%,c"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "5"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "6"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "soon"),
+        ]);
+        let settings = settings.expect("an endpoint asks for it");
+        assert_eq!((settings.endpoint.as_str(), settings.timeout.as_millis()), ("http://h:1", 5));
+        assert_eq!((settings.interval.as_millis(), warnings), (60_000, 1));
+        let expected = [("Authorization", "Basic YQ=="), ("b", "100%")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(settings.headers, expected);
     }
 
     #[test]

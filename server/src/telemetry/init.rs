@@ -19,11 +19,11 @@ use super::tracer::Tracer;
 use crate::config::LogFormat;
 
 /// The service's name in traces unless the environment gives another.
-const SERVICE_NAME: &str = "quorate-server";
+pub(super) const SERVICE_NAME: &str = "quorate-server";
 
 /// How long the spans of the last moments may take to leave when the node stops. A collector that does not answer costs
 /// about a second; a node that drains has better things to wait for.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the command line says about logs and traces.
 #[derive(Clone, Debug)]

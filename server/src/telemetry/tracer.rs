@@ -71,7 +71,12 @@ impl Clock {
 /// The wall's time in milliseconds since 1970.
 #[must_use]
 pub fn unix_millis() -> u64 {
-    unix_nanos(SystemTime::now()) / 1_000_000
+    unix_nanos_now() / 1_000_000
+}
+
+/// The wall's time in nanoseconds since 1970.
+pub(super) fn unix_nanos_now() -> u64 {
+    unix_nanos(SystemTime::now())
 }
 
 /// A wall's time in nanoseconds since 1970, which has room for some centuries; zero before.

@@ -9,7 +9,7 @@ use tests::{
 use tonic::Code;
 
 /// All calls of one message that clients have.
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 13] = [
     PUT,
     GET,
     DELETE,
@@ -18,6 +18,11 @@ const CALLS: [&str; 8] = [
     "/admin.v1.AdminService/Status",
     "/admin.v1.AdminService/ListMembers",
     "/admin.v1.AdminService/TransferLeadership",
+    "/admin.v1.AdminService/GetTrace",
+    "/admin.v1.AdminService/ListSlowRequests",
+    "/admin.v1.AdminService/GetLogFilter",
+    "/admin.v1.AdminService/UpdateLogFilter",
+    "/admin.v1.AdminService/GetReport",
 ];
 
 pub(super) fn cases() -> Vec<Case> {

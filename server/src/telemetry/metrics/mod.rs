@@ -8,6 +8,7 @@
 
 mod classic;
 mod distribution;
+mod otlp;
 mod page;
 mod process;
 mod requests;
@@ -20,6 +21,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 pub use distribution::Distribution;
+pub(in crate::telemetry) use otlp::{Times, to_otlp};
 pub use page::Page;
 pub use requests::{AnsweredSoFar, Measured, RequestKind};
 pub use split::Split;
