@@ -1,5 +1,7 @@
 //! Spans as `admin.v1` has them.
 
+use std::sync::Arc;
+
 use opentelemetry::trace::{SpanId, Status};
 use opentelemetry_sdk::trace::SpanData;
 use proto::admin::v1::{SlowRequest, Span, SpanKind as WireKind};
@@ -12,7 +14,8 @@ pub(super) fn wire_spans(node: &str, trace: KeptTrace) -> Vec<Span> {
 }
 
 /// A slow request of this node: its own span, then those that are part of it by their beginning.
-pub(super) fn slow_request(node: &str, slow: SlowTrace) -> SlowRequest {
+pub(super) fn slow_request(node: &str, slow: Arc<SlowTrace>) -> SlowRequest {
+    let slow = Arc::unwrap_or_clone(slow);
     let duration_micros = u64::try_from(slow.took.as_micros()).unwrap_or(u64::MAX);
     let trace_id = slow.trace.trace_id.to_bytes().to_vec().into();
     let mut spans = wire_spans(node, slow.trace);

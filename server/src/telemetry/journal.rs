@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::{SpanId, TraceId};
@@ -57,8 +57,8 @@ struct Kept {
     places: HashMap<TraceId, u64>,
     /// How many were removed from the front of `recent`.
     removed: u64,
-    /// Sorted, the slowest first.
-    slow: Vec<(Instant, SlowTrace)>,
+    /// Sorted, the slowest first. Whoever looks shares them, and copies nothing while others wait.
+    slow: Vec<(Instant, Arc<SlowTrace>)>,
 }
 
 impl KeptTrace {
@@ -97,9 +97,9 @@ impl Journal {
         let trace_id = span.span_context.trace_id();
         // What ends after its request: the append of a follower that the answer did not wait for.
         let of_request =
-            |slow: &&mut (Instant, SlowTrace)| slow.1.trace.trace_id == trace_id && slow.1.trace.owns(&span);
+            |slow: &&mut (Instant, Arc<SlowTrace>)| slow.1.trace.trace_id == trace_id && slow.1.trace.owns(&span);
         if let Some((_, slow)) = kept.slow.iter_mut().find(of_request) {
-            slow.trace.add(span.clone());
+            Arc::make_mut(slow).trace.add(span.clone());
         }
         kept.trace_mut(trace_id).add(span);
     }
@@ -130,7 +130,7 @@ impl Journal {
 
     fn insert_slow(&self, kept: &mut Kept, slow: SlowTrace) {
         let place = kept.slow.partition_point(|(_, other)| other.took >= slow.took);
-        kept.slow.insert(place, (Instant::now(), slow));
+        kept.slow.insert(place, (Instant::now(), Arc::new(slow)));
         kept.slow.truncate(SLOW_MAX);
         self.settle_floor(kept);
     }
@@ -159,8 +159,8 @@ impl Journal {
     }
 
     /// The slowest requests of lately, the slowest first.
-    pub(super) fn slowest(&self, max: usize) -> Vec<SlowTrace> {
-        self.lock().slow.iter().take(max).map(|(_, slow)| slow.clone()).collect()
+    pub(super) fn slowest(&self, max: usize) -> Vec<Arc<SlowTrace>> {
+        self.lock().slow.iter().take(max).map(|(_, slow)| Arc::clone(slow)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -107,7 +107,10 @@ impl Pusher {
             let result = self.push().await;
             let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
             match result {
-                Err(error) if !was_failing => tracing::warn!(%error, "metrics are not delivered; it is tried again"),
+                Err(error) if !was_failing => {
+                    let (code, cause) = (error.code(), error.message());
+                    tracing::warn!(?code, cause, "metrics are not delivered; it is tried again");
+                }
                 Ok(()) if was_failing => tracing::info!("metrics are delivered again"),
                 Ok(()) | Err(_) => {}
             }

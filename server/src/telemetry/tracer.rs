@@ -98,7 +98,7 @@ pub fn kept_trace(trace_id: [u8; 16]) -> Option<KeptTrace> {
 
 /// The slowest requests of lately, the slowest first, as far as they are remembered.
 #[must_use]
-pub fn slowest(max: usize) -> Vec<SlowTrace> {
+pub fn slowest(max: usize) -> Vec<Arc<SlowTrace>> {
     tracer().map(|tracer| tracer.journal.slowest(max)).unwrap_or_default()
 }
 
