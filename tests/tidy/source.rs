@@ -77,7 +77,7 @@ pub(crate) fn all() -> io::Result<Vec<Source>> {
 }
 
 fn collect(folder: &Path, prefix: &str, sources: &mut Vec<Source>) -> io::Result<()> {
-    const WRITTEN_BY_PEOPLE: [&str; 6] = ["rs", "toml", "md", "proto", "yaml", "txt"];
+    const WRITTEN_BY_PEOPLE: [&str; 9] = ["css", "html", "js", "md", "proto", "rs", "toml", "txt", "yaml"];
     // Built, or written by programs.
     const SKIPPED: [&str; 6] = [".git", "target", "results", "quorate-data", "quorate-demo", "node_modules"];
     let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;

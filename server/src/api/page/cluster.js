@@ -151,7 +151,8 @@ function withoutMajority(cluster) {
   const total = cluster.nodes.length;
   const up = cluster.up.length;
   const missing = cluster.majority - up;
-  const answers = up === 0 ? "no node answers" : `only ${word(up)} of ${word(total)} ${up === 1 ? "answers" : "answer"}`;
+  const answers = up === 0 ? "no node answers"
+    : `only ${word(up)} of ${word(total)} ${up === 1 ? "answers" : "answer"}`;
   const from = cluster.self ? ` as ${cluster.self} sees it` : "";
   const back = missing === 1 ? "one more is back" : `${word(missing)} more are back`;
   return said("bad", `No majority: nothing can be written. ${answers[0].toUpperCase()}${answers.slice(1)}${from}; ` +
@@ -175,8 +176,8 @@ function withoutLeader(cluster) {
       "Writes wait for the next leader.");
   }
   if (cluster.up.every((node) => node.role === "outside")) {
-    return said("bad", `${cluster.up.length === 1 ? `${cluster.up[0].name} is` : "The nodes that answer are"} not part ` +
-      "of a cluster: not bootstrapped yet, or the disk lost what was promised.");
+    const who = cluster.up.length === 1 ? `${cluster.up[0].name} is` : "The nodes that answer are";
+    return said("bad", `${who} not part of a cluster: not bootstrapped yet, or the disk lost what was promised.`);
   }
   return said("bad", `No leader is known in term ${count(cluster.term)}.${absent} Writes wait for an election.`);
 }
@@ -188,7 +189,9 @@ function troubles(cluster) {
   const leaderFull = cluster.leader.status.storage_full;
   if (leaderFull) told.push(`The disk of ${cluster.leader.name} is full: writes that need room are refused.`);
   const others = full.filter((name) => name !== cluster.leader.name);
-  if (others.length > 0) told.push(`${verb(others, "The disk", "The disks")} of ${list(others)} ${verb(others, "is", "are")} full.`);
+  if (others.length > 0) {
+    told.push(`${verb(others, "The disk", "The disks")} of ${list(others)} ${verb(others, "is", "are")} full.`);
+  }
   const outside = ill((node) => node.role === "outside");
   if (outside.length > 0) told.push(`${list(outside)} ${verb(outside, "is", "are")} not part of the cluster.`);
   const recovering = ill((node) => node.role !== "outside" && node.status.recovering);
@@ -226,8 +229,8 @@ export function health(cluster) {
       : `The leader still hears of a majority: writes go on`;
     const spare = hears === cluster.majority ? ", but no further node may fail" : "";
     const writes = leader.status.storage_full ? "" : ` ${majority}${spare}.`;
-    return said("warn", [`${list(absent)} ${verb(absent, "does", "do")} not answer.${writes} ${whoLeads(cluster)}.`, ...told]
-      .join(" "));
+    const first = `${list(absent)} ${verb(absent, "does", "do")} not answer.${writes} ${whoLeads(cluster)}.`;
+    return said("warn", [first, ...told].join(" "));
   }
   if (told.length > 0) return said("warn", [`${whoLeads(cluster)}.`, ...told].join(" "));
   const all = total === 2 ? "Both nodes" : `All ${word(total)} nodes`;

@@ -63,7 +63,8 @@ function updateCard(card, node, self) {
   }
   const dropped = (node.status?.dropped ?? []).reduce((sum, entry) => sum + entry.count, 0);
   const reasons = (node.status?.dropped ?? []).map((entry) => `${entry.reason} ${count(entry.count)}`);
-  const fine = [node.name === self ? "serves this page" : "", node.status?.version ? `version ${node.status.version}` : "",
+  const fine = [node.name === self ? "serves this page" : "",
+    node.status?.version ? `version ${node.status.version}` : "",
     dropped > 0 ? `dropped ${plural(dropped, "message")}: ${list(reasons)}` : ""];
   text(card.querySelector(".fine"), fine.filter(Boolean).join(" · "));
 }
@@ -115,7 +116,8 @@ function bounds(log, from) {
 function stripWords(node) {
   const log = node.status;
   if (!log) {
-    return node.link?.match > 0 ? `no answer; the leader knows it to have up to ${count(node.link.match)}` : "no answer";
+    const known = node.link?.match > 0 ? `; the leader knows it to have up to ${count(node.link.match)}` : "";
+    return `no answer${known}`;
   }
   if (log.last_index === 0) return "empty";
   const open = [];
@@ -136,7 +138,8 @@ function createStrip(node) {
 }
 
 function updateStrip(strip, node, view) {
-  const share = (index) => `${(Math.min(1, Math.max(0, (index - view.from) / (view.to - view.from))) * 100).toFixed(3)}%`;
+  const within = (index) => Math.min(1, Math.max(0, (index - view.from) / (view.to - view.from)));
+  const share = (index) => `${(within(index) * 100).toFixed(3)}%`;
   const log = node.status;
   attribute(strip, "data-role", node.role);
   text(strip.querySelector(".strip-role"), ROLE_WORDS[node.role]);

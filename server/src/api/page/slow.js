@@ -16,6 +16,7 @@ const GROUP_WORDS = [["disk", "log and disk"], ["network", "on the way to anothe
   ["quorum", "waits for a majority"], ["apply", "applied to the keys"], ["other", "the rest"]];
 
 let replay = 0;
+let shownBefore = new Map();
 
 const groupOf = (name) => GROUPS.find(([begin]) => name.startsWith(begin))?.[1] ?? "other";
 
@@ -62,11 +63,12 @@ function updateRow(item, row, { from, ms }) {
 
 function draw(details, spans) {
   const view = arrange(spans);
-  keyed(details.querySelector(".waterfall"), view.rows, (row) => row.id, createRow, (item, row) => updateRow(item, row, view));
+  keyed(details.querySelector(".waterfall"), view.rows, (row) => row.id, createRow,
+    (item, row) => updateRow(item, row, view));
   details.trace = view;
   const nodes = [...new Set(view.rows.map((row) => row.node))].sort();
-  text(details.querySelector(".trace-note"), `${view.rows.length} spans of ${list(nodes)}, from ${clock(view.from)} on. ` +
-    "Each node places its own by its own clock.");
+  const told = `${view.rows.length} spans of ${list(nodes)}, from ${clock(view.from)} on.`;
+  text(details.querySelector(".trace-note"), `${told} Each node places its own by its own clock.`);
 }
 
 /** Plays the trace so slowly that each part of it can be seen. */
@@ -149,14 +151,14 @@ export function showSlow(cluster) {
   const passed = sorted.filter(wasPassed).slice(0, LISTED_MAX.passed);
   const slowest = sorted.filter((slow) => ran.includes(slow) || passed.includes(slow));
   const isOpen = (slow) => byId("slow-list").querySelector(`[data-slow="${CSS.escape(slow.id)}"] details[open]`);
-  const rest = [...shownBefore.values()].filter((slow) => isOpen(slow) && !slowest.some((other) => other.id === slow.id));
+  const isListed = (slow) => slowest.some((other) => other.id === slow.id);
+  const rest = [...shownBefore.values()].filter((slow) => isOpen(slow) && !isListed(slow));
   const listed = [...slowest, ...rest];
   shownBefore = new Map(listed.map((slow) => [slow.id, slow]));
   keyed(byId("slow-list"), listed, (slow) => slow.id, createSlow, updateSlow);
-  text(byId("slow-empty"), listed.length > 0 ? "" : "No request has been answered yet, or none in the last ten minutes.");
+  const none = "No request has been answered yet, or none in the last ten minutes.";
+  text(byId("slow-empty"), listed.length > 0 ? "" : none);
 }
-
-let shownBefore = new Map();
 
 /** Follows `#slow` to the list, and `#slow=ID` to one of its requests. */
 export function openFromHash() {
