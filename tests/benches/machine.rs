@@ -5,7 +5,7 @@ use std::{
     fs,
     process::Command,
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How long a look at the machine's load takes.
@@ -44,6 +44,18 @@ impl Machine {
             unix_seconds: now.as_secs(),
         }
     }
+}
+
+/// How long it takes to get memory that nobody here used lately, in seconds for each GiB: a tenth on a machine of one's
+/// own, and a hundred times as much on one that took it back and has to ask its host for it again.
+pub(crate) fn fresh_memory_seconds_per_gib() -> f64 {
+    const BYTES: usize = 256 << 20;
+    const PAGE_BYTES: usize = 4 << 10;
+    let begin = Instant::now();
+    let mut memory = vec![0_u8; BYTES];
+    memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+    std::hint::black_box(&memory);
+    begin.elapsed().as_secs_f64() * (1 << 30) as f64 / BYTES as f64
 }
 
 /// How much of the machine others use, in percent of all cores, while nothing of the benchmark runs. Warns if it is

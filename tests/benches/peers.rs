@@ -7,7 +7,7 @@
 use crate::{
     Places,
     generator::{Mode, Schedule},
-    machine::{Machine, foreign_load_percent},
+    machine::{Machine, foreign_load_percent, fresh_memory_seconds_per_gib},
     report::{Figures, Memory, Place, Report, Sample, Setting, line, mebibytes},
     syncs,
     system::{Kind, Launch, Running, System},
@@ -124,6 +124,7 @@ pub(crate) async fn measure(options: &Options) -> anyhow::Result<()> {
         key_bytes: Setting::BYTES.0,
         value_bytes: Setting::BYTES.1,
         sync_ms: sync.as_secs_f64() * 1e3,
+        fresh_memory_seconds_per_gib: fresh_memory_seconds_per_gib(),
         foreign_load_percent_max: 0.0,
         etcd: systems.contains(&System::Etcd).then(|| etcd_version(&launch)).flatten(),
     };

@@ -141,6 +141,8 @@ pub(crate) struct Setting {
     pub(crate) value_bytes: usize,
     /// Median time of one `fdatasync` of 4 KiB, one at a time, before the first round.
     pub(crate) sync_ms: f64,
+    /// Seconds for each GiB of memory that nobody used lately, before the first round.
+    pub(crate) fresh_memory_seconds_per_gib: f64,
     /// The most that other processes used of the machine before a system was started.
     pub(crate) foreign_load_percent_max: f64,
     /// The version of etcd, if it was measured.

@@ -34,15 +34,15 @@ impl Report {
 impl Setting {
     fn markdown(&self) -> String {
         let Setting { machine, seconds, rounds, connections, keys, sync_ms, foreign_load_percent_max, etcd, .. } = self;
-        let Setting { key_bytes, value_bytes, .. } = self;
+        let Setting { key_bytes, value_bytes, fresh_memory_seconds_per_gib: memory, .. } = self;
         let Machine { processor, cores, kernel, commit, .. } = machine;
         let etcd = etcd.as_ref().map_or_else(String::new, |version| format!(", etcd {version}"));
         format!(
             "Medians of {rounds} rounds of {seconds} s, {connections} connections to the leader of three nodes, \
              {key_bytes}-byte keys, {value_bytes}-byte values, {keys} keys to begin with; {processor} with {cores} \
              cores, Linux {kernel}, commit {commit}{etcd}. Systems and generator share the machine. One fdatasync of \
-             4 KiB, one at a time, took {sync_ms:.3} ms; other processes used {foreign_load_percent_max:.0} % of the \
-             machine at most. Ratios are medians of each round's.\n\n\
+             4 KiB, one at a time, took {sync_ms:.3} ms, a GiB of fresh memory {memory:.2} s; other processes used \
+             {foreign_load_percent_max:.0} % of the machine at most. Ratios are medians of each round's.\n\n\
              put: a new key; Quorate's creates only, etcd's is a plain put. create: etcd's transaction that creates \
              only. to echo: by the bare echo on the same road, unary or stream. Device: what was written to the data's \
              device and flushed there meanwhile. Syncs: calls of fdatasync and fsync by all nodes, counted beside \
