@@ -111,6 +111,9 @@ pub struct RunArgs {
     /// How long a request may take if its client set no deadline, in milliseconds [default: 5000]
     #[arg(long, value_name = "MS")]
     pub request_timeout_ms: Option<String>,
+    /// How long to go on serving, not ready any more, after SIGTERM, in milliseconds [default: 0]
+    #[arg(long, value_name = "MS")]
+    pub shutdown_delay_ms: Option<String>,
     /// What is logged: a level, or a filter as in `info,quorate_server::node=debug` [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -146,6 +149,7 @@ impl RunArgs {
             Key::HeartbeatMs => self.heartbeat_ms.clone(),
             Key::ElectionTimeoutMs => self.election_timeout_ms.clone(),
             Key::RequestTimeoutMs => self.request_timeout_ms.clone(),
+            Key::ShutdownDelayMs => self.shutdown_delay_ms.clone(),
             Key::Log => self.log.clone(),
             Key::LogFormat => self.log_format.clone(),
         }

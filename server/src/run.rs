@@ -1,15 +1,17 @@
 //! `quorate-server run`: puts the parts of a node together, and takes them apart in order.
 //!
 //! Start: the data directory and its lock, the identity, the listeners (so that peers can ask who we are and health
-//! checks get an answer from the first moment), then the node. Stop: refuse new requests, hand over leadership, let
-//! what is under way finish within a bound, stop the loop, send off the last spans.
+//! checks get an answer from the first moment), then the node. Stop: `ending`, then the loop and
+//! the servers, then the last spans.
+
+mod ending;
 
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::disk::LockError;
 use engine::identity::IdentityError;
@@ -17,7 +19,6 @@ use engine::wal::WalError;
 use engine::{EngineError, RepairError, TakeError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_stream::Stream;
@@ -25,18 +26,19 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tracing::{error, info, warn};
 
-use crate::api::limits::InFlight;
+use self::ending::{asked_to_stop, drain_requests, exit_at_a_second_signal};
 use crate::api::{self, Api, ApiOptions, ApiParts, Drain, Vital};
 use crate::causes::chain;
 use crate::cli::{EXIT_USAGE, RunArgs};
 use crate::config::Config;
 use crate::data_directory;
-use crate::lifeline;
-use crate::node::{self, LoopError, NodeError, NodeHandle, Role, Setup};
+use crate::node::{self, LoopError, NodeError, Setup};
 use crate::offline;
 use crate::telemetry::{self, Metrics, Pulse, TelemetryError, TelemetryOptions};
 use crate::threads::{self, ClientThreads, connections};
 use crate::transport::{Board, Introduction, PeerForwarder, PeerService};
+
+pub use self::ending::SHUTDOWN_MAX;
 
 /// An address that cannot be bound: `EX_UNAVAILABLE` of sysexits.h.
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -54,18 +56,8 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// The same of a connection: streams that are read slowly leave the others on it room.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
 
-/// How long handing over leadership may take at the end. It takes a round trip; a cluster that cannot do it in this
-/// time elects a leader by itself just as soon.
-const HANDOVER_MAX: Duration = Duration::from_millis(1_000);
-
-/// How long requests that are under way may take at the end.
-const DRAIN_MAX: Duration = Duration::from_millis(3_000);
-
 /// How long the last answers may take to leave.
 const LAST_ANSWERS_MAX: Duration = Duration::from_millis(100);
-
-/// How often it is looked whether they are done.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// Why a node could not run.
 #[derive(Debug, thiserror::Error)]
@@ -250,7 +242,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         asked = asked_to_stop(config.exit_with_stdin) => asked?,
     }
     exit_at_a_second_signal();
-    drain_requests(&handle, &drain, &in_flight).await;
+    drain_requests(&handle, &drain, &in_flight, Duration::from_millis(config.shutdown_delay_ms)).await;
     // The node and the servers hold receivers, or have ended.
     let _ = stop.send(true);
     let ended = node.await.map_err(|_| RunError::Panicked)?;
@@ -384,54 +376,6 @@ fn raise_file_limit() {
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone: stop as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-/// Waits for SIGTERM, Ctrl-C, or, if it was asked for, the end of standard input.
-async fn asked_to_stop(with_stdin: bool) -> Result<(), RunError> {
-    let system = |what: &'static str| move |source| RunError::System { what, source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("listen for SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listen for SIGINT"))?;
-    let stdin = if with_stdin { Some(lifeline::watch_stdin().map_err(system("watch standard input"))?) } else { None };
-    let why = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        () = end_of(stdin) => "the end of standard input",
-    };
-    info!(why, "shutting down");
-    Ok(())
-}
-
-async fn end_of(watched: Option<impl Future<Output = ()>>) {
-    match watched {
-        Some(ended) => ended.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Whoever asks twice does not want to wait.
-fn exit_at_a_second_signal() {
-    tokio::spawn(async {
-        if asked_to_stop(false).await.is_ok() {
-            warn!("asked a second time: exiting at once");
-            std::process::exit(1);
-        }
-    });
-}
-
-/// Refuses new requests, hands over leadership, and waits for the requests that are under way, within bounds.
-async fn drain_requests(handle: &NodeHandle, drain: &Drain, in_flight: &InFlight) {
-    drain.start();
-    let status = handle.status();
-    if status.role == Role::Leader && status.members.len() > 1 {
-        match handle.transfer_leadership(None, Instant::now() + HANDOVER_MAX).await {
-            Ok((leader, term)) => info!(leader = leader.name, term, "leadership is handed over"),
-            Err(error) => warn!(%error, "leadership was not handed over"),
-        }
-    }
-    let until = Instant::now() + DRAIN_MAX;
-    while !in_flight.is_empty() && Instant::now() < until {
-        tokio::time::sleep(DRAIN_POLL).await;
-    }
 }
 
 #[cfg(test)]

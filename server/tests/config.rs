@@ -39,6 +39,7 @@ impl Machine {
             Key::HeartbeatMs => flags.heartbeat_ms = Some(value),
             Key::ElectionTimeoutMs => flags.election_timeout_ms = Some(value),
             Key::RequestTimeoutMs => flags.request_timeout_ms = Some(value),
+            Key::ShutdownDelayMs => flags.shutdown_delay_ms = Some(value),
             Key::Log => flags.log = Some(value),
             Key::LogFormat => flags.log_format = Some(value),
         }
@@ -102,6 +103,7 @@ fn without_any_source_the_defaults_are_a_cluster_of_one() {
         heartbeat_ms: 100,
         election_timeout_ms: 500,
         request_timeout_ms: 5000,
+        shutdown_delay_ms: 0,
         log: "info".to_owned(),
         log_format: LogFormat::Human,
         narrate: false,
@@ -132,6 +134,7 @@ fn samples(key: Key) -> [(&'static str, &'static str); 3] {
         Key::SpaceReserveBytes => [("0", "0"), ("1048576", "1048576"), ("1099511627776", "1099511627776")],
         Key::HeartbeatMs => [("10", "10"), ("50", "50"), ("99", "99")],
         Key::ElectionTimeoutMs => [("600", "600"), ("700", "700"), ("2500", "2500")],
+        Key::ShutdownDelayMs => [("0", "0"), ("5000", "5000"), ("60000", "60000")],
         Key::RequestTimeoutMs => [("1000", "1000"), ("2000", "2000"), ("600000", "600000")],
         Key::Log => [("debug", "\"debug\""), ("info,engine=trace", "\"info,engine=trace\""), ("off", "\"off\"")],
         Key::LogFormat => [("human", "\"human\""), ("json", "\"json\""), ("human", "\"human\"")],
@@ -157,6 +160,7 @@ fn shown(config: &Config, key: Key) -> String {
         Key::HeartbeatMs => config.heartbeat_ms.to_string(),
         Key::ElectionTimeoutMs => config.election_timeout_ms.to_string(),
         Key::RequestTimeoutMs => config.request_timeout_ms.to_string(),
+        Key::ShutdownDelayMs => config.shutdown_delay_ms.to_string(),
         Key::Log => config.log.clone(),
         Key::LogFormat => if config.log_format == LogFormat::Json { "json" } else { "human" }.to_owned(),
     }
@@ -213,7 +217,8 @@ fn a_file_that_cannot_be_read_or_parsed_is_named() {
 #[test]
 fn unknown_keys_and_variables_are_errors_that_list_what_exists() {
     let keys = "name, data_dir, listen, peer_listen, http_listen, advertise_client, peers, segment_bytes, \
-                snapshot_log_bytes, space_reserve_bytes, heartbeat_ms, election_timeout_ms, request_timeout_ms, log, log_format";
+                snapshot_log_bytes, space_reserve_bytes, heartbeat_ms, election_timeout_ms, request_timeout_ms, \
+                shutdown_delay_ms, log, log_format";
     let refusal = Machine::new().config("hartbeat_ms = 20").refusal();
     assert_eq!(refusal, format!("q.toml: unknown key `hartbeat_ms`; allowed: {keys}"));
     let refusal = Machine::new().config("[server]\nlisten = \"127.0.0.1:1\"").refusal();

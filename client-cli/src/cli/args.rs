@@ -274,6 +274,9 @@ pub(crate) enum Request {
     TransferLeadership {
         /// The name of the node that shall lead; else the one that is furthest.
         node: Option<String>,
+        /// Only if one of the endpoints leads.
+        #[arg(long)]
+        if_leader: bool,
     },
     /// List the members of the cluster.
     Members,

@@ -37,7 +37,7 @@ pub(crate) enum Action {
     Outcome { id: RequestId },
     Status,
     Leader,
-    TransferLeadership { target: Option<String> },
+    TransferLeadership { target: Option<String>, if_leader: bool },
     Members,
     ShowSettings,
     UpdateSettings { setting: Setting },
@@ -82,7 +82,7 @@ impl Invocation {
             Request::Outcome { request_id: id } => Action::Outcome { id },
             Request::Status => Action::Status,
             Request::Leader => Action::Leader,
-            Request::TransferLeadership { node } => Action::TransferLeadership { target: node },
+            Request::TransferLeadership { node, if_leader } => Action::TransferLeadership { target: node, if_leader },
             Request::Members => Action::Members,
             Request::Settings { action: SettingsAction::Show } => Action::ShowSettings,
             Request::Settings { action: SettingsAction::Set { setting } } => {

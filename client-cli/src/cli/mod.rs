@@ -8,6 +8,7 @@ mod doctor;
 mod duration;
 pub(crate) mod exit;
 mod generated;
+mod handover;
 mod log_filter;
 mod output;
 mod report;

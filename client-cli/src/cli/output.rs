@@ -136,6 +136,15 @@ pub(crate) fn leader(format: Format, leader: &NamedLeader) -> Vec<u8> {
     }
 }
 
+/// Who leads, where there was no leadership to hand over.
+pub(crate) fn led_by(format: Format, name: &str, term: u64) -> Vec<u8> {
+    match format {
+        Format::Table if name.is_empty() => line("ok: nothing to hand over, and nobody is known to lead".to_owned()),
+        Format::Table => line(format!("ok: nothing to hand over, {} leads in term {term}", printable(name))),
+        Format::Json | Format::Raw => transferred(format, name, term),
+    }
+}
+
 /// A handover of leadership.
 pub(crate) fn transferred(format: Format, name: &str, term: u64) -> Vec<u8> {
     #[derive(Serialize)]

@@ -4,7 +4,7 @@ use super::{
     args::LEASE_READS_ASSUMPTION,
     bench,
     command::{Action, Invocation},
-    complain, doctor, exit, log_filter, output, settings,
+    complain, doctor, exit, handover, log_filter, output, settings,
     status::{self, Answer},
     style::Colours,
     traces,
@@ -42,7 +42,10 @@ pub(crate) async fn run(invocation: &Invocation) -> Result<Done, Error> {
             return Ok((colours.head(status::statuses(format, &statuses)), heard(&statuses)));
         }
         Action::Leader => colours.head(output::leader(format, &status::find_leader(client.statuses().await)?)),
-        Action::TransferLeadership { target } => {
+        Action::TransferLeadership { target, if_leader: true } => {
+            handover::if_leader(&client, format, target.as_deref()).await?
+        }
+        Action::TransferLeadership { target, if_leader: false } => {
             let (name, term) = client.transfer_leadership(target.as_deref()).await?;
             output::transferred(format, &name, term)
         }

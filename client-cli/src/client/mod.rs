@@ -371,6 +371,21 @@ impl Client {
         Ok((response.leader_name, response.term))
     }
 
+    /// As [`transfer_leadership`](Client::transfer_leadership), asked of the node at `endpoint` once and of no other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if that node does not lead, and those of any request.
+    pub async fn transfer_leadership_from(
+        &self,
+        endpoint: &Endpoint,
+        target: Option<&str>,
+    ) -> Result<(String, u64), Error> {
+        let request = TransferLeadershipRequest { target: target.unwrap_or_default().to_owned() };
+        let response = request::ask(self, endpoint, request).await?;
+        Ok((response.leader_name, response.term))
+    }
+
     /// Changes a setting of the whole cluster. Returns all settings, as they were when that was applied; each node
     /// tells its own with its [`status`](Client::status).
     ///

@@ -259,6 +259,30 @@ fn members_and_a_handover() {
     assert_eq!(run(&[&endpoint], &["transfer-leadership", "n2"]), done("ok: n2 leads in term 2\n"));
 }
 
+#[test]
+fn leadership_is_handed_over_only_by_an_endpoint_that_leads() {
+    let (node, other) = (Node::start(), Node::start());
+    let status = |role: admin::Role, leader: &str| admin::StatusResponse {
+        role: role.into(),
+        leader_name: leader.to_owned(),
+        term: 7,
+        ..Default::default()
+    };
+    let step_down = ["transfer-leadership", "n2", "--if-leader"];
+    let both = [&*node.endpoint(), &*other.endpoint()].map(str::to_owned);
+    let both = both.each_ref().map(String::as_str);
+    node.has_status(status(admin::Role::Follower, "n3"));
+    other.has_status(status(admin::Role::Follower, "n3"));
+    assert_eq!(run(&both, &step_down), done("ok: nothing to hand over, n3 leads in term 7\n"));
+    node.has_status(status(admin::Role::PreCandidate, ""));
+    assert_eq!(run(&both[..1], &step_down), done("ok: nothing to hand over, and nobody is known to lead\n"));
+    other.has_status(status(admin::Role::Leader, "n1"));
+    assert_eq!(run(&both, &step_down), done("ok: n2 leads in term 2\n"));
+    let (_kept, away) = refusing();
+    let (code, output, error) = run(&[&away], &step_down);
+    assert_eq!((code, &*output), (4, ""), "{error}");
+}
+
 /// What is written to standard error when lease reads are switched on.
 const ASSUMPTION: &str = "Assumes that the monotonic clocks of all nodes run at rates that differ by less than 10 \
                           percent, and that none stands still while its machine is suspended. If that is ever wrong, a \

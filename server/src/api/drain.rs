@@ -1,16 +1,27 @@
-//! The end of a node's service: from one moment on, nothing new is begun.
+//! The end of a node's service: first it is not ready any more, and from one moment on nothing new is begun.
 
 use tokio::sync::watch;
 
-/// Says whether the node is draining. Clones share the answer.
+/// How far a node is with ending.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Stage {
+    /// It serves.
+    Serving,
+    /// It serves whoever still asks it, and tells load balancers to ask others.
+    Leaving,
+    /// It begins nothing new.
+    Draining,
+}
+
+/// Says whether the node is about to end. Clones share the answer.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    draining: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { draining: watch::Sender::new(false) }
+        Self { stage: watch::Sender::new(Stage::Serving) }
     }
 }
 
@@ -21,19 +32,37 @@ impl Drain {
         Self::default()
     }
 
+    /// From now on the node is not ready. It serves as before.
+    pub fn announce(&self) {
+        self.advance(Stage::Leaving);
+    }
+
     /// From now on new requests are refused, and the node is not ready. What is under way goes on.
     pub fn start(&self) {
-        self.draining.send_replace(true);
+        self.advance(Stage::Draining);
+    }
+
+    fn advance(&self, stage: Stage) {
+        self.stage.send_if_modified(|current| {
+            let is_later = *current < stage;
+            *current = stage.max(*current);
+            is_later
+        });
     }
 
     /// Whether new requests are refused.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        *self.stage.borrow() == Stage::Draining
     }
 
-    /// To wait for the start on.
-    pub(super) fn subscribe(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    /// Whether the node is about to end, whether or not it still takes requests.
+    pub(super) fn is_announced(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
+    }
+
+    /// To wait on for what comes next.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
     }
 }

@@ -71,7 +71,7 @@ impl Probes {
     ///
     /// Says why not, in one line.
     pub fn readiness(&self) -> Result<(), String> {
-        if self.drain.is_draining() {
+        if self.drain.is_announced() {
             return Err("the node is shutting down".to_owned());
         }
         match &self.status.borrow().not_ready {
@@ -84,7 +84,7 @@ impl Probes {
     /// Keeps what `grpc.health.v1` says up to date, for as long as the node exists.
     pub(super) async fn report(self, reporter: HealthReporter) {
         let mut status = self.status.clone();
-        let mut draining = self.drain.subscribe();
+        let mut ending = self.drain.subscribe();
         let mut reported = None;
         loop {
             let current = (self.liveness().is_ok(), self.readiness().is_ok());
@@ -96,7 +96,7 @@ impl Probes {
             let changed = async {
                 tokio::select! {
                     changed = status.changed() => changed,
-                    changed = draining.changed() => changed,
+                    changed = ending.changed() => changed,
                 }
             };
             if let Ok(Err(_)) = timeout(LIVENESS_INTERVAL, changed).await {
@@ -151,8 +151,13 @@ mod tests {
     #[test]
     fn a_draining_node_is_not_ready_and_lives() {
         let (_sender, probes, _) = probes(None);
-        probes.drain.start();
+        probes.drain.announce();
         assert_eq!(probes.liveness(), Ok(()));
+        assert!(probes.readiness().is_err());
+        assert!(!probes.drain.is_draining(), "it serves whoever asks it yet");
+        probes.drain.start();
+        probes.drain.announce();
+        assert!(probes.drain.is_draining(), "there is no way back");
         assert!(probes.readiness().is_err());
     }
 
@@ -182,7 +187,7 @@ mod tests {
         for name in ["", "readiness", KV_SERVICE] {
             until(name, serving).await;
         }
-        drain.start();
+        drain.announce();
         until(KV_SERVICE, not_serving).await;
         until("liveness", serving).await;
         drop(sender);

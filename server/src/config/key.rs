@@ -33,6 +33,8 @@ pub enum Key {
     ElectionTimeoutMs,
     /// The longest time that a request may take.
     RequestTimeoutMs,
+    /// How long a node that was told to end goes on serving.
+    ShutdownDelayMs,
     /// What is logged.
     Log,
     /// How it is logged.
@@ -41,7 +43,7 @@ pub enum Key {
 
 impl Key {
     /// Every key, in the order in which they are documented.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Name,
         Self::DataDir,
         Self::Listen,
@@ -55,6 +57,7 @@ impl Key {
         Self::HeartbeatMs,
         Self::ElectionTimeoutMs,
         Self::RequestTimeoutMs,
+        Self::ShutdownDelayMs,
         Self::Log,
         Self::LogFormat,
     ];
@@ -76,6 +79,7 @@ impl Key {
             Self::HeartbeatMs => "heartbeat_ms",
             Self::ElectionTimeoutMs => "election_timeout_ms",
             Self::RequestTimeoutMs => "request_timeout_ms",
+            Self::ShutdownDelayMs => "shutdown_delay_ms",
             Self::Log => "log",
             Self::LogFormat => "log_format",
         }

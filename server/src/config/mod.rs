@@ -62,6 +62,9 @@ pub const ELECTION_TIMEOUT_MS_DEFAULT: u64 = 500;
 /// The default of `request_timeout_ms`.
 pub const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 5_000;
 
+/// The default of `shutdown_delay_ms`: nobody routes requests by readiness.
+pub const SHUTDOWN_DELAY_MS_DEFAULT: u64 = 0;
+
 /// The default of `log`.
 pub const LOG_DEFAULT: &str = "info";
 
@@ -109,6 +112,8 @@ pub struct Config {
     pub election_timeout_ms: u64,
     /// How long a request may take if its client set no deadline, in milliseconds.
     pub request_timeout_ms: u64,
+    /// How long the node goes on serving, not ready any more, after it was told to end, in milliseconds.
+    pub shutdown_delay_ms: u64,
     /// What is logged: the directives of a `tracing_subscriber::EnvFilter`, known to parse.
     pub log: String,
     /// How it is logged.

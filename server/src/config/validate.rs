@@ -12,8 +12,8 @@ use super::parse::{self, Problem};
 use super::sources::{Given, Raw, Sources, refused};
 use super::{
     Config, ELECTION_TIMEOUT_MS_DEFAULT, HEARTBEAT_MS_DEFAULT, HEARTBEATS_PER_ELECTION_TIMEOUT_MIN, LISTEN_DEFAULT,
-    LOG_DEFAULT, LogFormat, MEMBERS_MAX, REQUEST_TIMEOUT_MS_DEFAULT, SEGMENT_BYTES_DEFAULT, SNAPSHOT_LOG_BYTES_DEFAULT,
-    SPACE_RESERVE_BYTES_DEFAULT,
+    LOG_DEFAULT, LogFormat, MEMBERS_MAX, REQUEST_TIMEOUT_MS_DEFAULT, SEGMENT_BYTES_DEFAULT, SHUTDOWN_DELAY_MS_DEFAULT,
+    SNAPSHOT_LOG_BYTES_DEFAULT, SPACE_RESERVE_BYTES_DEFAULT,
 };
 use crate::cli::RunArgs;
 
@@ -38,6 +38,9 @@ const ELECTION_TIMEOUT_MS: RangeInclusive<u64> = 50..=60_000;
 
 /// The request timeout's bounds: nobody waits longer for a key.
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
+
+/// The bounds of the delay at the end: no load balancer takes a minute to notice.
+const SHUTDOWN_DELAY_MS: RangeInclusive<u64> = 0..=60_000;
 
 /// The whole configuration.
 pub(super) fn typed(flags: &RunArgs, sources: &Sources) -> Result<Config, ConfigError> {
@@ -74,6 +77,13 @@ pub(super) fn typed(flags: &RunArgs, sources: &Sources) -> Result<Config, Config
             &REQUEST_TIMEOUT_MS,
             "milliseconds",
             REQUEST_TIMEOUT_MS_DEFAULT,
+        )?,
+        shutdown_delay_ms: number(
+            sources,
+            Key::ShutdownDelayMs,
+            &SHUTDOWN_DELAY_MS,
+            "milliseconds",
+            SHUTDOWN_DELAY_MS_DEFAULT,
         )?,
         log: parsed(sources, Key::Log, parse::log)?.unwrap_or_else(|| LOG_DEFAULT.to_owned()),
         log_format: parsed(sources, Key::LogFormat, parse::log_format)?.unwrap_or(LogFormat::Human),

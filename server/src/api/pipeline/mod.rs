@@ -32,7 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::deadline::answer_by;
-use super::drain::Drain;
+use super::drain::{Drain, Stage};
 use super::error::{ApiError, CallKind};
 use super::kv_service::{DELETE, GET, GET_OUTCOME, PUT, kind, metric_kind};
 use super::labels::library_error;
@@ -183,7 +183,7 @@ impl<N: Node> Pipeline<N> {
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_ended(ended),
                 Ok(place) = responses.reserve(), if !self.ready.is_empty() => self.send(place),
                 _ = sweep.tick(), if self.window.needs_sweeping() => self.sweep(),
-                Ok(_) = draining.wait_for(|draining| *draining), if is_reading => {
+                Ok(_) = draining.wait_for(|stage| *stage == Stage::Draining), if is_reading => {
                     self.reading = Reading::Draining;
                 }
                 () = rest(rests_until), if is_reading && rests_until.is_some() => {}
