@@ -180,6 +180,10 @@ impl QuorumReads {
                 self.ask_again.push_back((self.ticks + ASK_AGAIN_TICKS, ticket));
             }
         }
+        if questions.is_empty() {
+            // As at every turn without such reads, which need not find out who votes.
+            return;
+        }
         let from = own.raft.id();
         for to in own.raft.configuration().all_voters().into_iter().filter(|voter| *voter != from) {
             for questions in questions.chunks(QUESTIONS_MAX) {
