@@ -1,4 +1,8 @@
-//! The image: the programs that exist, built as the workspace is.
+//! The image: the programs that exist, built as the workspace is, and containers of it that are updated one by one.
+
+mod containers;
+mod network;
+mod rolling;
 
 use tests::metrics::deploy;
 
@@ -13,6 +17,8 @@ fn the_image_holds_the_binaries_that_exist() {
     assert!(dockerfile.contains("ENTRYPOINT [\"/usr/local/bin/quorate-server\"]"));
     let rust = format!("rust:{}-", env!("CARGO_PKG_RUST_VERSION"));
     assert!(dockerfile.contains(&rust), "the image is built with the workspace's Rust: {rust}");
+    let version = format!("org.opencontainers.image.version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(dockerfile.contains(&version), "{version}");
 }
 
 #[test]
