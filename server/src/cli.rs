@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Key, MEMBERS_MAX};
+use crate::config::{Key, MEMBERS_MAX, member_name};
 use crate::slow_disk::SYNC_DELAY_MS_MAX;
 
 /// The exit code of a wrong command line or configuration: `EX_USAGE` of sysexits.h.
@@ -53,6 +53,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Print the log of a stopped node, record by record, the keys that it makes, or a snapshot
     Dump(DumpArgs),
+    /// Make the data directories of a new cluster out of a snapshot
+    Restore(RestoreArgs),
 }
 
 /// The flags of `run`. What is not given comes from the environment, the configuration file or the defaults.
@@ -228,6 +230,34 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// The flags of `restore`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(
+    after_help = "The file is a snapshot of any node: snapshot-*.snap of a stopped node's data directory, or a copy \
+    of it. It is checked as a whole before anything is written. The new cluster has its keys, revisions and settings, \
+    and an id and incarnations of its own, so that no node of the old one can be taken for a member. Clients' sessions \
+    are forgotten: a write that one of them sends once more is told that its session has expired, and is not run. What \
+    was written after the snapshot is not in it.\n\n\
+    Examples:\n  \
+        quorate-server restore snapshot-00000000000000004711.snap --into new --members n1,n2,n3\n\n\
+    Exit codes: 0 done, 1 the snapshot is damaged, 64 wrong flags, 66 no such file, 73 a directory is there already, 74 \
+    the file system failed, 75 a running process has the file's directory."
+)]
+pub struct RestoreArgs {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Make a data directory for each member in this directory
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// The members of the new cluster
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', required = true, value_parser = member_name)]
+    pub members: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The flags of `dump`.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "Changes nothing in the directory. A damaged log is printed up to the damage, which standard \
@@ -335,6 +365,7 @@ mod tests {
         assert_eq!(code(&["demo", "--nodes", "0"]), EXIT_USAGE);
         assert_eq!(code(&["demo", "--nodes", "many"]), EXIT_USAGE);
         assert_eq!(code(&["verify"]), EXIT_USAGE);
+        assert_eq!(code(&["restore", "file", "--into", "dir"]), EXIT_USAGE);
         assert_eq!(code(&["dump", "--from", "first", "dir"]), EXIT_USAGE);
         assert_eq!(code(&["dump", "--state", "--to", "3", "dir"]), EXIT_USAGE);
         assert_eq!(code(&["dump", "--snapshot=first", "dir"]), EXIT_USAGE);

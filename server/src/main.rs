@@ -23,5 +23,6 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Verify(arguments) => offline::verify::main(&arguments),
         Command::Dump(arguments) => offline::dump::main(&arguments),
+        Command::Restore(arguments) => offline::restore::main(&arguments),
     }
 }

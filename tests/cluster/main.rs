@@ -25,6 +25,7 @@ mod partial_elections;
 mod pipeline;
 mod probes;
 mod quorum;
+mod restore;
 mod rolling;
 mod semantics;
 mod settings;

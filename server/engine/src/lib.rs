@@ -27,6 +27,7 @@
 //!   snapshots and cuts the log behind them, fetches those of others, repairs what is damaged from its peers, compares
 //!   its state with theirs, and refuses what a full disk has no room for.
 //! - [`OfflineState`]: the state that a snapshot and a log amount to, for tools that look into a data directory.
+//! - [`RestoredState`]: the data directories of a new cluster, out of a snapshot of another.
 
 pub mod disk;
 mod engine;
@@ -40,8 +41,8 @@ pub mod wal;
 
 pub use engine::{
     Damage, Engine, EngineError, EngineOptions, EngineStatus, LoadError, OfflineState, Opened, Output, Progress,
-    Remedy, Repair, RepairError, ReplayError, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES, STATE_HASH_EVERY_ENTRIES,
-    SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError, UnusableSnapshot,
-    WAL_PENDING_BYTES_MAX, lease_ms,
+    Remedy, Repair, RepairError, ReplayError, RestoreError, RestoredState, SNAPSHOT_LOG_BYTES_MIN, SPACE_RESERVE_BYTES,
+    STATE_HASH_EVERY_ENTRIES, SnapshotCompletion, SnapshotExecutor, SnapshotFile, SnapshotWork, TakeError,
+    UnusableSnapshot, WAL_PENDING_BYTES_MAX, lease_ms,
 };
 pub use replica::{Answer, AppliedCommand, AppliedKind, Consistency, Event, ReadResult, StaleBounds, Ticket};

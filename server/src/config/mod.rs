@@ -81,6 +81,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// A member's name, as every source may give it.
+///
+/// # Errors
+///
+/// Says what is wrong with it, and what would be right.
+pub fn member_name(text: &str) -> Result<String, String> {
+    parse::name(text).map_err(|wrong| format!("it {}; allowed: {}", wrong.problem, wrong.allowed))
+}
+
 /// A valid configuration of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {

@@ -1,11 +1,12 @@
-//! `quorate-server verify` and `quorate-server dump`: look into the data directory of a node that is not running.
+//! `quorate-server verify`, `dump` and `restore`: look into the data directory of a node that is not running, and make
+//! those of a new cluster.
 //!
-//! Neither changes anything: the directory is opened read-only, under a lock that keeps a node out meanwhile. What they
-//! call damaged is what a start of the node would call so, because both read snapshots
-//! and log with the same code.
+//! The first two change nothing: the directory is opened read-only, under a lock that keeps a node out meanwhile. What
+//! they call damaged is what a start of the node would call so, because both read snapshots and log with the same code.
 
 pub mod dump;
 mod report;
+pub mod restore;
 mod start;
 mod text;
 pub mod verify;
@@ -19,14 +20,19 @@ use engine::disk::{Disk as _, LockError, RealDisk};
 use engine::identity::{self, IdentityError};
 use engine::snapshot::SnapshotError;
 use engine::wal::WalError;
-use engine::{LoadError, RepairError, SnapshotFile};
+use engine::{LoadError, RepairError, RestoreError, SnapshotFile};
 use serde::Serialize;
+
+use crate::cli::EXIT_USAGE;
 
 /// The directory, or what was found in it, is damaged.
 const EXIT_DAMAGED: u8 = 1;
 
 /// There is no such directory, or it is no data directory: `EX_NOINPUT` of sysexits.h.
 const EXIT_NO_INPUT: u8 = 66;
+
+/// What is to be made is there already, or cannot be: `EX_CANTCREAT` of sysexits.h.
+const EXIT_CANNOT_CREATE: u8 = 73;
 
 /// The file system failed: `EX_IOERR` of sysexits.h.
 const EXIT_IO: u8 = 74;
@@ -65,6 +71,18 @@ enum OfflineError {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Repair(#[from] RepairError),
+    #[error("there is no file {0}")]
+    NoFile(String),
+    #[error("{0}")]
+    Members(String),
+    #[error("{0} is there already: choose another place, or remove it")]
+    Exists(String),
+    #[error("cannot create {directory}: {source}")]
+    Create { directory: String, source: io::Error },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -77,13 +95,18 @@ impl OfflineError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::NoDirectory(_) | Self::NoDataDirectory(_) => EXIT_NO_INPUT,
             Self::Locked(_) => EXIT_LOCKED,
-            Self::NoSnapshot(_) => EXIT_NO_INPUT,
+            Self::NoSnapshot(_) | Self::NoFile(_) => EXIT_NO_INPUT,
+            Self::Members(_) => EXIT_USAGE,
+            Self::Exists(_) | Self::Create { .. } => EXIT_CANNOT_CREATE,
+            Self::Load(error) if error.is_unreadable() => EXIT_IO,
+            Self::Load(_) => EXIT_DAMAGED,
             Self::Lock(_)
             | Self::List { .. }
             | Self::Log(_)
             | Self::Snapshot(_)
             | Self::Identity(_)
             | Self::Repair(_)
+            | Self::Restore(_)
             | Self::Output(_) => EXIT_IO,
         };
         let text = match self {
@@ -95,14 +118,21 @@ impl OfflineError {
     }
 }
 
+/// Opens a directory that exists, to be read.
+fn open_directory(directory: &Path) -> Result<RealDisk, OfflineError> {
+    RealDisk::open_read_only(directory).map_err(|error| match &error {
+        LockError::Held { .. } => OfflineError::Locked(error),
+        LockError::Io { source, .. } if is_no_directory(source) => {
+            OfflineError::NoDirectory(directory.display().to_string())
+        }
+        LockError::Io { .. } => OfflineError::Lock(error),
+    })
+}
+
 /// Opens a data directory that exists, to be read.
 fn open(directory: &Path) -> Result<RealDisk, OfflineError> {
     let named = || directory.display().to_string();
-    let disk = RealDisk::open_read_only(directory).map_err(|error| match &error {
-        LockError::Held { .. } => OfflineError::Locked(error),
-        LockError::Io { source, .. } if is_no_directory(source) => OfflineError::NoDirectory(named()),
-        LockError::Io { .. } => OfflineError::Lock(error),
-    })?;
+    let disk = open_directory(directory)?;
     let names = disk.list().map_err(|source| OfflineError::List { directory: named(), source })?;
     if !names
         .iter()

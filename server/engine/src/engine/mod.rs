@@ -16,6 +16,7 @@ mod options;
 mod reads;
 mod repair;
 mod replay;
+mod restore;
 mod snapshots;
 mod space;
 
@@ -42,6 +43,7 @@ pub use options::{
 };
 pub use repair::{Repair, RepairError};
 pub use replay::ReplayError;
+pub use restore::{RestoreError, RestoredState};
 pub use snapshots::{LoadError, SnapshotCompletion, SnapshotExecutor, SnapshotWork, TakeError, UnusableSnapshot};
 
 /// Every so many ticks the log is asked to let go of what is in a snapshot.

@@ -202,6 +202,13 @@ impl Store {
         self.sessions.len()
     }
 
+    /// Forgets all sessions, as for a new cluster: whatever was opened so far is told that it has expired, and what is
+    /// opened from now on, at a later time, is new.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.time_ms += 1;
+        self.sessions.forget(self.time_ms);
+    }
+
     /// Begins to write the state out as it is now. Costs as little as a clone.
     pub fn image(&self) -> Image {
         Image::new(self.clone())

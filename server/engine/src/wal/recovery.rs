@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use raft::{HardState, Index};
+use raft::{Batch, BatchNumber, HardState, Index};
 
 use crate::disk::{Disk, write_zeros};
 
@@ -98,6 +98,23 @@ impl Opened {
         self.settle()?;
         self.hard_state = self.wal.state().hard_state;
         (self.last_index, self.first_index) = (last, self.wal.first_index());
+        Ok(())
+    }
+
+    /// Lets a log that was just begun go on behind `last` with this hard state, and returns when that is durable.
+    ///
+    /// # Errors
+    /// What failed; `StorageFull` if there is no room for it.
+    pub fn begin_behind(&mut self, last: Index, hard_state: HardState) -> Result<(), WalError> {
+        self.wal.append(&Batch {
+            number: BatchNumber::new(1),
+            reset_to: Some(last),
+            truncate_after: None,
+            entries: Vec::new(),
+            hard_state: Some(hard_state),
+        })?;
+        self.settle()?;
+        (self.hard_state, self.last_index, self.first_index) = (hard_state, last, self.wal.first_index());
         Ok(())
     }
 

@@ -35,6 +35,7 @@ use taking::{Step, Taking};
 use work::{CompletionKind, WorkKind};
 
 pub(super) use loading::{Loaded, load};
+pub(super) use taking::take_whole;
 
 pub use loading::LoadError;
 pub use unusable::UnusableSnapshot;

@@ -18,6 +18,17 @@ pub(super) enum Taking {
     Verify(Verification),
 }
 
+/// Takes a snapshot in one go, for whoever has nothing else to do.
+pub(in crate::engine) fn take_whole(disk: &dyn Disk, meta: Meta, image: Image) -> Result<Stored, TakeError> {
+    let mut taking = Taking::Begin(meta, image);
+    loop {
+        match taking.step(disk)? {
+            Step::Again(next) => taking = *next,
+            Step::Done(stored) => return Ok(stored),
+        }
+    }
+}
+
 /// What a step led to.
 pub(super) enum Step {
     /// There is more to do.

@@ -165,6 +165,11 @@ impl Sessions {
         Sessions { limits, by_id, by_use, kept_count: 0, mark_ms: 0, hash: 0, bytes: 0 }
     }
 
+    /// Forgets all, and whatever was opened before `time_ms`.
+    pub(super) fn forget(&mut self, time_ms: u64) {
+        *self = Sessions { mark_ms: time_ms, ..Sessions::new(self.limits) };
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
