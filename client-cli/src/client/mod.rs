@@ -375,7 +375,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if that node does not lead, and those of any request.
+    /// [`Error::NotApplied`] if that node does not lead, and those of any request.
     pub async fn transfer_leadership_from(
         &self,
         endpoint: &Endpoint,
