@@ -240,7 +240,7 @@ pub struct VerifyArgs {
     was written after the snapshot is not in it.\n\n\
     Examples:\n  \
         quorate-server restore snapshot-00000000000000004711.snap --into new --members n1,n2,n3\n\n\
-    Exit codes: 0 done, 1 the snapshot is damaged, 64 wrong flags, 66 no such file, 73 a directory is there already, 74 \
+    Exit codes: 0 done, 1 the snapshot is damaged or of another version, 64 wrong flags, 66 no such file, 73 a directory is there already, 74 \
     the file system failed, 75 a running process has the file's directory."
 )]
 pub struct RestoreArgs {

@@ -18,10 +18,13 @@ const HANDOVER_MAX: Duration = Duration::from_millis(1_000);
 /// How long requests that are under way may take at the end.
 const DRAIN_MAX: Duration = Duration::from_millis(3_000);
 
-/// How long a node takes to end at most, once its delay is over: the handover, the requests, the answers, and the last
-/// spans.
+/// What the last answers and the last spans may take together, rounded up.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(1_000);
+
+/// How long a node takes to end at most, beside its delay: a handover before it and one behind it, the requests that
+/// are under way, and what leaves last. Who kills a node that does not end has to wait for longer.
 pub const SHUTDOWN_MAX: Duration =
-    HANDOVER_MAX.saturating_mul(2).saturating_add(DRAIN_MAX).saturating_add(HANDOVER_MAX);
+    HANDOVER_MAX.saturating_mul(2).saturating_add(DRAIN_MAX).saturating_add(LAST_WORDS_MAX);
 
 /// How often it is looked whether they are done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);

@@ -159,7 +159,8 @@ fn rights(pod: &PodSpec) -> Vec<String> {
     flags
 }
 
-fn podman() -> Command {
+/// `podman`, as it works here.
+pub(super) fn podman() -> Command {
     let mut command = Command::new("podman");
     command.args(STORAGE).args(["--runtime", "runc"]);
     command

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -88,9 +87,9 @@ fn inspected() -> u64 {
     assert_eq!(image["Labels"]["org.opencontainers.image.version"], env!("CARGO_PKG_VERSION"));
     let revision = image["Labels"]["org.opencontainers.image.revision"].as_str().expect("a commit");
     assert_eq!(revision.len(), 40, "{revision}");
-    let mut shell = Command::new("podman");
-    shell.args(["--storage-driver", "vfs", "--runtime", "runc", "run", "--rm", "--network=none"]);
-    let shell = shell.args(["--entrypoint", "/bin/sh", IMAGE, "-c", "true"]).output().expect("podman can be started");
+    let mut shell = containers::podman();
+    shell.args(["run", "--rm", "--network=none", "--entrypoint", "/bin/sh", IMAGE, "-c", "true"]);
+    let shell = shell.output().expect("podman can be started");
     assert!(!shell.status.success(), "there is a shell in the image");
     image["Size"].as_u64().expect("a size")
 }
